@@ -1,0 +1,237 @@
+package contract
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+// Tasks that the built-in stages know.
+var Tasks = []string{"classification", "chat", "summarization", "qa", "extraction", "completion"}
+
+// TargetModules that LoRA can be attached to.
+var TargetModules = []string{"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+
+// Config is the job's config as the built-in stages read it. The zero value of
+// a field means its default; WithDefaults fills them in.
+type Config struct {
+	Task  string `json:"task,omitempty" doc:"classification, chat, summarization, qa, extraction or completion" example:"classification"`
+	Model string `json:"model,omitempty" doc:"base model's name in the mesh" example:"tunemesh-mini"`
+	Seed  uint64 `json:"seed,omitempty" doc:"seed of split, shuffle and adapter initialisation; default 42"`
+
+	TextColumn  string `json:"text_column,omitempty" doc:"input column; found by name and content if empty"`
+	LabelColumn string `json:"label_column,omitempty" doc:"target column; found by name and content if empty"`
+	Instruction string `json:"instruction,omitempty" doc:"what the model is told to do; a default per task if empty"`
+	Template    string `json:"template,omitempty" doc:"auto, chatml, llama, alpaca or zephyr"`
+
+	Dataset       DatasetConfig       `json:"dataset,omitzero"`
+	Validation    ValidationConfig    `json:"validation,omitzero"`
+	Preprocessing PreprocessingConfig `json:"preprocessing,omitzero"`
+	Training      TrainingConfig      `json:"training,omitzero"`
+	Evaluation    EvaluationConfig    `json:"evaluation,omitzero"`
+	Export        ExportConfig        `json:"export,omitzero"`
+}
+
+// DatasetConfig says how to read the file.
+type DatasetConfig struct {
+	Format       string `json:"format,omitempty" doc:"auto, csv, tsv or jsonl"`
+	MaxCellBytes int64  `json:"max_cell_bytes,omitempty" doc:"largest cell accepted; default 1 MiB"`
+	MaxRows      int64  `json:"max_rows,omitempty" doc:"most rows accepted; default 10,000,000"`
+}
+
+// ValidationConfig sets what makes data unfit.
+type ValidationConfig struct {
+	MaxMissingFraction float64 `json:"max_missing_fraction,omitempty" doc:"most rows that may lack text or label; default 0.2"`
+	MinRows            int64   `json:"min_rows,omitempty" doc:"fewest usable rows; default 10"`
+	MaxClasses         int     `json:"max_classes,omitempty" doc:"most classes; default 200"`
+}
+
+// PreprocessingConfig sets cleaning, splitting and tokenization.
+type PreprocessingConfig struct {
+	PII                string  `json:"pii,omitempty" doc:"redact (default), warn or keep"`
+	KeepDuplicates     bool    `json:"keep_duplicates,omitempty"`
+	MaxLength          int     `json:"max_length,omitempty" doc:"tokens per sample; default: as long as the data needs, at most the model's context"`
+	TestFraction       float64 `json:"test_fraction,omitempty" doc:"default 0.15"`
+	ValidationFraction float64 `json:"validation_fraction,omitempty" doc:"default 0.05"`
+}
+
+// TrainingConfig sets the training.
+type TrainingConfig struct {
+	Method             string   `json:"method,omitempty" doc:"lora (default) or full"`
+	Rank               int      `json:"rank,omitempty" doc:"default 8"`
+	Alpha              float64  `json:"alpha,omitempty" doc:"default 2 x rank"`
+	Dropout            float64  `json:"dropout,omitempty"`
+	RSLoRA             bool     `json:"use_rslora,omitempty"`
+	TargetModules      []string `json:"target_modules,omitempty" doc:"all-linear (default) or module names"`
+	Epochs             int      `json:"epochs,omitempty" doc:"default 3"`
+	MaxSteps           int      `json:"max_steps,omitempty" doc:"ends training early; 0: by epochs"`
+	BatchSize          int      `json:"batch_size,omitempty" doc:"samples per step; default 16"`
+	GradientAccum      int      `json:"gradient_accumulation,omitempty" doc:"default 1"`
+	LearningRate       float64  `json:"learning_rate,omitempty" doc:"default 1e-3 for lora on small models"`
+	Schedule           string   `json:"schedule,omitempty" doc:"cosine (default), linear or constant"`
+	WarmupRatio        float64  `json:"warmup_ratio,omitempty" doc:"default 0.05"`
+	WeightDecay        float64  `json:"weight_decay,omitempty"`
+	MaxGradNorm        float64  `json:"max_grad_norm,omitempty" doc:"default 1"`
+	CheckpointSteps    int      `json:"checkpoint_steps,omitempty" doc:"steps between checkpoints beside those of each epoch; default 25"`
+	LoggingSteps       int      `json:"logging_steps,omitempty" doc:"default 10"`
+	EvaluationsPerEpoch int      `json:"evaluations_per_epoch,omitempty" doc:"passes over the validation split; default 1"`
+}
+
+// EvaluationConfig sets the evaluation.
+type EvaluationConfig struct {
+	MaxSamples    int `json:"max_samples,omitempty" doc:"held-out samples used; 0: all"`
+	SampleAnswers int `json:"sample_answers,omitempty" doc:"answers shown before and after; default 3"`
+}
+
+// ExportConfig sets what is exported.
+type ExportConfig struct {
+	SkipMerged bool     `json:"skip_merged,omitempty"`
+	GGUF       []string `json:"gguf,omitempty" doc:"quantisations; default f16"`
+}
+
+// FieldError is one fault of a config, with the field's path.
+type FieldError struct {
+	Field   string
+	Message string
+}
+
+func (e FieldError) Error() string { return e.Field + ": " + e.Message }
+
+// ParseConfig decodes a job's config. With strict set, as at the API, an
+// unknown field is an error that names it; a stage is lenient, since the
+// pipeline may carry keys for custom stages.
+func ParseConfig(data []byte, strict bool) (Config, error) {
+	var c Config
+	if len(bytes.TrimSpace(data)) == 0 {
+		return c, nil
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	if strict {
+		d.DisallowUnknownFields()
+	}
+	if err := d.Decode(&c); err != nil {
+		var typeErr *json.UnmarshalTypeError
+		if errors.As(err, &typeErr) {
+			return c, FieldError{typeErr.Field, fmt.Sprintf("is a %s, want %s", typeErr.Value, typeErr.Type)}
+		}
+		if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+			return c, FieldError{strings.Trim(name, `"`), "is not a field of the config"}
+		}
+		return c, fmt.Errorf("config: %w", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return c, fmt.Errorf("config: more than one JSON value")
+	}
+	return c, nil
+}
+
+// WithDefaults returns c with every empty field at its default.
+func (c Config) WithDefaults() Config {
+	def(&c.Task, "classification")
+	def(&c.Seed, 42)
+	def(&c.Template, "auto")
+	def(&c.Dataset.Format, "auto")
+	def(&c.Dataset.MaxCellBytes, 1<<20)
+	def(&c.Dataset.MaxRows, 10_000_000)
+	def(&c.Validation.MaxMissingFraction, 0.2)
+	def(&c.Validation.MinRows, 10)
+	def(&c.Validation.MaxClasses, 200)
+	def(&c.Preprocessing.PII, "redact")
+	def(&c.Preprocessing.TestFraction, 0.15)
+	def(&c.Preprocessing.ValidationFraction, 0.05)
+	t := &c.Training
+	def(&t.Method, "lora")
+	def(&t.Rank, 8)
+	def(&t.Alpha, 2*float64(t.Rank))
+	if len(t.TargetModules) == 0 {
+		t.TargetModules = []string{"all-linear"}
+	}
+	def(&t.Epochs, 3)
+	def(&t.BatchSize, 16)
+	def(&t.GradientAccum, 1)
+	def(&t.LearningRate, 1e-3)
+	def(&t.Schedule, "cosine")
+	def(&t.WarmupRatio, 0.05)
+	def(&t.MaxGradNorm, 1)
+	def(&t.CheckpointSteps, 25)
+	def(&t.LoggingSteps, 10)
+	def(&t.EvaluationsPerEpoch, 1)
+	def(&c.Evaluation.SampleAnswers, 3)
+	if len(c.Export.GGUF) == 0 {
+		c.Export.GGUF = []string{"f16"}
+	}
+	return c
+}
+
+func def[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// Validate returns every fault of a config that has its defaults.
+func (c Config) Validate() []FieldError {
+	var faults []FieldError
+	fail := func(field, format string, args ...any) {
+		faults = append(faults, FieldError{field, fmt.Sprintf(format, args...)})
+	}
+	oneOf := func(field, value string, allowed ...string) {
+		if !slices.Contains(allowed, value) {
+			fail(field, "is %q, want one of %s", value, strings.Join(allowed, ", "))
+		}
+	}
+	between := func(field string, value, low, high float64) {
+		if !(value >= low && value <= high) {
+			fail(field, "is %v, want %v to %v", value, low, high)
+		}
+	}
+	oneOf("task", c.Task, Tasks...)
+	oneOf("template", c.Template, "auto", "chatml", "llama", "alpaca", "zephyr")
+	oneOf("dataset.format", c.Dataset.Format, "auto", "csv", "tsv", "jsonl")
+	between("dataset.max_cell_bytes", float64(c.Dataset.MaxCellBytes), 1, 64<<20)
+	between("dataset.max_rows", float64(c.Dataset.MaxRows), 1, 1e9)
+	between("validation.max_missing_fraction", c.Validation.MaxMissingFraction, 0, 1)
+	between("validation.min_rows", float64(c.Validation.MinRows), 1, 1e9)
+	between("validation.max_classes", float64(c.Validation.MaxClasses), 2, 100_000)
+	oneOf("preprocessing.pii", c.Preprocessing.PII, "redact", "warn", "keep")
+	between("preprocessing.max_length", float64(c.Preprocessing.MaxLength), 0, 1<<20)
+	between("preprocessing.test_fraction", c.Preprocessing.TestFraction, 0.01, 0.9)
+	between("preprocessing.validation_fraction", c.Preprocessing.ValidationFraction, 0.01, 0.9)
+	if sum := c.Preprocessing.TestFraction + c.Preprocessing.ValidationFraction; sum > 0.95 {
+		fail("preprocessing.test_fraction", "and validation_fraction leave %.2f for training", 1-sum)
+	}
+	t := c.Training
+	oneOf("training.method", t.Method, "lora", "full")
+	between("training.rank", float64(t.Rank), 1, 1024)
+	between("training.alpha", t.Alpha, 1e-6, 1e6)
+	between("training.dropout", t.Dropout, 0, 0.95)
+	for i, m := range t.TargetModules {
+		if m == "all-linear" && len(t.TargetModules) == 1 {
+			continue
+		}
+		oneOf(fmt.Sprintf("training.target_modules[%d]", i), m, TargetModules...)
+	}
+	between("training.epochs", float64(t.Epochs), 1, 10_000)
+	between("training.max_steps", float64(t.MaxSteps), 0, 1e9)
+	between("training.batch_size", float64(t.BatchSize), 1, 4096)
+	between("training.gradient_accumulation", float64(t.GradientAccum), 1, 4096)
+	between("training.learning_rate", t.LearningRate, 1e-9, 1)
+	oneOf("training.schedule", t.Schedule, "cosine", "linear", "constant")
+	between("training.warmup_ratio", t.WarmupRatio, 0, 1)
+	between("training.weight_decay", t.WeightDecay, 0, 1)
+	between("training.max_grad_norm", t.MaxGradNorm, 1e-6, 1e6)
+	between("training.checkpoint_steps", float64(t.CheckpointSteps), 1, 1e9)
+	between("training.logging_steps", float64(t.LoggingSteps), 1, 1e9)
+	between("training.evaluations_per_epoch", float64(t.EvaluationsPerEpoch), 1, 1000)
+	between("evaluation.max_samples", float64(c.Evaluation.MaxSamples), 0, 1e9)
+	between("evaluation.sample_answers", float64(c.Evaluation.SampleAnswers), 0, 100)
+	for i, q := range c.Export.GGUF {
+		oneOf(fmt.Sprintf("export.gguf[%d]", i), q, "f16", "f32", "q8_0")
+	}
+	return faults
+}
