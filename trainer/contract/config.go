@@ -61,23 +61,23 @@ type PreprocessingConfig struct {
 
 // TrainingConfig sets the training.
 type TrainingConfig struct {
-	Method             string   `json:"method,omitempty" doc:"lora (default) or full"`
-	Rank               int      `json:"rank,omitempty" doc:"default 8"`
-	Alpha              float64  `json:"alpha,omitempty" doc:"default 2 x rank"`
-	Dropout            float64  `json:"dropout,omitempty"`
-	RSLoRA             bool     `json:"use_rslora,omitempty"`
-	TargetModules      []string `json:"target_modules,omitempty" doc:"all-linear (default) or module names"`
-	Epochs             int      `json:"epochs,omitempty" doc:"default 3"`
-	MaxSteps           int      `json:"max_steps,omitempty" doc:"ends training early; 0: by epochs"`
-	BatchSize          int      `json:"batch_size,omitempty" doc:"samples per step; default 16"`
-	GradientAccum      int      `json:"gradient_accumulation,omitempty" doc:"default 1"`
-	LearningRate       float64  `json:"learning_rate,omitempty" doc:"default 1e-3 for lora on small models"`
-	Schedule           string   `json:"schedule,omitempty" doc:"cosine (default), linear or constant"`
-	WarmupRatio        float64  `json:"warmup_ratio,omitempty" doc:"default 0.05"`
-	WeightDecay        float64  `json:"weight_decay,omitempty"`
-	MaxGradNorm        float64  `json:"max_grad_norm,omitempty" doc:"default 1"`
-	CheckpointSteps    int      `json:"checkpoint_steps,omitempty" doc:"steps between checkpoints beside those of each epoch; default 25"`
-	LoggingSteps       int      `json:"logging_steps,omitempty" doc:"default 10"`
+	Method              string   `json:"method,omitempty" doc:"lora (default) or full"`
+	Rank                int      `json:"rank,omitempty" doc:"default 8"`
+	Alpha               float64  `json:"alpha,omitempty" doc:"default 2 x rank"`
+	Dropout             float64  `json:"dropout,omitempty"`
+	RSLoRA              bool     `json:"use_rslora,omitempty"`
+	TargetModules       []string `json:"target_modules,omitempty" doc:"all-linear (default) or module names"`
+	Epochs              int      `json:"epochs,omitempty" doc:"default 3"`
+	MaxSteps            int      `json:"max_steps,omitempty" doc:"ends training early; 0: by epochs"`
+	BatchSize           int      `json:"batch_size,omitempty" doc:"samples per step; default 16"`
+	GradientAccum       int      `json:"gradient_accumulation,omitempty" doc:"default 1"`
+	LearningRate        float64  `json:"learning_rate,omitempty" doc:"default 1e-3 for lora on small models"`
+	Schedule            string   `json:"schedule,omitempty" doc:"cosine (default), linear or constant"`
+	WarmupRatio         float64  `json:"warmup_ratio,omitempty" doc:"default 0.05"`
+	WeightDecay         float64  `json:"weight_decay,omitempty"`
+	MaxGradNorm         float64  `json:"max_grad_norm,omitempty" doc:"default 1"`
+	CheckpointSteps     int      `json:"checkpoint_steps,omitempty" doc:"steps between checkpoints beside those of each epoch; default 25"`
+	LoggingSteps        int      `json:"logging_steps,omitempty" doc:"default 10"`
 	EvaluationsPerEpoch int      `json:"evaluations_per_epoch,omitempty" doc:"passes over the validation split; default 1"`
 }
 
