@@ -1,0 +1,13 @@
+// Package api holds the words of Tunemesh as types: what a user submits and
+// sees, what an agent and the control plane say to each other, the states and
+// their legal transitions, and the pure rules of a pipeline.
+//
+// It uses the standard library only and knows no storage, no HTTP server and
+// no clock. Everything that control plane, agent and client share stands here;
+// they meet nowhere else.
+package api
+
+// ProtocolVersion is the version of what agents and servers say to each other.
+//
+//	1  2026-11-24  first: register, heartbeat, assignments, events, uploads, report
+const ProtocolVersion = 1

@@ -1,0 +1,143 @@
+package api
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Registration is what an agent says of itself when it starts, and whenever its
+// capability changes.
+//
+//	PUT /v1/nodes/{id}
+type Registration struct {
+	Name       string            `json:"name"`
+	PublicKey  []byte            `json:"public_key"`
+	Labels     map[string]string `json:"labels,omitempty"`
+	Capability Capability        `json:"capability"`
+	Digest     string            `json:"digest"`
+	Version    string            `json:"version"`
+	Protocol   int               `json:"protocol"`
+}
+
+// RegistrationReply tells the agent how to behave.
+type RegistrationReply struct {
+	Node              Node          `json:"node"`
+	HeartbeatInterval time.Duration `json:"heartbeat_interval_ns"`
+	LeaseTTL          time.Duration `json:"lease_ttl_ns"`
+	Protocol          int           `json:"protocol"`
+	// GossipPeers are addresses to join, GossipKey the key (may be empty).
+	GossipPeers []string `json:"gossip_peers,omitempty"`
+	GossipKey   []byte   `json:"gossip_key,omitempty"`
+}
+
+// Heartbeat renews a node's lease.
+//
+//	POST /v1/nodes/{id}/heartbeat
+type Heartbeat struct {
+	SentAt  time.Time `json:"sent_at"`
+	Fences  []uint64  `json:"fences" doc:"attempts that run here"`
+	Digest  string    `json:"digest" doc:"of the capability; when the server's differs the agent registers again"`
+	Load    NodeLoad  `json:"load"`
+	Version string    `json:"version"`
+}
+
+// NodeLoad is a node's measured load.
+type NodeLoad struct {
+	CPUPercent      float64 `json:"cpu_percent"`
+	MemoryFreeBytes int64   `json:"memory_free_bytes"`
+	DiskFreeBytes   int64   `json:"disk_free_bytes"`
+	GPUs            []struct {
+		Index           int     `json:"index"`
+		UtilPercent     float64 `json:"util_percent"`
+		MemoryUsedBytes int64   `json:"memory_used_bytes"`
+		TemperatureC    float64 `json:"temperature_c"`
+	} `json:"gpus,omitempty"`
+}
+
+// HeartbeatReply acknowledges a heartbeat.
+type HeartbeatReply struct {
+	Registered bool     `json:"registered" doc:"false: register (again)"`
+	Stale      []uint64 `json:"stale,omitempty" doc:"fences that moved on: stop these"`
+}
+
+// Assignments is a node's whole desired set: what is not in it must not run.
+//
+//	GET /v1/nodes/{id}/assignments?index=N&wait=55s
+type Assignments struct {
+	Index    uint64       `json:"index"`
+	Attempts []Assignment `json:"attempts"`
+}
+
+// Assignment is one attempt that a node must run, with everything its stage
+// needs.
+type Assignment struct {
+	Fence   uint64    `json:"fence"`
+	JobID   string    `json:"job_id"`
+	Stage   StageSpec `json:"stage"`
+	Attempt int       `json:"attempt"`
+	Devices Devices   `json:"devices"`
+	// Config is the job's config with the stage's laid over it.
+	Config         json.RawMessage            `json:"config"`
+	PreviousOutput map[string]json.RawMessage `json:"previous_output"`
+	// Inputs carry presigned GET URLs. Those of the pseudo-stages source and
+	// model are the dataset's file and the base model's files.
+	Inputs []StageArtifact `json:"inputs"`
+	// Checkpoint is the newest one that the control plane holds.
+	Checkpoint *Checkpoint `json:"checkpoint,omitempty"`
+}
+
+// EventBatch ships lines of one attempt. FirstSeq is the number of the first;
+// lines are numbered from 1 without holes.
+//
+//	POST /v1/attempts/{fence}/events
+type EventBatch struct {
+	FirstSeq uint64  `json:"first_seq"`
+	Events   []Event `json:"events"`
+}
+
+// EventAck says up to which line the server holds the attempt's events. A batch
+// that starts beyond NextSeq is refused; the agent goes on from NextSeq.
+type EventAck struct {
+	NextSeq uint64 `json:"next_seq"`
+}
+
+// UploadRequest asks for presigned PUT URLs for an attempt's files.
+//
+//	POST /v1/attempts/{fence}/uploads
+type UploadRequest struct {
+	Files []UploadFile `json:"files"`
+	// Checkpoint is set when the files are a checkpoint's.
+	Checkpoint string `json:"checkpoint,omitempty"`
+}
+
+// UploadFile describes one file before it is sent.
+type UploadFile struct {
+	Name   string `json:"name"`
+	Place  string `json:"place,omitempty" doc:"artifact, processed, adapter, merged or gguf"`
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"`
+}
+
+// UploadReply answers in the order of the request; URL is a presigned PUT.
+type UploadReply struct {
+	Files []Artifact `json:"files"`
+}
+
+// CheckpointReport makes an uploaded checkpoint known.
+//
+//	POST /v1/attempts/{fence}/checkpoints
+type CheckpointReport struct {
+	Name  string     `json:"name"`
+	Files []Artifact `json:"files"`
+}
+
+// AttemptReport is the end of an attempt, or its start (State running).
+//
+//	POST /v1/attempts/{fence}/report
+type AttemptReport struct {
+	State     AttemptState       `json:"state" doc:"running, succeeded, failed or cancelled"`
+	Output    json.RawMessage    `json:"output,omitempty"`
+	Metrics   map[string]float64 `json:"metrics,omitempty"`
+	Artifacts []Artifact         `json:"artifacts,omitempty" doc:"what was uploaded, as the upload reply named it"`
+	Error     *StageError        `json:"error,omitempty"`
+}
