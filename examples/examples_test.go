@@ -64,7 +64,7 @@ func TestPersonalDataIsInvented(t *testing.T) {
 		t.Errorf("%d addresses, %d phone numbers: too few for the redaction to show", len(mails), len(phones))
 	}
 	for _, m := range mails {
-		if !regexp.MustCompile(`(?i)example\.(com|org|net)$`).MatchString(m) && len(m) > 0 && !strings.Contains(strings.ToLower(m), "exa") {
+		if !regexp.MustCompile(`(?i)example\.(com|org|net)$`).MatchString(m) {
 			t.Errorf("%s is not of a reserved domain", m)
 		}
 	}

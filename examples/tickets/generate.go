@@ -99,7 +99,9 @@ func body(r *rand.Rand, c *category) string {
 	case chance(r, 0.02):
 		text = strings.ToUpper(text)
 	}
-	for chance(r, 0.22) {
+	// A typo in a mail address could make it somebody's: example.com is reserved,
+	// its misspellings are not.
+	for chance(r, 0.22) && !strings.Contains(text, "@") {
 		text = typo(r, text)
 	}
 	return text
