@@ -1,0 +1,66 @@
+# tunemesh: build, demo, tests, benchmarks. `make help` lists the targets.
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS   += --no-print-directory
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT  ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
+LDFLAGS := -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+
+# go-nvml's C header marks old calls as deprecated; the warnings say nothing
+# about our code.
+export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-zA-Z0-9_-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/tunemesh
+	@mkdir -p bin
+	go build -ldflags '$(LDFLAGS)' -o bin/tunemesh ./cmd/tunemesh
+
+.PHONY: demo
+demo: build ## the main job on real input: one-node mesh, sample tickets, whole pipeline
+	bin/tunemesh demo
+
+.PHONY: dev
+dev: build ## a mesh of one node that stays up
+	bin/tunemesh dev
+
+.PHONY: test
+test: ## the fast suite, with the race detector
+	go test -race -timeout 15m ./...
+
+.PHONY: test-e2e
+test-e2e: build ## whole runs of the real binary: custom stages, SIGKILL and resume
+	TUNEMESH_E2E=1 go test -count=1 -timeout 30m ./test/e2e/...
+
+.PHONY: test-gguf
+test-gguf: ## exported GGUF files, judged by llama.cpp (needs node and npm)
+	TUNEMESH_GGUF=1 go test -count=1 -timeout 20m ./test/gguf/...
+
+.PHONY: lint
+lint: ## gofmt, go vet, staticcheck
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [[ -n "$$unformatted" ]]; then echo "not gofmt-ed: $$unformatted"; exit 1; fi
+	go vet ./...
+	go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME each (default 10s)
+	./test/fuzz.sh $${FUZZTIME:-10s}
+
+.PHONY: bench
+bench: ## benchmarks, readable by benchstat (BENCH=regexp, COUNT=n)
+	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchtime $(or $(BENCHTIME),1s) -count $(or $(COUNT),1) -timeout 60m $(or $(PKG),./...) | tee bench.out
+
+.PHONY: cross
+cross: ## builds for the other platforms, without cgo
+	@for target in linux/amd64 linux/arm64 darwin/arm64 windows/amd64; do \
+	  echo "build $$target"; \
+	  CGO_ENABLED=0 GOOS=$${target%/*} GOARCH=$${target#*/} go build -o /dev/null ./cmd/tunemesh; \
+	done
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin bench.out
