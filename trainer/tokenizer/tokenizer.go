@@ -1,59 +1,141 @@
 package tokenizer
 
-import "errors"
+import (
+	"strings"
+	"unicode/utf8"
+)
 
 // Tokenizer encodes and decodes. It is immutable after Load and safe for
 // concurrent use.
-type Tokenizer struct{}
-
-// AddedToken is a token outside of the vocabulary's merges, found in the text
-// before it is split: a special token such as <|im_end|>, or a plain word.
-type AddedToken struct {
-	ID         int32
-	Content    string
-	SingleWord bool // only where no word character touches it
-	LStrip     bool // takes the whitespace on its left
-	RStrip     bool // takes the whitespace on its right
-	Normalized bool // looked for in the normalized text rather than the raw one
-	Special    bool // left out by Decode with skipSpecial
+type Tokenizer struct {
+	normalizer   normalizer   // nil: text is taken as it is
+	pretokenizer pretokenizer // nil: a text is one word
+	model        *bpe
+	added        *addedVocab
+	prefix       []int32
+	suffix       []int32
+	decoder      decoder // nil: tokens are joined by spaces
+	size         int
+	byteLevel    bool
 }
 
-// Load reads a tokenizer.json, or the one in the folder path.
-func Load(path string) (*Tokenizer, error) { return nil, errors.New("tokenizer: not built yet") }
-
-// Parse reads the bytes of a tokenizer.json.
-func Parse(data []byte) (*Tokenizer, error) { return nil, errors.New("tokenizer: not built yet") }
-
 // Encode gives the ids of text. Special tokens in the text are recognised. With
-// addSpecial the post-processor's tokens (beginning, end) are put around it.
-func (t *Tokenizer) Encode(text string, addSpecial bool) []int32 { return nil }
+// addSpecial the post-processor's tokens (beginning, end) are put around it. Bytes
+// that are no UTF-8 count as U+FFFD. Truncation and padding, which a
+// tokenizer.json may ask for, are not done: they are the caller's concern.
+func (t *Tokenizer) Encode(text string, addSpecial bool) []int32 {
+	if !utf8.ValidString(text) {
+		text = strings.ToValidUTF8(text, "\uFFFD")
+	}
+	ids := make([]int32, 0, len(text)/3+len(t.prefix)+len(t.suffix))
+	if addSpecial {
+		ids = append(ids, t.prefix...)
+	}
+	// The tokens that are looked for in raw text cut it first; what is left is
+	// normalized and cut by the others.
+	for _, raw := range t.added.raw.split(text) {
+		if raw.token >= 0 {
+			ids = append(ids, raw.token)
+			continue
+		}
+		piece := text[raw.begin:raw.end]
+		if t.normalizer != nil {
+			piece = t.normalizer.normalize(piece)
+		}
+		for _, part := range t.added.normalized.split(piece) {
+			if part.token >= 0 {
+				ids = append(ids, part.token)
+				continue
+			}
+			first := raw.begin == 0 && part.begin == 0
+			ids = t.encodeWords(ids, piece[part.begin:part.end], first)
+		}
+	}
+	if addSpecial {
+		ids = append(ids, t.suffix...)
+	}
+	return ids
+}
+
+func (t *Tokenizer) encodeWords(ids []int32, text string, first bool) []int32 {
+	if text == "" {
+		return ids
+	}
+	if t.pretokenizer == nil {
+		return t.model.encode(ids, text)
+	}
+	for _, w := range t.pretokenizer.pretokenize([]word{{text: text, first: first}}) {
+		ids = t.model.encode(ids, w.text)
+	}
+	return ids
+}
 
 // Prefix and Suffix are the ids that Encode with addSpecial puts before and after
 // a text; for those who join several pieces into one sequence.
-func (t *Tokenizer) Prefix() []int32 { return nil }
+func (t *Tokenizer) Prefix() []int32 { return append([]int32(nil), t.prefix...) }
 
 // Suffix: see Prefix.
-func (t *Tokenizer) Suffix() []int32 { return nil }
+func (t *Tokenizer) Suffix() []int32 { return append([]int32(nil), t.suffix...) }
 
 // Decode gives the text of ids; ids that no token has are left out. With
-// skipSpecial special tokens are left out too.
-func (t *Tokenizer) Decode(ids []int32, skipSpecial bool) string { return "" }
+// skipSpecial special tokens are left out too. Bytes that form no UTF-8 become
+// U+FFFD.
+func (t *Tokenizer) Decode(ids []int32, skipSpecial bool) string {
+	tokens := make([]string, 0, len(ids))
+	for _, id := range ids {
+		token, ok := t.Token(id)
+		if !ok || skipSpecial && t.added.special[token] {
+			continue
+		}
+		tokens = append(tokens, token)
+	}
+	if t.decoder == nil {
+		return strings.Join(tokens, " ")
+	}
+	return strings.Join(t.decoder.decode(tokens), "")
+}
 
 // TokenID is the id of a token as it stands in the vocabulary (for a byte-level
 // tokenizer in its printable form, "Ġthe").
-func (t *Tokenizer) TokenID(token string) (int32, bool) { return 0, false }
+func (t *Tokenizer) TokenID(token string) (int32, bool) {
+	if id, ok := t.added.ids[token]; ok {
+		return id, true
+	}
+	id, ok := t.model.vocab[token]
+	return id, ok
+}
 
 // Token is the inverse of TokenID.
-func (t *Tokenizer) Token(id int32) (string, bool) { return "", false }
+func (t *Tokenizer) Token(id int32) (string, bool) {
+	if a, ok := t.added.byID[id]; ok {
+		return a.Content, true
+	}
+	return t.model.token(id)
+}
 
 // VocabSize is the number of ids: the highest one plus one, added tokens included.
-func (t *Tokenizer) VocabSize() int { return 0 }
+func (t *Tokenizer) VocabSize() int { return t.size }
 
-// Vocab lists the tokens by id, "" where an id is not used. The slice is the caller's.
-func (t *Tokenizer) Vocab() []string { return nil }
+// Vocab lists the tokens by id, "" where an id is not used. The slice is the
+// caller's.
+func (t *Tokenizer) Vocab() []string {
+	all := make([]string, t.size)
+	copy(all, t.model.tokens)
+	for id, a := range t.added.byID {
+		all[id] = a.Content
+	}
+	return all
+}
 
-// Merges lists the merges in the order of their rank.
-func (t *Tokenizer) Merges() [][2]string { return nil }
+// Merges lists the merges in the order of their rank. The slice is the caller's.
+func (t *Tokenizer) Merges() [][2]string { return append([][2]string(nil), t.model.merges...) }
 
-// AddedTokens lists the added tokens by id.
-func (t *Tokenizer) AddedTokens() []AddedToken { return nil }
+// AddedTokens lists the added tokens by id. The slice is the caller's.
+func (t *Tokenizer) AddedTokens() []AddedToken { return append([]AddedToken(nil), t.added.list...) }
+
+// ByteLevel says whether tokens are spelled in the printable byte alphabet of
+// GPT-2; otherwise the vocabulary is of the SentencePiece kind.
+func (t *Tokenizer) ByteLevel() bool { return t.byteLevel }
+
+// UnknownID is the id of the model's unknown token, if it has one.
+func (t *Tokenizer) UnknownID() (int32, bool) { return t.model.unk, t.model.hasUnk }
