@@ -1,0 +1,102 @@
+package kernel
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+)
+
+// ISA names a set of inner loops.
+type ISA int
+
+// The instruction sets there are loops for.
+const (
+	Pure   ISA = iota // Go, on every architecture
+	AVX2              // amd64 with AVX2 and FMA
+	AVX512            // amd64 with AVX-512 F, BW, DQ and VL
+)
+
+func (i ISA) String() string {
+	return [...]string{"pure-go", "avx2", "avx512"}[i]
+}
+
+// Engine runs kernels with one set of inner loops on GOMAXPROCS processors. It
+// owns scratch memory per worker, so it is not safe for concurrent use: each
+// model has its own. Workers are goroutines that end with each call.
+type Engine struct {
+	isa     ISA
+	tile    tile
+	vec     vector
+	scratch []scratch
+}
+
+// scratch is one worker's buffers, grown on demand and kept.
+type scratch struct {
+	bPack, aPack, edge []float32
+	att                [3][]float32
+	_                  [64]byte // keeps neighbours off one cache line
+}
+
+// New makes an engine. Asking for an ISA the processor lacks gives the best one
+// below it.
+func New(isa ISA) *Engine {
+	isa = min(isa, Best())
+	e := &Engine{isa: isa}
+	e.tile, e.vec = loops(isa)
+	return e
+}
+
+// ISA returns which inner loops the engine runs.
+func (e *Engine) ISA() ISA { return e.isa }
+
+// Parallel calls f(worker, i) for every i in [0, n), each once, on up to
+// GOMAXPROCS goroutines that take the next i when they are free: a static split
+// would let one busy processor stall the whole. It returns when all are done.
+// Calls with the same worker number never overlap.
+func (e *Engine) Parallel(n int, f func(worker, i int)) {
+	workers := min(runtime.GOMAXPROCS(0), n)
+	for len(e.scratch) < workers {
+		e.scratch = append(e.scratch, scratch{})
+	}
+	if workers <= 1 {
+		for i := range n {
+			f(0, i)
+		}
+		return
+	}
+	var next atomic.Int64
+	loop := func(worker int) {
+		for {
+			i := int(next.Add(1)) - 1
+			if i >= n {
+				return
+			}
+			f(worker, i)
+		}
+	}
+	var wg sync.WaitGroup
+	for w := 1; w < workers; w++ {
+		wg.Go(func() { loop(w) })
+	}
+	loop(0)
+	wg.Wait()
+}
+
+// rowsPerTask cuts rows×cols elements into tasks of about 16k elements.
+func rowsPerTask(cols int) int { return max(1, 16384/max(1, cols)) }
+
+// Rows calls f for consecutive ranges of rows, in parallel.
+func (e *Engine) Rows(rows, cols int, f func(r0, r1 int)) {
+	step := rowsPerTask(cols)
+	e.Parallel((rows+step-1)/step, func(_, i int) {
+		f(i*step, min(rows, (i+1)*step))
+	})
+}
+
+// grow returns a slice of n values whose contents are undefined, reusing *buf.
+func grow(buf *[]float32, n int) []float32 {
+	if cap(*buf) < n {
+		*buf = make([]float32, n)
+	}
+	return (*buf)[:n]
+}

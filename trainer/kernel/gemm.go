@@ -1,0 +1,201 @@
+package kernel
+
+import "fmt"
+
+// Term is one product A·B of a sum of products. A is float32; B may be
+// bfloat16. Either may be a transposed view.
+type Term struct{ A, B Matrix }
+
+// tile is a register tile: micro-kernels for up to mr rows by nr columns.
+type tile struct {
+	mr, nr int
+	// full[i] computes i rows by nr columns, half[i] i rows by nr/2 (nil if
+	// there is none).
+	full, half []microKernel
+	// packRows copies kc rows of width columns (nr or nr/2) into dst; packCols
+	// does the same from a transposed source.
+	pack packers
+}
+
+// microKernel computes C (+)= A·B for one tile: c has row stride ldc, A's
+// element (i, k) lies at a[i*rs+k*cs], B's (k, j) at b[k*nr+j]. Each element is
+// one chain of fused multiply-adds in the order of k that begins with C's value
+// (add != 0) or with zero: so cutting K or the matrix into blocks never changes
+// a bit of the result.
+type microKernel func(c []float32, ldc int, a []float32, rs, cs int, b []float32, kc int, add bool)
+
+const (
+	blockK    = 512 // columns of A per pass: a packed panel of B stays within L2
+	blockRows = 504 // rows of C per task, a multiple of both tiles' heights
+)
+
+// Product is one result of Gemm: C = Σ A·B over the terms, or C += Σ A·B if Add
+// is set. C must be a float32 view that is not transposed and overlaps no
+// operand.
+type Product struct {
+	C     Matrix
+	Add   bool
+	Terms []Term
+}
+
+// Gemm computes independent products side by side. A sum of terms in one product
+// costs less than one call per term, because C stays in cache, and several
+// products in one call keep all workers busy to the end.
+func (e *Engine) Gemm(products ...Product) {
+	var tasks []block
+	for i := range products {
+		p := &products[i]
+		checkTerms(p.C, p.Terms)
+		tasks = e.cut(tasks, p)
+	}
+	e.Parallel(len(tasks), func(w, i int) {
+		b := tasks[i]
+		if b.dot {
+			e.dotBlock(b.p, b.n0, b.n1)
+			return
+		}
+		e.gemmBlock(&e.scratch[w], b.p.C, b.p.Add, b.p.Terms, b.m0, b.m1, b.n0, b.n1)
+	})
+}
+
+// block is the part of a product that one task computes.
+type block struct {
+	p              *Product
+	m0, m1, n0, n1 int
+	dot            bool
+}
+
+// cut divides a product into tasks.
+func (e *Engine) cut(tasks []block, p *Product) []block {
+	c := p.C
+	if c.rows == 0 || c.cols == 0 {
+		return tasks
+	}
+	if c.rows <= maxDotRows && canDot(p) {
+		for n := 0; n < c.cols; n += dotCols {
+			tasks = append(tasks, block{p: p, n0: n, n1: min(c.cols, n+dotCols), dot: true})
+		}
+		return tasks
+	}
+	nr, rows := e.tile.nr, blockRows
+	panels := (c.cols + nr - 1) / nr
+	// Few panels (LoRA's rank is one): cut the rows finer to occupy all workers.
+	for rows > 8*e.tile.mr && panels*((c.rows+rows-1)/rows) < 8 {
+		rows = (rows/2 + e.tile.mr - 1) / e.tile.mr * e.tile.mr
+	}
+	cols := nr
+	if panels*((c.rows+rows-1)/rows) >= 32 {
+		cols = 2 * nr
+	}
+	for n := 0; n < c.cols; n += cols {
+		for m := 0; m < c.rows; m += rows {
+			tasks = append(tasks, block{p: p, m0: m, m1: min(c.rows, m+rows), n0: n, n1: min(c.cols, n+cols)})
+		}
+	}
+	return tasks
+}
+
+func checkTerms(c Matrix, terms []Term) {
+	if c.f32 == nil && c.rows*c.cols > 0 || c.cs != 1 {
+		panic("kernel: the result of Gemm must be a row-major float32 matrix")
+	}
+	for _, t := range terms {
+		if t.A.f32 == nil && t.A.rows*t.A.cols > 0 {
+			panic("kernel: the left operand of Gemm must be float32")
+		}
+		if t.A.rows != c.rows || t.B.cols != c.cols || t.A.cols != t.B.rows {
+			panic(fmt.Sprintf("kernel: cannot multiply %dx%d by %dx%d into %dx%d", t.A.rows, t.A.cols, t.B.rows, t.B.cols, c.rows, c.cols))
+		}
+	}
+}
+
+// gemmBlock computes the block [m0, m1) x [n0, n1) of C with one worker.
+func (e *Engine) gemmBlock(s *scratch, c Matrix, add bool, terms []Term, m0, m1, n0, n1 int) {
+	t := &e.tile
+	width := (n1 - n0 + t.nr - 1) / t.nr * t.nr
+	for _, term := range terms {
+		a, b := term.A, term.B
+		for k0 := 0; k0 < a.cols; k0 += blockK {
+			kc := min(blockK, a.cols-k0)
+			bp := grow(&s.bPack, kc*width)
+			for n := n0; n < n1; n += t.nr {
+				t.packPanel(bp[(n-n0)*kc:], b, k0, kc, n, min(n1, n+t.nr))
+			}
+			for m := m0; m < m1; m += t.mr {
+				mr := min(t.mr, m1-m)
+				ap, rs, cs := t.leftTile(s, a, m, mr, k0, kc)
+				for n := n0; n < n1; n += t.nr {
+					nw := min(t.nr, n1-n)
+					t.run(s, c.f32[m*c.rs+n:], c.rs, ap, rs, cs, bp[(n-n0)*kc:], mr, nw, kc, add)
+				}
+			}
+			add = true
+		}
+	}
+	if !add { // no terms, or empty ones
+		for m := m0; m < m1; m++ {
+			clear(c.f32[m*c.rs+n0 : m*c.rs+n1])
+		}
+	}
+}
+
+// run computes one tile of mr rows and nw columns; narrow ones go through a
+// buffer, for the micro-kernels always write whole tiles.
+func (t *tile) run(s *scratch, c []float32, ldc int, a []float32, rs, cs int, b []float32, mr, nw, kc int, add bool) {
+	kernel, w := t.full[mr], t.nr
+	if nw <= t.nr/2 && t.half != nil {
+		kernel, w = t.half[mr], t.nr/2
+	}
+	if nw == w {
+		kernel(c, ldc, a, rs, cs, b, kc, add)
+		return
+	}
+	edge := grow(&s.edge, t.mr*t.nr)
+	if add {
+		for i := range mr {
+			copy(edge[i*w:i*w+nw], c[i*ldc:i*ldc+nw])
+		}
+	}
+	kernel(edge, w, a, rs, cs, b, kc, add)
+	for i := range mr {
+		copy(c[i*ldc:i*ldc+nw], edge[i*w:i*w+nw])
+	}
+}
+
+// leftTile returns where the micro-kernel finds rows [m, m+mr) and columns
+// [k0, k0+kc) of A: in place, or copied where the rows would fall into the same
+// cache sets and evict each other.
+func (t *tile) leftTile(s *scratch, a Matrix, m, mr, k0, kc int) (data []float32, rs, cs int) {
+	data = a.f32[m*a.rs+k0*a.cs:]
+	if a.cs != 1 || a.rs%512 != 0 || mr == 1 {
+		return data, a.rs, a.cs
+	}
+	stride := kc + 16
+	ap := grow(&s.aPack, t.mr*(blockK+16))
+	for i := range mr {
+		copy(ap[i*stride:i*stride+kc], data[i*a.rs:i*a.rs+kc])
+	}
+	return ap, stride, 1
+}
+
+// packPanel lays out rows [k0, k0+kc) and columns [n0, n1) of B as the
+// micro-kernels read it: k after k, nr (or nr/2) values each, zeros beyond n1.
+func (t *tile) packPanel(dst []float32, b Matrix, k0, kc, n0, n1 int) {
+	w := t.nr
+	if n1-n0 <= t.nr/2 && t.half != nil {
+		w = t.nr / 2
+	}
+	off := k0*b.rs + n0*b.cs
+	switch {
+	case b.cs == 1 && b.f32 != nil:
+		t.pack.rowsF32(dst, w, b.f32[off:], b.rs, kc, n1-n0)
+	case b.cs == 1:
+		t.pack.rowsBF16(dst, w, b.bf16[off:], b.rs, kc, n1-n0)
+	case b.rs == 1 && b.f32 != nil:
+		t.pack.colsF32(dst, w, b.f32[off:], b.cs, kc, n1-n0)
+	case b.rs == 1 && b.bf16 != nil:
+		t.pack.colsBF16(dst, w, b.bf16[off:], b.cs, kc, n1-n0)
+	default:
+		panic("kernel: the right operand of Gemm needs contiguous rows or columns")
+	}
+}

@@ -1,0 +1,6 @@
+package kernel
+
+// Best returns the fastest instruction set of this processor.
+func Best() ISA { return Pure }
+
+func loops(ISA) (tile, vector) { return pureTile(), pureVector() }

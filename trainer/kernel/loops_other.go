@@ -1,0 +1,8 @@
+//go:build !amd64
+
+package kernel
+
+// Best returns the fastest instruction set of this processor.
+func Best() ISA { return Pure }
+
+func loops(ISA) (tile, vector) { return pureTile(), pureVector() }

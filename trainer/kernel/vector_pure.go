@@ -1,0 +1,118 @@
+package kernel
+
+import "math"
+
+// vector is the set of loops over contiguous values. All slices of one call have
+// the same length unless said otherwise.
+type vector struct {
+	dot     func(x, y []float32) float32
+	dotBF16 func(x []float32, y []uint16) float32
+	dot3    func(x, y, z []float32) float32    // Σ x·y·z
+	max     func(x []float32) float32          // −Inf for no values
+	axpy    func(y, x []float32, a float32)    // y += a·x
+	scale   func(y, x []float32, a float32)    // y = a·x
+	mulMul  func(y, x, z []float32, a float32) // y = a·x·z
+	// expSum sets y = exp(a·x − shift) and returns Σ y.
+	expSum func(y, x []float32, a, shift float32) float32
+	// normGrad adds a·g·dy − b·x to dx.
+	normGrad func(dx, dy, g, x []float32, a, b float32)
+	// rope rotates the pairs (x0[i], x1[i]) by the angle of cos[i], sin[i].
+	rope func(x0, x1, cos, sin []float32)
+	// swiglu sets h = silu(g)·u.
+	swiglu func(h, g, u []float32)
+	// swigluGrad replaces g and u by their gradients, given dh.
+	swigluGrad func(g, u, dh []float32)
+	// attnGrad sets ds = a·p·(ds − delta).
+	attnGrad func(ds, p []float32, a, delta float32)
+	// adamw updates w, m and v: see AdamW.
+	adamw func(w, g, m, v []float32, c *AdamConst)
+}
+
+func pureVector() vector {
+	return vector{
+		dot: func(x, y []float32) float32 {
+			var s float32
+			for i, v := range x {
+				s += v * y[i]
+			}
+			return s
+		},
+		dotBF16: func(x []float32, y []uint16) float32 {
+			var s float32
+			for i, v := range x {
+				s += v * fromBF16(y[i])
+			}
+			return s
+		},
+		dot3: func(x, y, z []float32) float32 {
+			var s float32
+			for i, v := range x {
+				s += v * y[i] * z[i]
+			}
+			return s
+		},
+		max: func(x []float32) float32 {
+			m := float32(math.Inf(-1))
+			for _, v := range x {
+				m = max(m, v)
+			}
+			return m
+		},
+		axpy: func(y, x []float32, a float32) {
+			for i, v := range x {
+				y[i] += a * v
+			}
+		},
+		scale: func(y, x []float32, a float32) {
+			for i, v := range x {
+				y[i] = a * v
+			}
+		},
+		mulMul: func(y, x, z []float32, a float32) {
+			for i, v := range x {
+				y[i] = a * v * z[i]
+			}
+		},
+		expSum: func(y, x []float32, a, shift float32) float32 {
+			var s float32
+			for i, v := range x {
+				y[i] = float32(math.Exp(float64(a*v - shift)))
+				s += y[i]
+			}
+			return s
+		},
+		normGrad: func(dx, dy, g, x []float32, a, b float32) {
+			for i, v := range x {
+				dx[i] += a*g[i]*dy[i] - b*v
+			}
+		},
+		rope: func(x0, x1, cos, sin []float32) {
+			for i, a := range x0 {
+				b := x1[i]
+				x0[i] = a*cos[i] - b*sin[i]
+				x1[i] = b*cos[i] + a*sin[i]
+			}
+		},
+		swiglu: func(h, g, u []float32) {
+			for i, v := range g {
+				h[i] = v * sigmoid(v) * u[i]
+			}
+		},
+		swigluGrad: func(g, u, dh []float32) {
+			for i, v := range g {
+				s := sigmoid(v)
+				silu := v * s
+				g[i] = dh[i] * u[i] * (s + silu*(1-s))
+				u[i] = dh[i] * silu
+			}
+		},
+		attnGrad: func(ds, p []float32, a, delta float32) {
+			for i, v := range p {
+				ds[i] = a * v * (ds[i] - delta)
+			}
+		},
+		adamw: pureAdamW,
+	}
+}
+
+func sigmoid(x float32) float32 { return float32(1 / (1 + math.Exp(-float64(x)))) }

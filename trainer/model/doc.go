@@ -1,0 +1,10 @@
+// Package model is the CPU engine `native`: Llama-shaped decoders with LoRA
+// adapters, their forward pass and hand-written backward pass, scoring and
+// greedy generation.
+//
+// It knows shapes and arithmetic. It knows no files (weights come through
+// Source), no text (tokens are numbers), no datasets and no optimiser: callers
+// read Params, divide the gradients by the number of targets and update Data in
+// place. Every reduction runs in a fixed order, whatever the number of
+// processors, so that equal inputs give equal bits.
+package model

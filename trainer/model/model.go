@@ -1,0 +1,154 @@
+package model
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+
+	"github.com/tunemesh/tunemesh/trainer/kernel"
+)
+
+// Param is one trainable tensor. The optimiser updates Data in place and reads
+// Grad, to which LossAndGrad adds.
+type Param struct {
+	// Name is Hugging Face's for weights ("model.norm.weight") and PEFT's for
+	// adapters ("base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight").
+	Name  string
+	Shape []int
+	Data  []float32
+	Grad  []float32
+	// Norm says that this is the gain of a norm, which is not decayed.
+	Norm bool
+}
+
+// linear is one projection, y = W·x + s·B·A·x.
+type linear struct {
+	out, in int
+	w       weights
+	grad    []float32 // nil while W is frozen
+	a, b    *Param    // nil without an adapter: A is [rank, in], B is [out, rank]
+}
+
+// norm is the gain of one RMSNorm.
+type norm struct {
+	gain []float32
+	grad []float32 // nil while frozen
+}
+
+// block is one decoder layer.
+type block struct {
+	inNorm, postNorm norm
+	lin              [numLinears]linear
+}
+
+// Model is a decoder with its weights and, once asked for, adapters or
+// gradients. It is not safe for concurrent use; it uses all processors itself.
+type Model struct {
+	cfg      Config
+	eng      *kernel.Engine
+	embed    weights
+	embedG   []float32
+	blocks   []block
+	norm     norm
+	head     weights // equal to embed when tied
+	headG    []float32
+	params   []*Param
+	lora     *LoRAConfig
+	invFreq  []float64
+	step     uint64
+	loraSeed uint64
+	recomp   bool
+	work     workspace
+}
+
+// Load builds a model from a checkpoint. Every tensor that the config asks for
+// must be there in its exact shape; tensors it does not know are refused, but
+// for a redundant lm_head of tied models and rotary caches.
+func Load(cfg Config, src Source) (*Model, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	known := map[string]bool{headName: cfg.TieWordEmbeddings}
+	got := map[string]weights{}
+	for _, spec := range cfg.Tensors() {
+		w, err := readTensor(src, spec)
+		if err != nil {
+			return nil, err
+		}
+		got[spec.Name] = w
+		known[spec.Name] = true
+	}
+	for l := range cfg.NumLayers {
+		known[fmt.Sprintf("model.layers.%d.self_attn.rotary_emb.inv_freq", l)] = true
+	}
+	for _, name := range src.Names() {
+		if !known[name] {
+			return nil, fmt.Errorf("model: the checkpoint holds %s, which LlamaForCausalLM with this config.json does not have", name)
+		}
+	}
+	return build(cfg, got), nil
+}
+
+// NewRandom makes an untrained model, float32 throughout: normal weights of
+// deviation 0.02 (those that write to the residual stream scaled by
+// 1/√(2·layers), as in GPT-2), gains of one.
+func NewRandom(cfg Config, seed uint64) (*Model, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	rng := rand.New(rand.NewPCG(seed, 0x74756e656d657368))
+	got := map[string]weights{}
+	for _, spec := range cfg.Tensors() {
+		w := make([]float32, spec.Len())
+		std := 0.02
+		if isResidual(spec.Name) {
+			std /= math.Sqrt(2 * float64(cfg.NumLayers))
+		}
+		for i := range w {
+			if len(spec.Shape) == 1 {
+				w[i] = 1
+			} else {
+				w[i] = float32(rng.NormFloat64() * std)
+			}
+		}
+		got[spec.Name] = weights{f32: w}
+	}
+	return build(cfg, got), nil
+}
+
+func build(cfg Config, got map[string]weights) *Model {
+	m := &Model{cfg: cfg, eng: kernel.New(kernel.Best()), invFreq: cfg.inverseFrequencies()}
+	m.embed = got[embedName]
+	m.head = m.embed
+	if !cfg.TieWordEmbeddings {
+		m.head = got[headName]
+	}
+	m.norm.gain = got[normName].float32s()
+	m.blocks = make([]block, cfg.NumLayers)
+	for l := range m.blocks {
+		b := &m.blocks[l]
+		b.inNorm.gain = got[inputNormName(l)].float32s()
+		b.postNorm.gain = got[postNormName(l)].float32s()
+		for w := range b.lin {
+			out, in := cfg.linearShape(w)
+			b.lin[w] = linear{out: out, in: in, w: got[linearPath(l, w)+".weight"]}
+		}
+	}
+	return m
+}
+
+// Config returns the model's shape.
+func (m *Model) Config() Config { return m.cfg }
+
+// SetEngine replaces the kernels, e.g. by the pure-Go ones.
+func (m *Model) SetEngine(e *kernel.Engine) { m.eng = e }
+
+// SetRecompute makes LossAndGrad keep only each layer's input and compute the
+// rest again on the way back: about a third more work for a fraction of the
+// memory. The results are the same bits.
+func (m *Model) SetRecompute(on bool) { m.recomp = on }
+
+// SetStep numbers the next call of LossAndGrad for the random choices of LoRA
+// dropout. Callers give every micro-batch its own number, and the same number
+// after a resume.
+func (m *Model) SetStep(step uint64) { m.step = step }

@@ -1,0 +1,56 @@
+package model
+
+// acts is what one decoder block keeps for its way back. All are row-major with
+// one row per token.
+type acts struct {
+	inv1, xn1    []float32 // 1/rms of the block's input, and the normed input
+	q, k, v      []float32 // rotated queries and keys; values
+	lse, o       []float32 // attention's softmax denominators, and its output
+	mid          []float32 // residual stream after attention
+	inv2, xn2    []float32
+	gate, up     []float32
+	u            [numLinears][]float32 // s·A·x of each adapter, [tokens, rank]
+	uGrad        [numLinears][]float32 // shared scratch: gradient of A·x
+	dropped      [numLinears][]float32 // shared scratch: inputs after dropout
+	droppedGrads []float32
+}
+
+// workspace holds the buffers of forward and backward passes, kept from call to
+// call.
+type workspace struct {
+	layers []acts      // one per layer, or a single one when recomputing
+	x      [][]float32 // the input of each layer, and the last one's output
+	h      []float32   // SwiGLU's output
+	// gradients
+	dx, dxn, dh, do, dq, dk, dv []float32
+	// head
+	hx, hinv, hn, dhn, dhx, logits []float32
+	cos, sin, sinNeg               []float32
+}
+
+// buf returns *b with n values, whose contents are undefined.
+func buf(b *[]float32, n int) []float32 {
+	if cap(*b) < n {
+		*b = make([]float32, n)
+	}
+	*b = (*b)[:n]
+	return *b
+}
+
+// reserve sizes one block's buffers for t tokens.
+func (a *acts) reserve(c Config, t int) {
+	d, f := c.HiddenSize, c.IntermediateSize
+	qw, kw := c.NumHeads*c.HeadDim, c.NumKVHeads*c.HeadDim
+	buf(&a.inv1, t)
+	buf(&a.inv2, t)
+	for _, b := range []*[]float32{&a.xn1, &a.xn2, &a.mid} {
+		buf(b, t*d)
+	}
+	buf(&a.q, t*qw)
+	buf(&a.o, t*qw)
+	buf(&a.k, t*kw)
+	buf(&a.v, t*kw)
+	buf(&a.lse, t*c.NumHeads)
+	buf(&a.gate, t*f)
+	buf(&a.up, t*f)
+}
