@@ -1,6 +1,16 @@
 package template
 
-import "errors"
+import (
+	"fmt"
+	"strings"
+)
+
+// Roles of a message.
+const (
+	RoleSystem    = "system"
+	RoleUser      = "user"
+	RoleAssistant = "assistant"
+)
 
 // Message is one turn of a conversation. Role is system, user or assistant.
 type Message struct {
@@ -16,62 +26,130 @@ type Segment struct {
 }
 
 // Template is one of the builtin chat templates, bound to a model's end token.
-type Template struct{}
+type Template struct {
+	def builtin
+	eos string
+}
+
+// builtin is what the templates have in common: each turn is a header, the content
+// and an end. first, if set, stands before a conversation without a system message.
+type builtin struct {
+	name   string
+	header func(role string) string
+	// end closes a turn of role; {eos} in it is the model's end token.
+	end func(role string) string
+	// The part of an assistant's end that the model writes itself; what follows it
+	// ("\n") is written by the template and not learned.
+	learnedEnd string
+	trim       bool // content is trimmed, as the model's own template does
+	needsEOS   bool
+	jinja      string
+	ollama     string
+}
 
 // Names lists the builtin templates: alpaca, chatml, llama, zephyr.
-func Names() []string { return nil }
+func Names() []string { return []string{"alpaca", "chatml", "llama", "zephyr"} }
 
 // ByName gives a builtin template. eos is the model's end-of-sequence token
 // ("</s>", "<|endoftext|>"); alpaca and zephyr end a turn with it, the others
 // ignore it.
-func ByName(name, eos string) (*Template, error) { return nil, errors.New("template: not built yet") }
-
-// ForModel gives the template of the Hugging Face folder dir: chatml if it has no
-// chat_template; a chat_template that is byte for byte the Jinja of a builtin is
-// that builtin; any other is refused.
-func ForModel(dir string) (*Template, error) { return nil, errors.New("template: not built yet") }
-
-// Name is the builtin's name.
-func (t *Template) Name() string { return "" }
-
-// Render gives a whole conversation, to train on.
-func (t *Template) Render(messages []Message) ([]Segment, error) { return nil, nil }
-
-// Prompt gives a conversation up to the point where the assistant shall answer.
-func (t *Template) Prompt(messages []Message) (string, error) { return "", nil }
-
-// Stop lists the strings at which generation ends.
-func (t *Template) Stop() []string { return nil }
-
-// Jinja is the same template as a Hugging Face chat_template.
-func (t *Template) Jinja() string { return "" }
-
-// Ollama is the same template as the TEMPLATE of an Ollama Modelfile.
-func (t *Template) Ollama() string { return "" }
-
-// Encoder is what Tokens needs of a tokenizer; *tokenizer.Tokenizer is one.
-type Encoder interface {
-	Encode(text string, addSpecial bool) []int32
-	Prefix() []int32
+func ByName(name, eos string) (*Template, error) {
+	for _, def := range builtins() {
+		if def.name != name {
+			continue
+		}
+		if def.needsEOS && eos == "" {
+			return nil, fmt.Errorf("template %s: it ends a turn with the model's eos token, and the model names none", name)
+		}
+		return &Template{def, eos}, nil
+	}
+	return nil, fmt.Errorf("template %q: unknown; there are %s", name, strings.Join(Names(), ", "))
 }
 
-// Tokens encodes segments one by one, as a server encodes the prompt apart from
-// the answer, after the tokenizer's prefix (bos). loss[i] says whether ids[i] is
-// a token to learn.
-func Tokens(enc Encoder, segments []Segment) (ids []int32, loss []bool) { return nil, nil }
+// Name is the builtin's name.
+func (t *Template) Name() string { return t.def.name }
 
-// Completion is the raw task without a chat: the prompt as it is, then the
-// completion with its end token, which are learned.
-func Completion(prompt, completion, eos string) []Segment { return nil }
+// Render gives a whole conversation, to train on. The texts joined are what the
+// Jinja template writes for the same messages; neighbours of equal Loss are joined.
+func (t *Template) Render(messages []Message) ([]Segment, error) {
+	if err := Check(messages); err != nil {
+		return nil, fmt.Errorf("template %s: %w", t.def.name, err)
+	}
+	var out []Segment
+	for _, m := range messages {
+		content := t.content(m)
+		end := t.fill(t.def.end(m.Role))
+		if m.Role != RoleAssistant {
+			out = appendText(out, t.def.header(m.Role)+content+end, false)
+			continue
+		}
+		learned := t.fill(t.def.learnedEnd)
+		out = appendText(out, t.def.header(m.Role), false)
+		out = appendText(out, content+learned, true)
+		out = appendText(out, strings.TrimPrefix(end, learned), false)
+	}
+	return out, nil
+}
 
-// Classification asks for one of labels; with label "" only the question is made.
-func Classification(text string, labels []string, label string) []Message { return nil }
+// Prompt gives a conversation up to the point where the assistant shall answer.
+func (t *Template) Prompt(messages []Message) (string, error) {
+	segments, err := t.Render(messages)
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	for _, s := range segments {
+		b.WriteString(s.Text)
+	}
+	b.WriteString(t.def.header(RoleAssistant))
+	return b.String(), nil
+}
 
-// Summarization asks for a summary of text.
-func Summarization(text, summary string) []Message { return nil }
+// Stop lists the strings at which generation ends.
+func (t *Template) Stop() []string { return []string{strings.TrimSpace(t.fill(t.def.learnedEnd))} }
 
-// QA asks a question about a context, which may be "".
-func QA(context, question, answer string) []Message { return nil }
+// Jinja is the same template as a Hugging Face chat_template.
+func (t *Template) Jinja() string { return t.def.jinja }
 
-// Extraction asks for the named fields of text as JSON.
-func Extraction(text string, fields []string, answer string) []Message { return nil }
+// Ollama is the same template as the TEMPLATE of an Ollama Modelfile.
+func (t *Template) Ollama() string { return t.fill(t.def.ollama) }
+
+func (t *Template) fill(s string) string { return strings.ReplaceAll(s, "{eos}", t.eos) }
+
+func (t *Template) content(m Message) string {
+	if t.def.trim {
+		return strings.TrimSpace(m.Content)
+	}
+	return m.Content
+}
+
+// Check says whether messages are a conversation: known roles, at most one system
+// message and that first, and something in it.
+func Check(messages []Message) error {
+	if len(messages) == 0 {
+		return fmt.Errorf("a conversation needs at least one message")
+	}
+	for i, m := range messages {
+		switch m.Role {
+		case RoleUser, RoleAssistant:
+		case RoleSystem:
+			if i > 0 {
+				return fmt.Errorf("message %d: a system message can only be the first", i)
+			}
+		default:
+			return fmt.Errorf("message %d: role %q is not system, user or assistant", i, m.Role)
+		}
+	}
+	return nil
+}
+
+func appendText(out []Segment, text string, loss bool) []Segment {
+	if text == "" {
+		return out
+	}
+	if n := len(out); n > 0 && out[n-1].Loss == loss {
+		out[n-1].Text += text
+		return out
+	}
+	return append(out, Segment{text, loss})
+}
