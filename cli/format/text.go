@@ -1,0 +1,73 @@
+package format
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/charmbracelet/x/ansi"
+)
+
+// Clean makes text that somebody else wrote safe to print on one line: line
+// breaks and tabs become spaces, every other control character and broken
+// UTF-8 a replacement character, so that a log line or a file name cannot
+// steer the terminal.
+func Clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\t' || r == '\r' || r == '\u2028' || r == '\u2029':
+			return ' '
+		case r == utf8.RuneError || unicode.IsControl(r) || isBidi(r):
+			return '\uFFFD'
+		}
+		return r
+	}, s)
+}
+
+// isBidi is true of the characters that turn the direction of what follows.
+func isBidi(r rune) bool {
+	return (r >= '\u202A' && r <= '\u202E') || (r >= '\u2066' && r <= '\u2069')
+}
+
+// Width is the number of terminal cells that s takes, colours not counted.
+func Width(s string) int { return ansi.StringWidth(s) }
+
+// Cut shortens s to width cells, with an ellipsis where something is missing.
+func Cut(s string, width int) string {
+	if width <= 0 {
+		return ""
+	}
+	return ansi.Truncate(s, width, "…")
+}
+
+// Fit is Cut, filled up with spaces on the right to exactly width cells.
+func Fit(s string, width int) string {
+	s = Cut(s, width)
+	return s + strings.Repeat(" ", max(width-Width(s), 0))
+}
+
+// FitRight is Fit with the spaces on the left.
+func FitRight(s string, width int) string {
+	s = Cut(s, width)
+	return strings.Repeat(" ", max(width-Width(s), 0)) + s
+}
+
+// Wrap breaks s into lines of at most width cells, at spaces where it can.
+func Wrap(s string, width int) []string {
+	return strings.Split(ansi.Wrap(s, max(width, 1), ""), "\n")
+}
+
+// Indent wraps s to width cells with prefix before the first line and as many
+// spaces before the others.
+func Indent(prefix, s string, width int) string {
+	lines := Wrap(s, width-Width(prefix))
+	for i, line := range lines {
+		line = strings.TrimRight(line, " ")
+		if i == 0 {
+			lines[i] = prefix + line
+		} else {
+			lines[i] = strings.Repeat(" ", Width(prefix)) + line
+		}
+	}
+	return strings.Join(lines, "\n")
+}

@@ -1,0 +1,162 @@
+package view
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/cli/format"
+)
+
+// LogLine writes an event on one line: time, level, stage, what it says.
+func LogLine(e api.Event, style format.Style, where *time.Location) string {
+	level := format.Fit(e.Level, 6)
+	switch e.Level {
+	case api.LevelError:
+		level = style.Bad(level)
+	case api.LevelWarn:
+		level = style.Warn(level)
+	case api.LevelState:
+		level = style.Busy(level)
+	case api.LevelMetric:
+		level = style.Faint(level)
+	}
+	stage := e.Stage
+	if stage == "" {
+		stage = "job"
+	}
+	return fmt.Sprintf("%s  %s  %s  %s", style.Faint(clock(e.Timestamp, where)), level, format.Fit(format.Clean(stage), max(format.Width(stage), 13)), format.Clean(text(e)))
+}
+
+func clock(t time.Time, where *time.Location) string { return t.In(where).Format("15:04:05") }
+
+// text is what an event says, without its time, level and stage.
+func text(e api.Event) string {
+	var parts []string
+	add := func(format string, args ...any) { parts = append(parts, fmt.Sprintf(format, args...)) }
+	switch {
+	case e.Level == api.LevelState && e.To != "":
+		parts = append(parts, stateText(e))
+	case e.Level == api.LevelMetric:
+		parts = append(parts, Measured(e))
+		if e.Message != "" {
+			parts = append(parts, e.Message)
+		}
+	default:
+		if e.ErrorCode != "" && !strings.Contains(e.Message, e.ErrorCode) {
+			parts = append(parts, e.ErrorCode+":")
+		}
+		if e.Message != "" {
+			parts = append(parts, e.Message)
+		}
+		if m := Measured(e); m != "" {
+			parts = append(parts, m)
+		}
+	}
+	if e.Checkpoint != "" {
+		add("checkpoint %s", e.Checkpoint)
+	}
+	if f := fieldText(e.Fields); f != "" {
+		parts = append(parts, f)
+	}
+	return strings.TrimSpace(strings.Join(slices.DeleteFunc(parts, func(p string) bool { return p == "" }), " "))
+}
+
+func stateText(e api.Event) string {
+	s := e.To
+	if e.Stage != "" && e.Node != "" && e.To == string(api.StageRunning) {
+		s += " on " + e.Node
+	}
+	if e.Attempt > 1 {
+		s += fmt.Sprintf(" (attempt %d)", e.Attempt)
+	}
+	if e.ErrorCode != "" && !strings.Contains(e.Message, e.ErrorCode) {
+		s += ": " + e.ErrorCode
+	}
+	if e.Message != "" && e.Message != e.To {
+		s += ": " + e.Message
+	}
+	return s
+}
+
+// Measured writes an event's numbers: "120/240 steps, loss 0.412, 310
+// samples/s, ETA 58s".
+func Measured(e api.Event) string {
+	var parts []string
+	if p := e.Progress; p != nil {
+		parts = append(parts, unitText(p.Done, p.Total, p.Unit))
+	} else if e.Step != nil {
+		parts = append(parts, "step "+format.Count(*e.Step))
+	}
+	number := func(name string, v *float64) {
+		if v != nil {
+			parts = append(parts, name+" "+format.Number(*v))
+		}
+	}
+	number("epoch", e.Epoch)
+	number("loss", e.Loss)
+	number("validation loss", e.EvalLoss)
+	number("learning rate", e.LearningRate)
+	number("gradient norm", e.GradNorm)
+	if e.SamplesPerSec != nil {
+		parts = append(parts, format.Number(round3(*e.SamplesPerSec))+" samples/s")
+	}
+	if e.TokensPerSec != nil {
+		parts = append(parts, format.Number(round3(*e.TokensPerSec))+" tokens/s")
+	}
+	if e.Progress != nil && e.Progress.ETASeconds > 0 {
+		parts = append(parts, "ETA "+format.Seconds(e.Progress.ETASeconds))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// fieldText writes an event's own fields as key=value, in the order of keys.
+func fieldText(raw json.RawMessage) string {
+	var fields map[string]json.RawMessage
+	if len(raw) == 0 || json.Unmarshal(raw, &fields) != nil {
+		return ""
+	}
+	var parts []string
+	for _, key := range slices.Sorted(maps.Keys(fields)) {
+		parts = append(parts, key+"="+string(fields[key]))
+	}
+	return strings.Join(parts, " ")
+}
+
+// errorText is a stage's error on one line, with its place.
+func errorText(e api.StageError) string {
+	s := e.Code + ": " + e.Message
+	var place []string
+	if e.File != "" && !strings.Contains(e.Message, e.File) {
+		place = append(place, e.File)
+	}
+	if e.Row > 0 {
+		place = append(place, fmt.Sprintf("row %d", e.Row))
+	}
+	if e.Column != "" {
+		place = append(place, "column "+e.Column)
+	}
+	if e.Field != "" {
+		place = append(place, "config "+e.Field)
+	}
+	if len(place) > 0 {
+		s += " (" + strings.Join(place, ", ") + ")"
+	}
+	return s
+}
+
+// ErrorLines is a stage's error in full: what, where, what to do.
+func ErrorLines(e api.StageError, width int, style format.Style) []string {
+	out := strings.Split(format.Indent("", format.Clean(errorText(e)), width), "\n")
+	for i := range out {
+		out[i] = style.Bad(out[i])
+	}
+	if e.Hint != "" {
+		out = append(out, strings.Split(format.Indent("hint: ", format.Clean(e.Hint), width), "\n")...)
+	}
+	return out
+}

@@ -1,0 +1,84 @@
+package view
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/cli/format"
+)
+
+// Plain turns a job's events into lines for a pipe or a log file: one per
+// change of state, warning and error, and the numbers of each stage now and
+// then. The time of the events decides, so that a replay gives the same lines.
+type Plain struct {
+	// Every is the least time between two lines of numbers of one stage.
+	Every time.Duration
+	// Where is the location of the times shown.
+	Where *time.Location
+
+	shown   map[string]time.Time
+	held    map[string]api.Event // numbers not shown yet
+	reasons map[string]string
+}
+
+// Event returns the lines that an event makes, often none.
+func (p *Plain) Event(e api.Event) []string {
+	switch e.Level {
+	case api.LevelMetric:
+		return p.metric(e)
+	case api.LevelState:
+		return append(p.flush(e.Stage), p.line(e))
+	case api.LevelWarn, api.LevelError:
+		return []string{p.line(e)}
+	}
+	return nil
+}
+
+func (p *Plain) line(e api.Event) string { return LogLine(e, format.Style{}, p.Where) }
+
+func (p *Plain) metric(e api.Event) []string {
+	if p.shown == nil {
+		p.shown, p.held = map[string]time.Time{}, map[string]api.Event{}
+	}
+	if Measured(e) == "" {
+		return nil
+	}
+	if last, ok := p.shown[e.Stage]; ok && e.Timestamp.Sub(last) < p.Every {
+		p.held[e.Stage] = e
+		return nil
+	}
+	p.shown[e.Stage] = e.Timestamp
+	delete(p.held, e.Stage)
+	return []string{p.line(e)}
+}
+
+// flush gives the newest numbers of a stage before its state changes, so that
+// the last ones are never missing.
+func (p *Plain) flush(stage string) []string {
+	e, ok := p.held[stage]
+	if !ok {
+		return nil
+	}
+	delete(p.held, stage)
+	return []string{p.line(e)}
+}
+
+// Waits returns a line for each stage whose reason for waiting is new.
+func (p *Plain) Waits(job api.JobDetail, now time.Time) []string {
+	if p.reasons == nil {
+		p.reasons = map[string]string{}
+	}
+	var out []string
+	for _, stage := range job.Stages {
+		reason := ""
+		if stage.State == api.StageReady {
+			reason = stage.WaitReason
+		}
+		if reason != "" && reason != p.reasons[stage.Name] {
+			out = append(out, fmt.Sprintf("%s  %s  %s  waits: %s", clock(now, p.Where), format.Fit("WAIT", 6), format.Fit(stage.Name, max(13, format.Width(stage.Name))), format.Clean(reason)))
+		}
+		p.reasons[stage.Name] = reason
+	}
+	return out
+}
