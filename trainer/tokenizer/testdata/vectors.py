@@ -5,7 +5,9 @@
 
 Small tokenizers of each kind that models in use have are trained on the text
 below, saved as KIND.tokenizer.json, and encode and decode a list of hard strings;
-ids and texts go to KIND.vectors.json. The Go tests read both.
+ids and texts go to KIND.vectors.json. The Go tests read both. (The original's
+trainer breaks some ties by chance, so that a second run may learn other merges; the
+pair of files is right each time.)
 """
 import json
 import os
@@ -186,6 +188,9 @@ KINDS = {
     "metaspace-fuse": lambda: metaspace_unk(True), "uncased": uncased, "clip": clip, "splits": splits,
 }
 
+with open(os.path.join(HERE, "corpus.json"), "w", encoding="utf-8") as f:
+    json.dump(CORPUS, f, ensure_ascii=False, indent=0)
+    f.write("\n")
 for kind, make in KINDS.items():
     t = make()
     path = os.path.join(HERE, kind + ".tokenizer.json")
