@@ -1,11 +1,9 @@
 package weights
 
 import (
-	"bufio"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+
+	"github.com/tunemesh/tunemesh/trainer/weights/atomicfile"
 )
 
 // Tensor is a tensor with its bytes, little-endian and row-major.
@@ -20,8 +18,8 @@ type Tensor struct {
 // not at all.
 type Writer struct {
 	path  string
-	file  *os.File
-	buf   *bufio.Writer
+	file  *atomicfile.File
+	done  bool
 	infos []TensorInfo
 	sizes []int64
 	next  int   // the tensor that is being written
@@ -42,12 +40,12 @@ func NewWriter(path string, tensors []TensorInfo, metadata map[string]string) (*
 	if err != nil {
 		return nil, fmt.Errorf("weights: write %s: %w", path, err)
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp")
+	f, err := atomicfile.Create(path)
 	if err != nil {
 		return nil, fmt.Errorf("weights: write: %w", err)
 	}
-	w := &Writer{path: path, file: f, buf: bufio.NewWriterSize(f, 1<<20), infos: tensors, sizes: sizes, next: -1}
-	if _, err := w.buf.Write(head); err != nil {
+	w := &Writer{path: path, file: f, infos: tensors, sizes: sizes, next: -1}
+	if _, err := f.Write(head); err != nil {
 		w.Abort()
 		return nil, fmt.Errorf("weights: write %s: %w", path, err)
 	}
@@ -75,7 +73,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 			break
 		}
 		n := min(int64(len(p)), w.left)
-		if _, err := w.buf.Write(p[:n]); err != nil {
+		if _, err := w.file.Write(p[:n]); err != nil {
 			w.err = fmt.Errorf("weights: write %s: %w", w.path, err)
 			break
 		}
@@ -146,42 +144,30 @@ func (w *Writer) WriteFloat32(name string, values []float32) error {
 // missing or a write has failed nothing appears under the name. A second Close
 // does nothing.
 func (w *Writer) Close() error {
-	if w.file == nil {
+	if w.done {
 		return w.err
 	}
 	if w.err == nil && w.next < len(w.infos) {
 		w.err = fmt.Errorf("weights: write %s: tensor %q lacks %d bytes", w.path, w.infos[w.next].Name, w.left)
 	}
-	if w.err != nil {
-		w.Abort()
-		return w.err
+	if w.err == nil {
+		w.done = true
+		if err := w.file.Commit(); err != nil {
+			w.err = fmt.Errorf("weights: write %s: %w", w.path, err)
+		}
 	}
-	tmp := w.file.Name()
-	err := errors.Join(w.buf.Flush(), w.file.Chmod(0o644), w.file.Sync(), w.file.Close())
-	w.file = nil
-	if err == nil {
-		err = os.Rename(tmp, w.path)
-	}
-	if err == nil {
-		err = syncDir(filepath.Dir(w.path))
-	} else {
-		os.Remove(tmp)
-	}
-	if err != nil {
-		w.err = fmt.Errorf("weights: write %s: %w", w.path, err)
-	}
+	w.Abort()
 	return w.err
 }
 
 // Abort gives the file up and removes what was written. After Close it does
 // nothing, so that it can be deferred.
 func (w *Writer) Abort() {
-	if w.file == nil {
+	if w.done {
 		return
 	}
-	w.file.Close()
-	os.Remove(w.file.Name())
-	w.file = nil
+	w.done = true
+	w.file.Abort()
 	if w.err == nil {
 		w.err = fmt.Errorf("weights: write %s: aborted", w.path)
 	}
@@ -204,16 +190,4 @@ func WriteFile(path string, tensors []Tensor, metadata map[string]string) error 
 		}
 	}
 	return w.Close()
-}
-
-// syncDir makes a rename durable. Not every system can sync a folder; where it
-// cannot, the rename is as durable as that system makes it.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	_ = d.Sync()
-	return nil
 }

@@ -3,10 +3,9 @@ package bpetrain
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+
+	"github.com/tunemesh/tunemesh/trainer/weights/atomicfile"
 )
 
 // JSON is the tokenizer.json: the vocabulary in the order of the ids, merges in
@@ -92,17 +91,15 @@ func quote(s string) []byte {
 
 // WriteFile writes tokenizer.json to path: whole and synced, or not at all.
 func (r *Result) WriteFile(path string) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp")
+	f, err := atomicfile.Create(path)
 	if err != nil {
 		return fmt.Errorf("bpetrain: write: %w", err)
 	}
-	_, err = f.Write(r.JSON())
-	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
+	defer f.Abort()
+	if _, err := f.Write(r.JSON()); err != nil {
+		return fmt.Errorf("bpetrain: write %s: %w", path, err)
 	}
-	if err != nil {
-		os.Remove(f.Name())
+	if err := f.Commit(); err != nil {
 		return fmt.Errorf("bpetrain: write %s: %w", path, err)
 	}
 	return nil
