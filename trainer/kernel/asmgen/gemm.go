@@ -1,0 +1,150 @@
+package main
+
+import (
+	"fmt"
+
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// vecOps hides the difference between ymm and zmm registers.
+type vecOps struct {
+	bytes int
+	reg   func() reg.VecVirtual
+	zero  func(r reg.VecVirtual)
+	fma   func(b, a, acc reg.VecVirtual)
+}
+
+func micro512(rows, vecs int) {
+	micro("AVX512", rows, vecs, vecOps{
+		bytes: 64,
+		reg:   ZMM,
+		zero:  func(r reg.VecVirtual) { VPXORD(r, r, r) },
+		fma:   func(b, a, acc reg.VecVirtual) { VFMADD231PS(b, a, acc) },
+	})
+}
+
+func micro256(rows, vecs int) {
+	micro("AVX2", rows, vecs, vecOps{
+		bytes: 32,
+		reg:   YMM,
+		zero:  func(r reg.VecVirtual) { VXORPS(r, r, r) },
+		fma:   func(b, a, acc reg.VecVirtual) { VFMADD231PS(b, a, acc) },
+	})
+}
+
+// rowAddr gives the address of A's row i without a pointer per row: multiples of
+// the row stride that the addressing mode cannot scale are kept in registers.
+type rowAddr struct {
+	base, rs reg.GPVirtual
+	odd      map[int]reg.GPVirtual // 3, 5, 7, 9, 11 times the stride
+}
+
+func newRowAddr(base, rs reg.GPVirtual, rows int) rowAddr {
+	r := rowAddr{base, rs, map[int]reg.GPVirtual{1: rs}}
+	for i := 3; i < rows; i += 2 {
+		m := GP64()
+		LEAQ(Mem{Base: r.odd[i-2], Index: rs, Scale: 2}, m)
+		r.odd[i] = m
+	}
+	return r
+}
+
+func (r rowAddr) at(i int) Mem {
+	if i == 0 {
+		return Mem{Base: r.base}
+	}
+	scale := 1
+	for i%2 == 0 {
+		i, scale = i/2, scale*2
+	}
+	return Mem{Base: r.base, Index: r.odd[i], Scale: uint8(scale)}
+}
+
+// micro emits one micro-kernel: rows x (vecs vectors) of C stay in registers
+// while k runs; each step loads vecs vectors of B and broadcasts rows values of
+// A.
+func micro(isa string, rows, vecs int, v vecOps) {
+	TEXT(fmt.Sprintf("micro%s_%dx%d", isa, rows, vecs*v.bytes/4), NOSPLIT,
+		"func(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)")
+	Pragma("noescape")
+	c := Load(Param("c"), GP64()).(reg.GPVirtual)
+	ldc := Load(Param("ldc"), GP64()).(reg.GPVirtual)
+	a := Load(Param("a"), GP64()).(reg.GPVirtual)
+	rs := Load(Param("rs"), GP64()).(reg.GPVirtual)
+	cs := Load(Param("cs"), GP64()).(reg.GPVirtual)
+	b := Load(Param("b"), GP64()).(reg.GPVirtual)
+	kc := Load(Param("kc"), GP64()).(reg.GPVirtual)
+	for _, r := range []reg.GPVirtual{ldc, rs, cs} {
+		SHLQ(U8(2), r)
+	}
+	addr := newRowAddr(a, rs, rows)
+
+	acc := make([][]reg.VecVirtual, rows)
+	for i := range acc {
+		for range vecs {
+			acc[i] = append(acc[i], v.reg())
+		}
+	}
+	add := Load(Param("add"), GP8()).(reg.GPVirtual)
+	TESTB(add, add)
+	JZ(LabelRef("zero"))
+	p := GP64()
+	MOVQ(c, p)
+	for i := range acc {
+		for j, r := range acc[i] {
+			VMOVUPS(Mem{Base: p, Disp: j * v.bytes}, r)
+		}
+		if i+1 < rows {
+			ADDQ(ldc, p)
+		}
+	}
+	JMP(LabelRef("begin"))
+	Label("zero")
+	for i := range acc {
+		for _, r := range acc[i] {
+			v.zero(r)
+		}
+	}
+	Label("begin")
+
+	step := func(disp int) {
+		bv := make([]reg.VecVirtual, vecs)
+		for j := range bv {
+			bv[j] = v.reg()
+			VMOVUPS(Mem{Base: b, Disp: disp + j*v.bytes}, bv[j])
+		}
+		for i := range acc {
+			x := v.reg()
+			VBROADCASTSS(addr.at(i), x)
+			for j := range bv {
+				v.fma(bv[j], x, acc[i][j])
+			}
+		}
+		ADDQ(cs, a)
+	}
+	SUBQ(Imm(2), kc)
+	JLT(LabelRef("last"))
+	Label("loop")
+	step(0)
+	step(vecs * v.bytes)
+	ADDQ(imm(2*vecs*v.bytes), b)
+	SUBQ(Imm(2), kc)
+	JGE(LabelRef("loop"))
+	Label("last")
+	ADDQ(Imm(2), kc)
+	JZ(LabelRef("store"))
+	step(0)
+	Label("store")
+	for i := range acc {
+		for j, r := range acc[i] {
+			VMOVUPS(r, Mem{Base: c, Disp: j * v.bytes})
+		}
+		if i+1 < rows {
+			ADDQ(ldc, c)
+		}
+	}
+	VZEROUPPER()
+	RET()
+}

@@ -1,0 +1,25 @@
+// Command asmgen writes the amd64 assembly of package kernel: the micro-kernels
+// of the matrix product, the packing of its right operand, and the loops over
+// contiguous values. Run it through go generate in trainer/kernel.
+package main
+
+import . "github.com/mmcloughlin/avo/build"
+
+func main() {
+	for rows := 1; rows <= 12; rows++ {
+		micro512(rows, 2)
+		micro512(rows, 1)
+	}
+	for rows := 1; rows <= 6; rows++ {
+		micro256(rows, 2)
+		micro256(rows, 1)
+	}
+	for _, w := range []int{8, 16, 32} {
+		packRows(w, false)
+		packRows(w, true)
+	}
+	packCols(false)
+	packCols(true)
+	vectors()
+	Generate()
+}

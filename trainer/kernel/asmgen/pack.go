@@ -1,0 +1,111 @@
+package main
+
+import (
+	"fmt"
+
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// load8 loads eight values, widening bfloat16 bits to float32.
+func load8(m Mem, bf16 bool) reg.VecVirtual {
+	y := YMM()
+	if bf16 {
+		VPMOVZXWD(m, y)
+		VPSLLD(Imm(16), y, y)
+	} else {
+		VMOVUPS(m, y)
+	}
+	return y
+}
+
+func typeName(bf16 bool) (name, elem string, size int) {
+	if bf16 {
+		return "BF16", "uint16", 2
+	}
+	return "F32", "float32", 4
+}
+
+// packRows emits the copy of kc rows of width values, ld apart, to contiguous
+// rows.
+func packRows(width int, bf16 bool) {
+	name, elem, size := typeName(bf16)
+	TEXT(fmt.Sprintf("packRows%s_%d", name, width), NOSPLIT, fmt.Sprintf("func(dst *float32, src *%s, ld int, kc int)", elem))
+	Pragma("noescape")
+	dst := Load(Param("dst"), GP64()).(reg.GPVirtual)
+	src := Load(Param("src"), GP64()).(reg.GPVirtual)
+	ld := Load(Param("ld"), GP64()).(reg.GPVirtual)
+	kc := Load(Param("kc"), GP64()).(reg.GPVirtual)
+	SHLQ(U8(size/2), ld)
+	Label("loop")
+	for j := 0; j < width; j += 8 {
+		y := load8(Mem{Base: src, Disp: j * size}, bf16)
+		VMOVUPS(y, Mem{Base: dst, Disp: 4 * j})
+	}
+	ADDQ(ld, src)
+	ADDQ(imm(4*width), dst)
+	DECQ(kc)
+	JNZ(LabelRef("loop"))
+	VZEROUPPER()
+	RET()
+}
+
+// packCols emits the transposition of eight source rows, ld apart, of 8·blocks
+// values each, into rows of dst that are w apart.
+func packCols(bf16 bool) {
+	name, elem, size := typeName(bf16)
+	TEXT("packCols"+name, NOSPLIT, fmt.Sprintf("func(dst *float32, w int, src *%s, ld int, blocks int)", elem))
+	Pragma("noescape")
+	dst := Load(Param("dst"), GP64()).(reg.GPVirtual)
+	w := Load(Param("w"), GP64()).(reg.GPVirtual)
+	src := Load(Param("src"), GP64()).(reg.GPVirtual)
+	ld := Load(Param("ld"), GP64()).(reg.GPVirtual)
+	blocks := Load(Param("blocks"), GP64()).(reg.GPVirtual)
+	SHLQ(U8(2), w)
+	SHLQ(U8(size/2), ld)
+	in, out := newRowAddr(src, ld, 8), newRowAddr(dst, w, 8)
+	Label("loop")
+	var r, s [8]reg.VecVirtual
+	for i := range r {
+		r[i] = load8(in.at(i), bf16)
+	}
+	for i := range s {
+		s[i] = YMM()
+		if i%2 == 0 {
+			VUNPCKLPS(r[i+1], r[i], s[i])
+		} else {
+			VUNPCKHPS(r[i], r[i-1], s[i])
+		}
+	}
+	// s holds pairs of rows; q pairs of pairs, within 128-bit lanes.
+	var q [8]reg.VecVirtual
+	for i := 0; i < 8; i += 4 {
+		for j, sel := range []uint8{0x44, 0xee, 0x44, 0xee} {
+			q[i+j] = YMM()
+			VSHUFPS(U8(sel), s[i+2+j/2], s[i+j/2], q[i+j])
+		}
+	}
+	for i := range 4 {
+		lo, hi := YMM(), YMM()
+		VPERM2F128(U8(0x20), q[i+4], q[i], lo)
+		VPERM2F128(U8(0x31), q[i+4], q[i], hi)
+		VMOVUPS(lo, out.at(i))
+		VMOVUPS(hi, out.at(i+4))
+	}
+	ADDQ(imm(8*size), src)
+	LEAQ(Mem{Base: dst, Index: w, Scale: 8}, dst)
+	DECQ(blocks)
+	JNZ(LabelRef("loop"))
+	VZEROUPPER()
+	RET()
+}
+
+// imm is an immediate operand of an addition: eight bits are sign-extended, so
+// they serve below 128 only.
+func imm(n int) Constant {
+	if n < 128 {
+		return U8(n)
+	}
+	return U32(n)
+}
