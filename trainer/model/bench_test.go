@@ -1,0 +1,129 @@
+package model_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/tunemesh/tunemesh/trainer/model"
+)
+
+// demoShape is about the bundled base model; smolShape is SmolLM2-135M's.
+func demoShape() model.Config {
+	c := tiny(true)
+	c.HiddenSize, c.IntermediateSize, c.NumLayers, c.NumHeads, c.NumKVHeads, c.HeadDim = 192, 512, 6, 6, 3, 32
+	c.VocabSize, c.MaxPositions = 4096, 512
+	return c
+}
+
+func smolShape() model.Config {
+	c := tiny(true)
+	c.HiddenSize, c.IntermediateSize, c.NumLayers, c.NumHeads, c.NumKVHeads, c.HeadDim = 576, 1536, 30, 9, 3, 64
+	c.VocabSize, c.MaxPositions, c.RopeTheta = 49152, 8192, 100000
+	return c
+}
+
+// bf16Source serves random weights as a BF16 checkpoint.
+type bf16Source struct{ cfg model.Config }
+
+func (s bf16Source) Names() []string {
+	var names []string
+	for _, t := range s.cfg.Tensors() {
+		names = append(names, t.Name)
+	}
+	return names
+}
+
+func (s bf16Source) Tensor(name string) (string, []int, []byte, error) {
+	for _, spec := range s.cfg.Tensors() {
+		if spec.Name != name {
+			continue
+		}
+		data := make([]byte, 2*spec.Len())
+		state := uint32(len(name))
+		for i := range spec.Len() {
+			state = state*1664525 + 1013904223
+			// sign and fraction random, exponent 2^-6: values around ±0.02
+			data[2*i], data[2*i+1] = byte(state>>24), byte(0x3c|state>>16&0x80)
+		}
+		return "BF16", spec.Shape, data, nil
+	}
+	return "", nil, nil, fmt.Errorf("no tensor %s", name)
+}
+
+func BenchmarkTrainStep(b *testing.B) {
+	qv, all := []string{"q_proj", "v_proj"}, []string{"all-linear"}
+	for _, s := range []struct {
+		name    string
+		cfg     model.Config
+		rank    int // 0: full training
+		targets []string
+		rows, n int
+		answer  int // targets per row
+	}{
+		{"demo", demoShape(), 8, all, 8, 48, 16},
+		{"demo-full", demoShape(), 0, nil, 8, 96, 96},
+		{"smollm2-135m", smolShape(), 16, qv, 4, 128, 64},
+		{"smollm2-135m-all", smolShape(), 16, all, 4, 128, 128},
+	} {
+		b.Run(s.name, func(b *testing.B) {
+			m, err := model.Load(s.cfg, bf16Source{s.cfg})
+			if err != nil {
+				b.Fatal(err)
+			}
+			if s.rank > 0 {
+				err = m.AddLoRA(model.LoRAConfig{Rank: s.rank, Alpha: 16, TargetModules: s.targets}, 1)
+			} else {
+				err = m.TrainAll()
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+			var batch []model.Sequence
+			for i := range s.rows {
+				row := rowsOf(s.cfg.VocabSize, uint64(i), s.n)[0]
+				for j := range row.Weights {
+					row.Weights[j] = 0
+					if j >= s.n-s.answer {
+						row.Weights[j] = 1
+					}
+				}
+				batch = append(batch, row)
+			}
+			step := func() {
+				if _, _, err := m.LossAndGrad(batch); err != nil {
+					b.Fatal(err)
+				}
+				m.ZeroGrad()
+			}
+			step() // buffers
+			for b.Loop() {
+				step()
+			}
+			sec := b.Elapsed().Seconds() / float64(b.N)
+			tokens := float64(s.rows * s.n)
+			b.ReportMetric(tokens/sec, "tokens/s")
+			b.ReportMetric(flops(s.cfg, tokens, float64(s.rows*s.answer), s.rank == 0)/sec/1e9, "GFLOP/s")
+		})
+	}
+}
+
+// flops counts the multiply-adds of one step's linear layers, twice: forward and
+// the gradient of the input, plus that of the weights in full training.
+// Attention and adapters are left out, so the rate is a lower bound.
+func flops(c model.Config, tokens, targets float64, full bool) float64 {
+	passes := 4.0
+	if full {
+		passes = 6
+	}
+	head := float64(c.VocabSize * c.HiddenSize)
+	linear := -head
+	for _, s := range c.Tensors() {
+		if len(s.Shape) == 2 {
+			linear += float64(s.Len())
+		}
+	}
+	if !c.TieWordEmbeddings {
+		linear -= head
+	}
+	return passes * (linear*tokens + head*targets)
+}
