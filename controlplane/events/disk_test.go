@@ -1,0 +1,197 @@
+package events_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/controlplane/events"
+	"github.com/tunemesh/tunemesh/controlplane/events/eventstest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func openIn(t testing.TB, c events.DiskConfig) *events.Disk {
+	t.Helper()
+	c.Log = slog.New(slog.DiscardHandler)
+	d, err := events.OpenDisk(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func TestDiskIsALog(t *testing.T) {
+	for name, c := range map[string]events.DiskConfig{
+		"defaults":       {},
+		"tiny segments":  {SegmentBytes: 700, RingEvents: 3},
+		"one open file":  {OpenJobs: 1, RingEvents: 1},
+		"no memory kept": {SegmentBytes: 300_000, RingEvents: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eventstest.Run(t, func(t testing.TB) eventstest.Open {
+				c := c
+				c.Dir = t.TempDir()
+				return func(t testing.TB) events.Log { return openIn(t, c) }
+			})
+		})
+	}
+}
+
+// newestSegment returns the path of a job's newest segment.
+func newestSegment(t *testing.T, dir, job string) string {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(dir, job, "*.log"))
+	if err != nil || len(names) == 0 {
+		t.Fatalf("no segments: %v", err)
+	}
+	slices.Sort(names)
+	return names[len(names)-1]
+}
+
+func TestATornTailIsCutAtEveryByte(t *testing.T) {
+	dir := t.TempDir()
+	d := openIn(t, events.DiskConfig{Dir: dir})
+	ctx := context.Background()
+	for first := uint64(1); first <= 4; first++ {
+		if _, err := d.Append(ctx, "J", "a1", first, eventstest.Batch("a1", first, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.Close()
+	whole, err := os.ReadFile(newestSegment(t, dir, "J"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for cut := range len(whole) {
+		at := t.TempDir()
+		file := filepath.Join(at, "J", fmt.Sprintf("%020d.log", 1))
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, whole[:cut], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		d := openIn(t, events.DiskConfig{Dir: at})
+		got, err := d.Read(ctx, "J", 0, 100)
+		if err != nil {
+			t.Fatalf("cut at %d: %v", cut, err)
+		}
+		for i, e := range got {
+			if e.Message != fmt.Sprintf("a1/%d", i+1) {
+				t.Fatalf("cut at %d: event %d is %q", cut, i+1, e.Message)
+			}
+		}
+		next, err := d.Append(ctx, "J", "a1", uint64(len(got)+1), eventstest.Batch("a1", uint64(len(got)+1), 1))
+		if err != nil || next != uint64(len(got)+2) {
+			t.Fatalf("cut at %d: append after %d events: next %d, %v", cut, len(got), next, err)
+		}
+		d.Close()
+	}
+}
+
+func TestADamagedByteLosesNothingBeforeIt(t *testing.T) {
+	dir := t.TempDir()
+	d := openIn(t, events.DiskConfig{Dir: dir})
+	ctx := context.Background()
+	if _, err := d.Append(ctx, "J", "a1", 1, eventstest.Batch("a1", 1, 10)); err != nil {
+		t.Fatal(err)
+	}
+	d.Close()
+	file := newestSegment(t, dir, "J")
+	data, _ := os.ReadFile(file)
+	data[len(data)*2/3] ^= 0x20
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d = openIn(t, events.DiskConfig{Dir: dir})
+	defer d.Close()
+	got, err := d.Read(ctx, "J", 0, 100)
+	if err != nil || len(got) < 5 || len(got) >= 10 {
+		t.Errorf("%d events are left, %v", len(got), err)
+	}
+}
+
+func TestASegmentWhoseHeaderWasTornIsMadeAgain(t *testing.T) {
+	dir := t.TempDir()
+	c := events.DiskConfig{Dir: dir, SegmentBytes: 500}
+	d := openIn(t, c)
+	ctx := context.Background()
+	for first := uint64(1); first <= 12; first++ {
+		if _, err := d.Append(ctx, "J", "a1", first, eventstest.Batch("a1", first, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.Close()
+	torn := filepath.Join(dir, "J", fmt.Sprintf("%020d.log", 13))
+	if err := os.WriteFile(torn, []byte("0a0b"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d = openIn(t, c)
+	defer d.Close()
+	if next, err := d.Append(ctx, "J", "a1", 13, eventstest.Batch("a1", 13, 1)); err != nil || next != 14 {
+		t.Fatalf("next %d, %v", next, err)
+	}
+	tail := events.Follow(d, "J", 0)
+	for want := uint64(1); want <= 13; want++ {
+		got, err := tail.Next(ctx, 1)
+		if err != nil || len(got) != 1 || got[0].Message != fmt.Sprintf("a1/%d", want) {
+			t.Fatalf("event %d: %+v, %v", want, got, err)
+		}
+	}
+}
+
+func TestOpenFilesAreBounded(t *testing.T) {
+	d := openIn(t, events.DiskConfig{Dir: t.TempDir(), OpenJobs: 4})
+	defer d.Close()
+	before := openFiles(t)
+	for i := range 60 {
+		if _, err := d.Append(context.Background(), fmt.Sprintf("J%d", i), "a1", 1, eventstest.Batch("a1", 1, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if now := openFiles(t); now > before+8 {
+		t.Errorf("%d files are open, before were %d", now, before)
+	}
+}
+
+func openFiles(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Skipf("open files cannot be counted here: %v", err)
+	}
+	return len(entries)
+}
+
+// BenchmarkAppend shows what group commit gives: events per second of one and
+// of 32 writers of a job, each waiting for its batch to be durable.
+func BenchmarkAppend(b *testing.B) {
+	for _, batch := range []int{1, 64} {
+		b.Run(fmt.Sprintf("one writer, batches of %d", batch), func(b *testing.B) {
+			d := openIn(b, events.DiskConfig{Dir: b.TempDir()})
+			defer d.Close()
+			loss := 1.5
+			list := make([]api.Event, batch)
+			for i := range list {
+				list[i] = api.Event{Level: api.LevelMetric, Loss: &loss, Message: "step"}
+			}
+			first := uint64(1)
+			for b.Loop() {
+				next, err := d.Append(context.Background(), "J", "a1", first, list)
+				if err != nil {
+					b.Fatal(err)
+				}
+				first = next
+			}
+			b.ReportMetric(float64(b.N*batch)/b.Elapsed().Seconds(), "events/s")
+		})
+	}
+}

@@ -1,0 +1,112 @@
+package events
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+
+	"github.com/tunemesh/tunemesh/api"
+)
+
+// Limits.
+const (
+	// MaxEvent is the largest event in bytes of JSON. A larger one is stored
+	// without its fields and with its message cut, since refusing it would stop
+	// its attempt's stream for ever.
+	MaxEvent = 256 << 10
+	// maxRead bounds the bytes of JSON that one Read returns.
+	maxRead = 1 << 20
+)
+
+// SourceState is the control plane's own source; its numbers are those of the
+// job's transitions.
+const SourceState = "state"
+
+// Source names an attempt as a source of events.
+func Source(fence uint64) string { return "a" + strconv.FormatUint(fence, 10) }
+
+// ErrHole: a batch starts beyond the number that is expected next from its
+// source. Nothing was stored; Append returned the expected number.
+var ErrHole = errors.New("events are missing before this batch")
+
+// ErrClosed: the log is closed.
+var ErrClosed = errors.New("event log is closed")
+
+// Log is an ordered event stream per job. It is safe for concurrent use.
+type Log interface {
+	// Append stores events of one source of a job, numbered from firstSeq (from
+	// 1 per source, without holes), and returns the number expected next from
+	// that source. What is stored already is skipped; a batch that starts beyond
+	// the expected number stores nothing and gives ErrHole. On return all is
+	// durable. The log sets Seq, RunID and SourceSeq; the slice is not kept and
+	// not changed.
+	Append(ctx context.Context, job, source string, firstSeq uint64, events []api.Event) (next uint64, err error)
+	// Next returns the number expected next from a source, 1 for a new one.
+	Next(ctx context.Context, job, source string) (uint64, error)
+	// Read returns the events of a job with numbers above after, in order, at
+	// most max and at most about 1 MiB; none at the end. An unknown job is an
+	// empty stream. The events are shared: do not change what they point to.
+	Read(ctx context.Context, job string, after uint64, max int) ([]api.Event, error)
+	// LastOf returns the newest n events of one source, oldest first.
+	LastOf(ctx context.Context, job, source string, n int) ([]api.Event, error)
+	// Wait returns nil once the job has an event with a number above after.
+	Wait(ctx context.Context, job string, after uint64) error
+	Close() error
+}
+
+// Tail follows a job's stream. It holds a position and nothing else: a reader
+// that is slow reads older events from the log later, at its own cost. It is
+// not safe for concurrent use.
+type Tail struct {
+	log   Log
+	job   string
+	after uint64
+}
+
+// Follow returns a tail that starts after a number.
+func Follow(log Log, job string, after uint64) *Tail { return &Tail{log, job, after} }
+
+// Resume is the number of the last event that Next returned: where to go on.
+func (t *Tail) Resume() uint64 { return t.after }
+
+// Next returns the next events, at most max; it waits until there is one. When
+// ctx ends first it returns ctx's error.
+func (t *Tail) Next(ctx context.Context, max int) ([]api.Event, error) {
+	for {
+		got, err := t.log.Read(ctx, t.job, t.after, max)
+		if err != nil {
+			return nil, err
+		}
+		if len(got) > 0 {
+			t.after = got[len(got)-1].Seq
+			return got, nil
+		}
+		if err := t.log.Wait(ctx, t.job, t.after); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// AppendState appends the control plane's STATE events; firstSeq is the number
+// of the first transition.
+func AppendState(ctx context.Context, log Log, job string, firstSeq uint64, events []api.Event) (next uint64, err error) {
+	return log.Append(ctx, job, SourceState, firstSeq, events)
+}
+
+var (
+	jobName    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
+	sourceName = regexp.MustCompile(`^[a-z][a-z0-9]{0,31}$`)
+)
+
+// checkNames keeps names out that would leave the log's folder or break a line.
+func checkNames(job, source string) error {
+	if !jobName.MatchString(job) {
+		return fmt.Errorf("events: %q is no job id", job)
+	}
+	if !sourceName.MatchString(source) {
+		return fmt.Errorf("events: %q is no source", source)
+	}
+	return nil
+}
