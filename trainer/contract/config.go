@@ -52,45 +52,45 @@ type ValidationConfig struct {
 
 // PreprocessingConfig sets cleaning, splitting and tokenization.
 type PreprocessingConfig struct {
-	PII                string  `json:"pii,omitempty" doc:"redact (default), warn or keep"`
-	KeepDuplicates     bool    `json:"keep_duplicates,omitempty"`
-	MaxLength          int     `json:"max_length,omitempty" doc:"tokens per sample; default: as long as the data needs, at most the model's context"`
-	TestFraction       float64 `json:"test_fraction,omitempty" doc:"default 0.15"`
-	ValidationFraction float64 `json:"validation_fraction,omitempty" doc:"default 0.05"`
+	PII                string  `json:"pii,omitempty" doc:"personal data: redact, warn or keep"`
+	KeepDuplicates     bool    `json:"keep_duplicates,omitempty" doc:"train on repeated rows too"`
+	MaxLength          int     `json:"max_length,omitempty" doc:"most tokens of a sample; as long as the data needs, at most the model's context, if not given"`
+	TestFraction       float64 `json:"test_fraction,omitempty" doc:"part of the rows held out for the evaluation"`
+	ValidationFraction float64 `json:"validation_fraction,omitempty" doc:"part of the rows for the loss during training"`
 }
 
 // TrainingConfig sets the training.
 type TrainingConfig struct {
-	Method              string   `json:"method,omitempty" doc:"lora (default) or full"`
-	Rank                int      `json:"rank,omitempty" doc:"default 8"`
-	Alpha               float64  `json:"alpha,omitempty" doc:"default 2 x rank"`
-	Dropout             float64  `json:"dropout,omitempty"`
-	RSLoRA              bool     `json:"use_rslora,omitempty"`
-	TargetModules       []string `json:"target_modules,omitempty" doc:"all-linear (default) or module names"`
-	Epochs              int      `json:"epochs,omitempty" doc:"default 3"`
-	MaxSteps            int      `json:"max_steps,omitempty" doc:"ends training early; 0: by epochs"`
+	Method              string   `json:"method,omitempty" doc:"lora or full"`
+	Rank                int      `json:"rank,omitempty" doc:"rank of the LoRA matrices"`
+	Alpha               float64  `json:"alpha,omitempty" doc:"LoRA scale: alpha/rank; twice the rank if not given"`
+	Dropout             float64  `json:"dropout,omitempty" doc:"of the adapter's input; default 0"`
+	RSLoRA              bool     `json:"use_rslora,omitempty" doc:"scale by alpha/sqrt(rank) instead of alpha/rank (arXiv 2312.03732)"`
+	TargetModules       []string `json:"target_modules,omitempty" doc:"all-linear, or names of modules: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj"`
+	Epochs              int      `json:"epochs,omitempty" doc:"passes over the training split"`
+	MaxSteps            int      `json:"max_steps,omitempty" doc:"ends training after so many steps; epochs decide if not given"`
 	BatchSize           int      `json:"batch_size,omitempty" doc:"samples per step; default 16"`
-	GradientAccum       int      `json:"gradient_accumulation,omitempty" doc:"default 1"`
-	LearningRate        float64  `json:"learning_rate,omitempty" doc:"default 1e-3 for lora on small models"`
-	Schedule            string   `json:"schedule,omitempty" doc:"cosine (default), linear or constant"`
-	WarmupRatio         float64  `json:"warmup_ratio,omitempty" doc:"default 0.05"`
-	WeightDecay         float64  `json:"weight_decay,omitempty"`
-	MaxGradNorm         float64  `json:"max_grad_norm,omitempty" doc:"default 1"`
+	GradientAccum       int      `json:"gradient_accumulation,omitempty" doc:"micro-batches per optimizer step"`
+	LearningRate        float64  `json:"learning_rate,omitempty" doc:"peak of the schedule"`
+	Schedule            string   `json:"schedule,omitempty" doc:"cosine, linear or constant"`
+	WarmupRatio         float64  `json:"warmup_ratio,omitempty" doc:"part of the steps in which the learning rate rises"`
+	WeightDecay         float64  `json:"weight_decay,omitempty" doc:"decoupled, of AdamW; default 0"`
+	MaxGradNorm         float64  `json:"max_grad_norm,omitempty" doc:"gradients are clipped to this global norm"`
 	CheckpointSteps     int      `json:"checkpoint_steps,omitempty" doc:"steps between checkpoints beside those of each epoch; default 25"`
-	LoggingSteps        int      `json:"logging_steps,omitempty" doc:"default 10"`
+	LoggingSteps        int      `json:"logging_steps,omitempty" doc:"steps between metric events"`
 	EvaluationsPerEpoch int      `json:"evaluations_per_epoch,omitempty" doc:"passes over the validation split; default 1"`
 }
 
 // EvaluationConfig sets the evaluation.
 type EvaluationConfig struct {
-	MaxSamples    int `json:"max_samples,omitempty" doc:"held-out samples used; 0: all"`
+	MaxSamples    int `json:"max_samples,omitempty" doc:"held-out samples used; all if not given"`
 	SampleAnswers int `json:"sample_answers,omitempty" doc:"answers shown before and after; default 3"`
 }
 
 // ExportConfig sets what is exported.
 type ExportConfig struct {
-	SkipMerged bool     `json:"skip_merged,omitempty"`
-	GGUF       []string `json:"gguf,omitempty" doc:"quantisations; default f16"`
+	SkipMerged bool     `json:"skip_merged,omitempty" doc:"export the adapter alone"`
+	GGUF       []string `json:"gguf,omitempty" doc:"GGUF types: f16, f32, q8_0"`
 }
 
 // FieldError is one fault of a config, with the field's path.

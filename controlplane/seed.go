@@ -1,0 +1,86 @@
+package controlplane
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/controlplane/artifacts"
+	"github.com/tunemesh/tunemesh/controlplane/state"
+)
+
+// seedModels puts the configured base models into the mesh, those that it does
+// not hold yet. Only a leader may.
+func (s *Server) seedModels(ctx context.Context) error {
+	for name, files := range s.config.Models {
+		described, err := describeModel(name, files)
+		if err != nil {
+			return err
+		}
+		if have, err := s.raft.Store().Model(name); err == nil && have.SHA256 == described.SHA256 {
+			continue
+		}
+		for i, f := range described.Files {
+			data, err := fs.ReadFile(files, f.Name)
+			if err != nil {
+				return fmt.Errorf("controlplane: bundled model %s: %w", name, err)
+			}
+			if _, err := s.objects.PutBytes(ctx, f.Bucket, f.Key, data); err != nil {
+				return fmt.Errorf("controlplane: store bundled model %s: %w", name, err)
+			}
+			described.Files[i] = f
+		}
+		described.CreatedAt = time.Now().UTC()
+		// A new release brings a new model under the old name: it replaces the old.
+		if _, err := s.raft.Apply(ctx, state.CreateModel{Model: described, Replace: true}); err != nil {
+			return fmt.Errorf("controlplane: record bundled model %s: %w", name, err)
+		}
+		s.config.Log.Info("base model is in the mesh", "model", name, "files", len(described.Files))
+	}
+	return nil
+}
+
+// describeModel names a model's files by their hashes. Keys hold the model's
+// hash, so that a replaced model never changes under a running attempt.
+func describeModel(name string, files fs.FS) (api.Model, error) {
+	m := api.Model{Name: name}
+	err := fs.WalkDir(files, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := fs.ReadFile(files, path)
+		if err != nil {
+			return err
+		}
+		sum := sha256.Sum256(data)
+		m.Files = append(m.Files, api.Artifact{Name: path, Bucket: api.BucketModels, Size: int64(len(data)), SHA256: hex.EncodeToString(sum[:])})
+		if path == "config.json" {
+			var c struct{ Architectures []string }
+			if err := json.Unmarshal(data, &c); err != nil {
+				return fmt.Errorf("config.json: %w", err)
+			}
+			m.Architecture = strings.Join(c.Architectures, ",")
+		}
+		return nil
+	})
+	if err != nil {
+		return m, fmt.Errorf("controlplane: bundled model %s: %w", name, err)
+	}
+	slices.SortFunc(m.Files, func(a, b api.Artifact) int { return strings.Compare(a.Name, b.Name) })
+	all := sha256.New()
+	for _, f := range m.Files {
+		fmt.Fprintf(all, "%s %s\n", f.SHA256, f.Name)
+	}
+	m.SHA256 = hex.EncodeToString(all.Sum(nil))
+	for i := range m.Files {
+		m.Files[i].Key = artifacts.ModelKey(name, m.SHA256[:12]+"/"+m.Files[i].Name)
+	}
+	return m, nil
+}
