@@ -20,7 +20,7 @@ import (
 )
 
 // binary is the built program under test.
-func binary(t *testing.T) string {
+func binary(t testing.TB) string {
 	t.Helper()
 	if os.Getenv("TUNEMESH_E2E") == "" {
 		t.Skip("runs whole meshes for minutes: set TUNEMESH_E2E=1, or use make test-e2e")
@@ -38,7 +38,7 @@ func binary(t *testing.T) string {
 // mesh is a `tunemesh dev` on a data folder of its own. Its processes carry a
 // mark in their environment, so that all of them can be found and killed.
 type mesh struct {
-	t      *testing.T
+	t      testing.TB
 	dir    string
 	addr   string
 	raft   string
@@ -66,7 +66,7 @@ func (b *lockedBuffer) String() string {
 }
 
 // freeAddr finds a loopback address that nobody listens on.
-func freeAddr(t *testing.T) string {
+func freeAddr(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -76,7 +76,7 @@ func freeAddr(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func newMesh(t *testing.T) *mesh {
+func newMesh(t testing.TB) *mesh {
 	t.Helper()
 	dir := t.TempDir()
 	m := &mesh{t: t, dir: dir, addr: freeAddr(t), raft: freeAddr(t), mark: "TUNEMESH_E2E_MARK=" + filepath.Base(dir) + fmt.Sprint(time.Now().UnixNano())}
@@ -295,7 +295,7 @@ func pretty(v any) string {
 	return tail(string(data), 6000)
 }
 
-func stage(t *testing.T, job api.JobDetail, name string) api.Stage {
+func stage(t testing.TB, job api.JobDetail, name string) api.Stage {
 	t.Helper()
 	for _, s := range job.Stages {
 		if s.Name == name {
