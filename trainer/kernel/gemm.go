@@ -167,7 +167,7 @@ func (t *tile) run(s *scratch, c []float32, ldc int, a []float32, rs, cs int, b 
 // cache sets and evict each other.
 func (t *tile) leftTile(s *scratch, a Matrix, m, mr, k0, kc int) (data []float32, rs, cs int) {
 	data = a.f32[m*a.rs+k0*a.cs:]
-	if a.cs != 1 || a.rs%512 != 0 || mr == 1 {
+	if a.cs != 1 || a.rs%1024 != 0 || mr == 1 {
 		return data, a.rs, a.cs
 	}
 	stride := kc + 16
