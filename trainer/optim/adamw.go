@@ -3,6 +3,8 @@ package optim
 import (
 	"fmt"
 	"math"
+
+	"github.com/tunemesh/tunemesh/trainer/kernel"
 )
 
 // AdamWConfig holds AdamW's constants. The learning rate is given per step.
@@ -43,6 +45,7 @@ func (c AdamWConfig) Validate() error {
 // It is not safe for concurrent use.
 type AdamW struct {
 	cfg     AdamWConfig
+	eng     *kernel.Engine
 	tensors []Tensor
 	m, v    [][]float32
 	step    int64
@@ -54,7 +57,7 @@ func NewAdamW(tensors []Tensor, cfg AdamWConfig) (*AdamW, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	o := &AdamW{cfg: cfg, tensors: tensors}
+	o := &AdamW{cfg: cfg, tensors: tensors, eng: kernel.New(kernel.Best())}
 	for _, t := range tensors {
 		if len(t.Data) != len(t.Grad) {
 			return nil, fmt.Errorf("optim: tensor %s has %d values but %d gradients", t.Name, len(t.Data), len(t.Grad))
@@ -75,33 +78,16 @@ func (o *AdamW) Step(lr float64) {
 	c := o.cfg
 	bias1 := 1 - math.Pow(c.Beta1, float64(o.step))
 	bias2 := math.Sqrt(1 - math.Pow(c.Beta2, float64(o.step)))
-	k := adamConst{
-		beta1: float32(c.Beta1), oneMinus1: float32(1 - c.Beta1),
-		beta2: float32(c.Beta2), oneMinus2: float32(1 - c.Beta2),
-		size: float32(lr / bias1), invBias2: float32(1 / bias2), eps: float32(c.Eps),
+	k := kernel.AdamConst{
+		Beta1: float32(c.Beta1), OneMinus1: float32(1 - c.Beta1),
+		Beta2: float32(c.Beta2), OneMinus2: float32(1 - c.Beta2),
+		Size: float32(lr / bias1), InvBias2: float32(1 / bias2), Eps: float32(c.Eps),
 	}
 	for i, t := range o.tensors {
-		k.keep = 1
+		k.Keep = 1
 		if !t.NoDecay {
-			k.keep = float32(1 - lr*c.WeightDecay)
+			k.Keep = float32(1 - lr*c.WeightDecay)
 		}
-		k.apply(t.Data, t.Grad, o.m[i], o.v[i])
-	}
-}
-
-// adamConst holds one step's scalars.
-type adamConst struct {
-	beta1, oneMinus1, beta2, oneMinus2, size, invBias2, eps, keep float32
-}
-
-func (k adamConst) apply(w, g, m, v []float32) {
-	g, m, v = g[:len(w)], m[:len(w)], v[:len(w)]
-	for i := range w {
-		gi := g[i]
-		mi := k.beta1*m[i] + k.oneMinus1*gi
-		vi := k.beta2*v[i] + k.oneMinus2*(gi*gi)
-		m[i], v[i] = mi, vi
-		den := float32(math.Sqrt(float64(vi)))*k.invBias2 + k.eps
-		w[i] = w[i]*k.keep - k.size*(mi/den)
+		o.eng.AdamW(t.Data, t.Grad, o.m[i], o.v[i], k)
 	}
 }
