@@ -89,12 +89,6 @@ func (t *Tail) Next(ctx context.Context, max int) ([]api.Event, error) {
 	}
 }
 
-// AppendState appends the control plane's STATE events; firstSeq is the number
-// of the first transition.
-func AppendState(ctx context.Context, log Log, job string, firstSeq uint64, events []api.Event) (next uint64, err error) {
-	return log.Append(ctx, job, SourceState, firstSeq, events)
-}
-
 var (
 	jobName    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
 	sourceName = regexp.MustCompile(`^[a-z][a-z0-9]{0,31}$`)
