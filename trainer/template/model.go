@@ -23,27 +23,9 @@ type tokenizerConfig struct {
 // that builtin; any other is refused, because to train on a guess of it would teach
 // the model another format than the one it is served with.
 func ForModel(dir string) (*Template, error) {
-	var c tokenizerConfig
-	raw, err := readOptional(filepath.Join(dir, "tokenizer_config.json"))
+	jinja, eos, err := Source(dir)
 	if err != nil {
-		return nil, fmt.Errorf("template: %w", err)
-	}
-	if raw != nil {
-		if err := json.Unmarshal(raw, &c); err != nil {
-			return nil, fmt.Errorf("template: %s: tokenizer_config.json: %w", dir, err)
-		}
-	}
-	eos := tokenContent(c.EOS)
-	// Newer folders keep the template in a file of its own, which goes first.
-	file, err := readOptional(filepath.Join(dir, "chat_template.jinja"))
-	if err != nil {
-		return nil, fmt.Errorf("template: %w", err)
-	}
-	jinja := string(file)
-	if file == nil {
-		if jinja, err = templateOf(c.ChatTemplate); err != nil {
-			return nil, fmt.Errorf("template: %s: tokenizer_config.json: %w", dir, err)
-		}
+		return nil, err
 	}
 	if jinja == "" {
 		return ByName("chatml", eos)
@@ -55,6 +37,34 @@ func ForModel(dir string) (*Template, error) {
 	}
 	return nil, fmt.Errorf("template: %s: its chat_template is none of the builtin ones (%s): name one of them in the job's config to train with it instead",
 		dir, strings.Join(Names(), ", "))
+}
+
+// Source gives what the Hugging Face folder dir says of itself: the text of its
+// chat_template, whatever it is, and its eos token; "" where it says nothing.
+func Source(dir string) (jinja, eos string, err error) {
+	var c tokenizerConfig
+	raw, err := readOptional(filepath.Join(dir, "tokenizer_config.json"))
+	if err != nil {
+		return "", "", fmt.Errorf("template: %w", err)
+	}
+	if raw != nil {
+		if err := json.Unmarshal(raw, &c); err != nil {
+			return "", "", fmt.Errorf("template: %s: tokenizer_config.json: %w", dir, err)
+		}
+	}
+	eos = tokenContent(c.EOS)
+	// Newer folders keep the template in a file of its own, which goes first.
+	file, err := readOptional(filepath.Join(dir, "chat_template.jinja"))
+	if err != nil {
+		return "", "", fmt.Errorf("template: %w", err)
+	}
+	if file != nil {
+		return string(file), eos, nil
+	}
+	if jinja, err = templateOf(c.ChatTemplate); err != nil {
+		return "", "", fmt.Errorf("template: %s: tokenizer_config.json: %w", dir, err)
+	}
+	return jinja, eos, nil
 }
 
 func readOptional(path string) ([]byte, error) {

@@ -112,6 +112,7 @@ func parse(data []byte) (*Tokenizer, error) {
 			return nil, fmt.Errorf("post-processor: no token has the id %d", id)
 		}
 	}
+	t.parts = Parts{notNull(c.Normalizer), notNull(c.PreTokenizer)}
 	t.byteLevel = usesByteLevel(c.PreTokenizer) || usesByteLevel(c.Normalizer)
 	return t, nil
 }
@@ -194,6 +195,13 @@ func usesByteLevel(raw json.RawMessage) bool {
 }
 
 func isNull(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "null" }
+
+func notNull(raw json.RawMessage) json.RawMessage {
+	if isNull(raw) {
+		return nil
+	}
+	return raw
+}
 
 func isTrue(b *bool, byDefault bool) bool {
 	if b == nil {

@@ -1,6 +1,7 @@
 package tokenizer
 
 import (
+	"encoding/json"
 	"strings"
 	"unicode/utf8"
 )
@@ -17,6 +18,14 @@ type Tokenizer struct {
 	decoder      decoder // nil: tokens are joined by spaces
 	size         int
 	byteLevel    bool
+	parts        Parts
+}
+
+// Parts are the components of the tokenizer.json as they stand in it; for those
+// who have to say the same in another format. nil: there is none.
+type Parts struct {
+	Normalizer   json.RawMessage
+	PreTokenizer json.RawMessage
 }
 
 // Encode gives the ids of text. Special tokens in the text are recognised. With
@@ -136,6 +145,13 @@ func (t *Tokenizer) AddedTokens() []AddedToken { return append([]AddedToken(nil)
 // ByteLevel says whether tokens are spelled in the printable byte alphabet of
 // GPT-2; otherwise the vocabulary is of the SentencePiece kind.
 func (t *Tokenizer) ByteLevel() bool { return t.byteLevel }
+
+// Parts gives the components as they stand in the file. They are not to be changed.
+func (t *Tokenizer) Parts() Parts { return t.parts }
+
+// IgnoreMerges says that a word which is a token is taken whole, whatever the
+// merges would make of it.
+func (t *Tokenizer) IgnoreMerges() bool { return t.model.ignoreMerges }
 
 // UnknownID is the id of the model's unknown token, if it has one.
 func (t *Tokenizer) UnknownID() (int32, bool) { return t.model.unk, t.model.hasUnk }

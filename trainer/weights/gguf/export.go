@@ -2,18 +2,108 @@ package gguf
 
 import (
 	"context"
-	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/tunemesh/tunemesh/trainer/template"
+	"github.com/tunemesh/tunemesh/trainer/tokenizer"
+	"github.com/tunemesh/tunemesh/trainer/weights"
 )
 
 // Options of an export.
 type Options struct {
 	Type         string // of the matrices: "F16" (default), "BF16", "F32" or "Q8_0"
 	Name         string // general.name; default the folder's name
-	ChatTemplate string // Jinja; default that of tokenizer_config.json, if any
+	ChatTemplate string // Jinja; default the folder's own, if any
+}
+
+// matrixType gives the format and its number in general.file_type (llama_ftype).
+func (o Options) matrixType() (Type, uint32, error) {
+	switch o.Type {
+	case "", "F16":
+		return F16, 1, nil
+	case "F32":
+		return F32, 0, nil
+	case "BF16":
+		return BF16, 32, nil
+	case "Q8_0":
+		return Q8_0, 7, nil
+	}
+	return 0, 0, fmt.Errorf("type %q is not written; there are F16, BF16, F32 and Q8_0", o.Type)
 }
 
 // Export writes the model in the Hugging Face folder modelDir (config.json,
-// safetensors, tokenizer.json) to the file out, atomically.
+// safetensors, tokenizer.json) to the file out, atomically. It needs memory for a
+// row of a tensor and for the vocabulary. Architectures: those that llama.cpp
+// calls llama; a property that it would compute differently is refused.
 func Export(ctx context.Context, modelDir, out string, opts Options) error {
-	return errors.New("gguf: not built yet")
+	if err := export(ctx, modelDir, out, opts); err != nil {
+		return fmt.Errorf("gguf: export %s: %w", modelDir, err)
+	}
+	return nil
+}
+
+func export(ctx context.Context, dir, out string, opts Options) error {
+	matrices, fileType, err := opts.matrixType()
+	if err != nil {
+		return err
+	}
+	config, err := readConfig(dir)
+	if err != nil {
+		return err
+	}
+	tok, err := tokenizer.Load(dir)
+	if err != nil {
+		return err
+	}
+	jinja, eos, err := template.Source(dir)
+	if err != nil {
+		return err
+	}
+	if opts.ChatTemplate != "" {
+		jinja = opts.ChatTemplate
+	}
+	vocab, err := vocabMetadata(tok, config, eos, jinja)
+	if err != nil {
+		return err
+	}
+	src, err := weights.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	jobs, err := config.jobs(src, matrices)
+	if err != nil {
+		return err
+	}
+
+	name := opts.Name
+	if name == "" {
+		if abs, err := filepath.Abs(dir); err == nil {
+			name = filepath.Base(abs)
+		}
+	}
+	metadata := []KV{
+		{"general.architecture", "llama"},
+		{"general.type", "model"},
+		{"general.name", name},
+		{"general.file_type", fileType},
+		{"general.quantization_version", uint32(2)}, // GGML_QNT_VERSION
+	}
+	metadata = append(append(metadata, config.metadata()...), vocab...)
+	infos := make([]TensorInfo, len(jobs))
+	for i, j := range jobs {
+		infos[i] = j.info
+	}
+	w, err := NewWriter(out, metadata, infos)
+	if err != nil {
+		return err
+	}
+	defer w.Abort()
+	for _, j := range jobs {
+		if err := j.write(ctx, w, src); err != nil {
+			return err
+		}
+	}
+	return w.Close()
 }

@@ -1,0 +1,160 @@
+package judge
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+//go:embed judge.mjs
+var script []byte
+
+//go:embed package.json
+var manifest []byte
+
+// Request is a question; only Model is required.
+type Request struct {
+	Model     string    `json:"model"`
+	LoRAs     []LoRA    `json:"loras,omitempty"`
+	Texts     []string  `json:"texts,omitempty"`     // tokenized, special tokens recognised
+	Plain     []string  `json:"plain,omitempty"`     // tokenized, special tokens as text
+	Sequences [][]int32 `json:"sequences,omitempty"` // ids to evaluate
+	Top       int       `json:"top,omitempty"`       // 0: the whole vocabulary
+}
+
+// LoRA is a GGUF adapter to apply.
+type LoRA struct {
+	Path  string  `json:"filePath"`
+	Scale float64 `json:"scale"`
+}
+
+// Answer is llama.cpp's. An id is -1 where the model has none.
+type Answer struct {
+	BOS, EOS, EOT int32
+	AddsBOS       bool
+	Metadata      struct{ Name, Architecture string }
+	Texts, Plain  [][]int32
+	Sequences     [][]Position
+}
+
+// Position is what llama.cpp expects after one token. Logprobs is by id, in nats.
+type Position struct {
+	Top      int32
+	Logprobs []float64
+	Best     []Scored
+}
+
+// Scored is one of the most likely next tokens.
+type Scored struct {
+	ID      int32
+	Logprob float64
+}
+
+// Judge runs llama.cpp.
+type Judge struct{ dir string }
+
+// New finds the judge, or skips the test with the reason why there is none.
+func New(t testing.TB) *Judge {
+	t.Helper()
+	must := os.Getenv("TUNEMESH_JUDGE") == "1"
+	dir, err := prepare(must)
+	if err == nil {
+		return &Judge{dir}
+	}
+	if must {
+		t.Fatalf("TUNEMESH_JUDGE=1, but llama.cpp cannot be asked: %v", err)
+	}
+	t.Skipf("llama.cpp cannot be asked: %v", err)
+	return nil
+}
+
+func prepare(install bool) (string, error) {
+	if _, err := exec.LookPath("node"); err != nil {
+		return "", err
+	}
+	root, err := repositoryRoot()
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(root, ".cache", "node-llama-cpp")
+	_, missing := os.Stat(filepath.Join(dir, "node_modules", "node-llama-cpp", "package.json"))
+	if missing != nil && !install {
+		return "", errors.New("node-llama-cpp is not installed; TUNEMESH_JUDGE=1 installs it")
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	for name, data := range map[string][]byte{"judge.mjs": script, "package.json": manifest} {
+		if have, err := os.ReadFile(filepath.Join(dir, name)); err == nil && bytes.Equal(have, data) {
+			continue
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+			return "", err
+		}
+	}
+	if missing == nil {
+		return dir, nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	// The other optional dependencies are the builds for GPUs and other systems, 640 MB.
+	cmd := exec.CommandContext(ctx, "npm", "install", "--omit=optional", "--ignore-scripts", "--no-audit", "--no-fund")
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("npm install: %w: %s", err, out)
+	}
+	return dir, nil
+}
+
+func repositoryRoot() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+		up := filepath.Dir(dir)
+		if up == dir {
+			return "", errors.New("no go.mod above the working folder")
+		}
+		dir = up
+	}
+}
+
+// Ask puts one question. An error carries what llama.cpp said; a model that it
+// refuses is such an error.
+func (j *Judge) Ask(ctx context.Context, r Request) (*Answer, error) {
+	var err error
+	if r.Model, err = filepath.Abs(r.Model); err != nil {
+		return nil, err
+	}
+	question, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "node", filepath.Join(j.dir, "judge.mjs"))
+	cmd.Dir = j.dir
+	cmd.Stdin = bytes.NewReader(question)
+	var out, said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &said
+	if err := cmd.Run(); err != nil {
+		return nil, fmt.Errorf("llama.cpp: %w: %s", err, said.Bytes())
+	}
+	answer := &Answer{}
+	if err := json.Unmarshal(out.Bytes(), answer); err != nil {
+		return nil, fmt.Errorf("llama.cpp: %w in %.300s; %s", err, out.Bytes(), said.Bytes())
+	}
+	return answer, nil
+}
