@@ -1,0 +1,33 @@
+// Package scheduler decides which ready stage goes to which node: a pure
+// function of nodes, requests and the time. It does no I/O, reads no clock,
+// keeps nothing between plans, and knows neither Raft nor agents. Equal inputs
+// in any order give the same plan.
+//
+// # What a stage reserves
+//
+// What its requirements say. Where they say nothing, a stage reserves one core,
+// but a training on CPU reserves the node's training slot instead and no counted
+// cores: it uses whatever the machine has, so a second one beside it would only
+// slow both down, while light stages of other jobs may run next to it. A
+// training on GPUs needs no slot; its GPUs are the limit. A stage that wants GPU
+// memory wants a GPU. Disk is checked against what the node has free but not
+// reserved: it changes by itself.
+//
+// # Policy
+//
+// Higher priority first, then older jobs, then by id and name. Each stage gets
+// the node where it leaves the least over (best fit): GPUs are kept for those
+// who need them, small cards go before large ones, nodes that are partly used
+// before empty ones. A training without a number of cores takes the node with
+// most cores free instead. A stage that fits nowhere does not hold up those
+// behind it; so a plan leaves nothing idle that something waiting could use, but
+// a large stage can wait for long behind small ones.
+//
+// # Cost
+//
+// Requests with equal needs form a class. A class holds a heap of the nodes that
+// fit, best first; a placement makes one node's entries stale in all heaps, and
+// a class catches up with the changes when its turn comes. With n nodes, r
+// requests and c classes a plan costs O(c*n + r*log r + r*log n) where classes
+// are few, and a class that fits nowhere any more costs nothing further.
+package scheduler
