@@ -1,0 +1,352 @@
+package model_test
+
+import (
+	"math"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/tunemesh/tunemesh/trainer/kernel"
+	"github.com/tunemesh/tunemesh/trainer/model"
+	"github.com/tunemesh/tunemesh/trainer/optim"
+)
+
+func optimiser(t *testing.T, m *model.Model) *optim.AdamW {
+	t.Helper()
+	o, err := optim.NewAdamW(optimTensors(m), optim.DefaultAdamW())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+func optimTensors(m *model.Model) []optim.Tensor {
+	var list []optim.Tensor
+	for _, p := range m.Params() {
+		list = append(list, optim.Tensor{Name: p.Name, Data: p.Data, Grad: p.Grad, NoDecay: p.Norm})
+	}
+	return list
+}
+
+// train takes steps first..last-1 on batches that depend on the step only.
+func train(t *testing.T, m *model.Model, o *optim.AdamW, first, last int) {
+	t.Helper()
+	for step := first; step < last; step++ {
+		m.ZeroGrad()
+		m.SetStep(uint64(step))
+		_, n, err := m.LossAndGrad(rowsOf(m.Config().VocabSize, uint64(step), 19, 7, 30))
+		if err != nil {
+			t.Fatal(err)
+		}
+		optim.ScaleAndClip(optimTensors(m), 1/float64(n), 1)
+		o.Step(1e-2)
+	}
+}
+
+func values(m *model.Model) []float32 {
+	var all []float32
+	for _, p := range m.Params() {
+		all = append(all, p.Data...)
+	}
+	return all
+}
+
+// midsize is large enough for several tiles and tasks per product.
+func midsize() model.Config {
+	c := tiny(true)
+	c.HiddenSize, c.IntermediateSize, c.NumHeads, c.NumKVHeads, c.HeadDim, c.VocabSize = 96, 200, 6, 3, 16, 500
+	return c
+}
+
+func withLoRA(t *testing.T, cfg model.Config, dropout float64) *model.Model {
+	t.Helper()
+	m := lively(t, cfg, 21)
+	if err := m.AddLoRA(model.LoRAConfig{Rank: 4, Alpha: 8, Dropout: dropout, TargetModules: []string{"all-linear"}}, 22); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestTrainingGivesTheSameBitsOnAnyNumberOfProcessors(t *testing.T) {
+	for _, mode := range []string{"lora", "full"} {
+		var first []float32
+		for _, procs := range []int{1, 2, 3} {
+			old := runtime.GOMAXPROCS(procs)
+			var m *model.Model
+			if mode == "lora" {
+				m = withLoRA(t, midsize(), 0.1)
+			} else {
+				m = lively(t, midsize(), 21)
+				if err := m.TrainAll(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			train(t, m, optimiser(t, m), 0, 3)
+			runtime.GOMAXPROCS(old)
+			if first == nil {
+				first = values(m)
+			}
+			if !slices.Equal(first, values(m)) {
+				t.Errorf("%s: GOMAXPROCS=%d ends with other bits", mode, procs)
+			}
+		}
+	}
+}
+
+func TestAResumedTrainingEqualsAnUninterruptedOne(t *testing.T) {
+	whole := withLoRA(t, midsize(), 0.2)
+	train(t, whole, optimiser(t, whole), 0, 6)
+
+	first := withLoRA(t, midsize(), 0.2)
+	o := optimiser(t, first)
+	train(t, first, o, 0, 4)
+	second := withLoRA(t, midsize(), 0.2) // another process: only Params and State come along
+	for i, p := range second.Params() {
+		copy(p.Data, first.Params()[i].Data)
+	}
+	resumed := optimiser(t, second)
+	if err := resumed.Restore(o.State()); err != nil {
+		t.Fatal(err)
+	}
+	train(t, second, resumed, 4, 6)
+	if !slices.Equal(values(whole), values(second)) {
+		t.Error("the resumed run ended with other bits")
+	}
+}
+
+func TestRecomputingGivesTheSameBits(t *testing.T) {
+	grads := func(recompute bool) []float32 {
+		m := withLoRA(t, midsize(), 0.1)
+		stir(m, 4)
+		m.SetRecompute(recompute)
+		if _, _, err := m.LossAndGrad(rowsOf(500, 1, 20, 33)); err != nil {
+			t.Fatal(err)
+		}
+		var all []float32
+		for _, p := range m.Params() {
+			all = append(all, p.Grad...)
+		}
+		return all
+	}
+	if !slices.Equal(grads(false), grads(true)) {
+		t.Error("recomputed activations gave other gradients")
+	}
+}
+
+// Rows share nothing: packed together they give what they give alone.
+func TestRowsOfABatchDoNotSeeEachOther(t *testing.T) {
+	m := withLoRA(t, midsize(), 0)
+	stir(m, 5)
+	batch := rowsOf(500, 2, 20, 1, 33, 8)
+	all, _, err := m.Loss(batch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sum float64
+	for _, s := range batch {
+		one, _, err := m.Loss([]model.Sequence{s})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum += one
+	}
+	if math.Abs(all-sum) > 1e-5*all {
+		t.Errorf("together %.9f, alone %.9f", all, sum)
+	}
+}
+
+// Two micro-batches add up to the gradient of one batch.
+func TestGradientsAccumulate(t *testing.T) {
+	m := withLoRA(t, midsize(), 0)
+	stir(m, 6)
+	batch := rowsOf(500, 3, 15, 22)
+	run := func(parts ...[]model.Sequence) []float32 {
+		m.ZeroGrad()
+		for _, p := range parts {
+			if _, _, err := m.LossAndGrad(p); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return slices.Clone(m.Params()[0].Grad)
+	}
+	whole, parts := run(batch), run(batch[:1], batch[1:])
+	for i, g := range whole {
+		if d := math.Abs(float64(g - parts[i])); d > 1e-4*(1+math.Abs(float64(g))) {
+			t.Fatalf("gradient %d is %g in one batch, %g in two", i, g, parts[i])
+		}
+	}
+}
+
+// With dropout the loss of a step is still one fixed function of the weights;
+// its slope along the gradient must be the gradient's length.
+func TestDropoutGradientIsTheSlopeOfTheSameMask(t *testing.T) {
+	m := withLoRA(t, midsize(), 0.3)
+	for _, p := range m.Params() {
+		for i := range p.Data {
+			p.Data[i] = 0.05 * float32(math.Sin(float64(i)))
+		}
+	}
+	batch := rowsOf(500, 4, 31, 12)
+	m.SetStep(17)
+	loss := func() float64 {
+		sum, _, err := m.LossAndGrad(batch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sum
+	}
+	base := loss()
+	var grads [][]float32
+	var norm float64
+	for _, p := range m.Params() {
+		grads = append(grads, slices.Clone(p.Grad))
+		for _, g := range p.Grad {
+			norm += float64(g) * float64(g)
+		}
+	}
+	norm = math.Sqrt(norm)
+	move := func(by float64) {
+		for i, p := range m.Params() {
+			for j, g := range grads[i] {
+				p.Data[j] += float32(by * float64(g) / norm)
+			}
+		}
+	}
+	const h = 2e-3
+	move(h)
+	up := loss()
+	move(-2 * h)
+	down := loss()
+	if slope := (up - down) / (2 * h); math.Abs(slope-norm) > 5e-3*norm {
+		t.Errorf("slope %.5f, gradient's length %.5f", slope, norm)
+	}
+	move(h)
+	m.SetStep(18)
+	if other := loss(); math.Abs(other-base) < 1e-6 {
+		t.Error("another step dropped the same values")
+	}
+	if plain, _, _ := m.Loss(batch); math.Abs(plain-base) < 1e-6 {
+		t.Error("dropout changed nothing")
+	}
+}
+
+// The whole loop, end to end: an untrained model learns two sentences by heart
+// and then says them.
+func TestTrainingLearnsAndGenerationRecallsIt(t *testing.T) {
+	for _, e := range []*kernel.Engine{kernel.New(kernel.Pure), kernel.New(kernel.Best())} {
+		cfg := tiny(true)
+		cfg.HiddenSize, cfg.IntermediateSize = 24, 48
+		m, err := model.NewRandom(cfg, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.SetEngine(e)
+		if err := m.TrainAll(); err != nil {
+			t.Fatal(err)
+		}
+		batch := rowsOf(37, 9, 14, 11)
+		for _, s := range batch {
+			s.Tokens[len(s.Tokens)-1] = 36 // the end
+			for j := range s.Weights {
+				s.Weights[j] = 0
+				if j >= 3 {
+					s.Weights[j] = 1
+				}
+			}
+		}
+		o := optimiser(t, m)
+		var mean float64
+		for range 120 {
+			m.ZeroGrad()
+			sum, n, err := m.LossAndGrad(batch)
+			if err != nil {
+				t.Fatal(err)
+			}
+			mean = sum / float64(n)
+			optim.ScaleAndClip(optimTensors(m), 1/float64(n), 1)
+			o.Step(1e-2)
+		}
+		if mean > 0.05 {
+			t.Errorf("%v: mean loss still %.3f", e.ISA(), mean)
+		}
+		for _, s := range batch {
+			got, err := m.NewSession().Greedy(s.Tokens[:3], 30, []int32{36})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := s.Tokens[3 : len(s.Tokens)-1]; !slices.Equal(got, want) {
+				t.Errorf("%v: recalled %v, want %v", e.ISA(), got, want)
+			}
+		}
+	}
+}
+
+func TestLoRABeginsAsTheModelItAdapts(t *testing.T) {
+	m := lively(t, midsize(), 31)
+	batch := rowsOf(500, 6, 25)
+	before, _, err := m.Loss(batch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.AddLoRA(model.LoRAConfig{Rank: 4, Alpha: 8, TargetModules: []string{"q_proj", "down_proj"}}, 1); err != nil {
+		t.Fatal(err)
+	}
+	after, _, err := m.Loss(batch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if before != after {
+		t.Errorf("loss %v became %v", before, after)
+	}
+	var names []string
+	for _, p := range m.Params() {
+		names = append(names, p.Name)
+		var largest float64
+		for _, v := range p.Data {
+			largest = max(largest, math.Abs(float64(v)))
+		}
+		if strings.HasSuffix(p.Name, "lora_B.weight") != (largest == 0) {
+			t.Errorf("%s begins with values up to %g", p.Name, largest)
+		}
+		if bound := 1 / math.Sqrt(float64(p.Shape[1])); largest > bound || largest > 0 && largest < 0.9*bound {
+			t.Errorf("%s: largest value %g, uniform bound %g", p.Name, largest, bound)
+		}
+	}
+	want := []string{
+		"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight", "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight",
+		"base_model.model.model.layers.0.mlp.down_proj.lora_A.weight", "base_model.model.model.layers.0.mlp.down_proj.lora_B.weight",
+	}
+	if len(names) != 8 || !slices.Equal(names[:4], want) {
+		t.Errorf("parameters %v", names)
+	}
+}
+
+func TestAMergedModelComputesWhatTheAdapterComputes(t *testing.T) {
+	m := withLoRA(t, midsize(), 0)
+	stir(m, 8)
+	batch := rowsOf(500, 7, 25, 9)
+	want, _, err := m.Loss(batch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	src := mapSource{}
+	for _, spec := range m.Config().Tensors() {
+		shape, data, err := m.MergedTensor(spec.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		src[spec.Name] = f32Tensor(shape, data)
+	}
+	merged, err := model.Load(m.Config(), src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, _, err := merged.Loss(batch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if math.Abs(got-want) > 1e-4*want {
+		t.Errorf("merged %.6f, adapter %.6f", got, want)
+	}
+}
