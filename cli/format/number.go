@@ -26,10 +26,11 @@ func scaled(n int64, base float64, units []string) string {
 		value /= base
 		unit++
 	}
+	digits := 1
 	if unit == 0 || math.Abs(value) >= 9.95 {
-		return strconv.FormatFloat(math.Round(value), 'f', 0, 64) + " " + units[unit]
+		digits = 0
 	}
-	return strconv.FormatFloat(value, 'f', 1, 64) + " " + units[unit]
+	return strings.TrimSpace(strconv.FormatFloat(value, 'f', digits, 64) + " " + units[unit])
 }
 
 // Count writes a whole number with thousands apart: 1,204,000.
@@ -81,3 +82,6 @@ func Plural(n int, noun string) string {
 	}
 	return Count(int64(n)) + " " + noun
 }
+
+// Short writes a large number with three digits: 1.2 M, 135 M, 7 B.
+func Short(n int64) string { return scaled(n, 1000, []string{"", "k", "M", "B", "T", "Q", "E"}) }

@@ -12,8 +12,10 @@ import (
 // Frame says how and when the live view is drawn.
 type Frame struct {
 	Width int
-	Style format.Style
-	Now   time.Time // its location is that of the times shown
+	// Height is the most lines drawn; 0 for no limit.
+	Height int
+	Style  format.Style
+	Now    time.Time // its location is that of the times shown
 	// Tick counts the frames; it turns the glyph of what runs.
 	Tick int
 	// Hint is the last line while the job goes on.
@@ -29,8 +31,15 @@ func (s *State) Lines(f Frame) []string {
 		nameWidth = max(nameWidth, format.Width(stage.Name))
 	}
 	nameWidth = min(nameWidth, max(f.Width/4, 8))
-	for _, stage := range s.Job.Stages {
+	shown, before, after := window(s.Job.Stages, f.Height)
+	if before > 0 {
+		lines = append(lines, f.Style.Faint(fmt.Sprintf(" … %d above", before)))
+	}
+	for _, stage := range shown {
 		lines = append(lines, s.stageLine(stage, nameWidth, f))
+	}
+	if after > 0 {
+		lines = append(lines, f.Style.Faint(fmt.Sprintf(" … %d below", after)))
 	}
 	lines = append(lines, "")
 	if losses := s.Losses(); len(losses) > 1 {
@@ -46,6 +55,22 @@ func (s *State) Lines(f Frame) []string {
 		lines = append(lines, f.Style.Faint(format.Cut(f.Hint, f.Width)))
 	}
 	return lines
+}
+
+// window picks the stages around the first that has not ended, as many as fit
+// into height lines; before and after count those left out.
+func window(stages []api.Stage, height int) (shown []api.Stage, before, after int) {
+	const others = 6 // lines of the view that are no stage
+	if height <= 0 || len(stages)+others <= height {
+		return stages, 0, 0
+	}
+	n := max(height-others-2, 1) // two lines say what is left out
+	first := 0
+	for first < len(stages)-1 && (stages[first].State.Done() || stages[first].State == api.StageCancelled) {
+		first++
+	}
+	from := min(max(first-n/2, 0), len(stages)-n)
+	return stages[from : from+n], from, len(stages) - from - n
 }
 
 func (s *State) headline(f Frame) string {

@@ -1,0 +1,185 @@
+package cli
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/cli/format"
+	"github.com/tunemesh/tunemesh/cli/table"
+)
+
+// Exit codes of the client verbs.
+const (
+	ExitOK          = 0
+	ExitJobFailed   = 1   // the watched job failed or was cancelled
+	ExitUsage       = 2   // the command line, a config or a file given is wrong
+	ExitUnreachable = 3   // no server answers
+	ExitRefused     = 4   // the server refused: invalid, not found, forbidden, conflict
+	ExitInternal    = 5   // the server or this program failed
+	ExitInterrupted = 130 // Ctrl-C; what was started in the mesh goes on
+)
+
+// failure is an error for a person: what is wrong, where, what to do.
+type failure struct {
+	code   int
+	title  string
+	fields []api.FieldError
+	hint   string
+	silent bool // all was said already
+	cause  error
+}
+
+func (f *failure) Error() string { return f.title }
+func (f *failure) Unwrap() error { return f.cause }
+
+// jsonError marks an error of a verb that was told to print JSON.
+type jsonError struct{ error }
+
+func (e jsonError) Unwrap() error { return e.error }
+
+// usage is a wrong command line.
+func usage(c *cobra.Command, format string, args ...any) error {
+	return &failure{code: ExitUsage, title: fmt.Sprintf(format, args...), hint: "see `" + c.CommandPath() + " --help`"}
+}
+
+// wrong is a fault of what the user gave, with what to do about it.
+func wrong(hint, format string, args ...any) error {
+	return &failure{code: ExitUsage, title: fmt.Sprintf(format, args...), hint: hint}
+}
+
+// Report prints an error of a verb to w, standard error as a rule, and returns
+// the exit code. With --json it prints a problem document, the same as the
+// server's.
+func Report(w io.Writer, err error) int {
+	if err == nil {
+		return ExitOK
+	}
+	f := explain(err)
+	if f.silent {
+		return f.code
+	}
+	var asJSON jsonError
+	if errors.As(err, &asJSON) {
+		p := api.Problem{Title: f.title, Errors: f.fields, Hint: f.hint}
+		var sent *api.Problem
+		if errors.As(err, &sent) {
+			p = *sent
+			p.Hint = f.hint
+		}
+		data, _ := json.Marshal(p)
+		fmt.Fprintf(w, "%s\n", data)
+		return f.code
+	}
+	fmt.Fprintln(w, format.Indent("Error: ", format.Clean(f.title), table.DefaultWidth))
+	for _, e := range f.fields {
+		fmt.Fprintln(w, format.Indent("  "+format.Clean(e.Field)+": ", format.Clean(e.Message), table.DefaultWidth))
+	}
+	if f.hint != "" {
+		fmt.Fprintln(w, format.Indent("Hint: ", format.Clean(f.hint), table.DefaultWidth))
+	}
+	return f.code
+}
+
+// explain turns any error into one for a person.
+func explain(err error) *failure {
+	var f *failure
+	if errors.As(err, &f) {
+		return f
+	}
+	var p *api.Problem
+	if errors.As(err, &p) {
+		return explainProblem(p)
+	}
+	if errors.Is(err, context.Canceled) {
+		return &failure{code: ExitInterrupted, title: "interrupted"}
+	}
+	if f := explainNetwork(err); f != nil {
+		return f
+	}
+	if strings.HasPrefix(err.Error(), "unknown command") || strings.HasPrefix(err.Error(), "unknown flag") { // cobra's own, at the root
+		return &failure{code: ExitUsage, title: err.Error(), hint: "see `tunemesh --help`"}
+	}
+	return &failure{code: ExitInternal, title: err.Error()}
+}
+
+func explainProblem(p *api.Problem) *failure {
+	f := &failure{code: ExitRefused, title: p.Title, fields: p.Errors, hint: p.Hint}
+	if p.Detail != "" {
+		f.title += ": " + p.Detail
+	}
+	hint := ""
+	switch {
+	case p.Outcome == "unknown":
+		f.code, hint = ExitInternal, "it may or may not have taken effect: look with `tunemesh job list` before you repeat it"
+	case p.Status == http.StatusUnauthorized:
+		hint = "log in with `tunemesh login`, or set TUNEMESH_TOKEN"
+	case p.Status == http.StatusForbidden:
+		hint = "the token's role does not allow this: ask for another one"
+	case p.Status == http.StatusTooManyRequests:
+		hint = "the mesh has too much to do at the moment: try again in a while"
+	case p.Status >= 500:
+		f.code, hint = ExitInternal, "the server's log says more; trying again may help"
+	}
+	if f.hint == "" {
+		f.hint = hint
+	}
+	return f
+}
+
+// explainNetwork says which server did not answer and how, or nil if err is
+// none of the network's.
+func explainNetwork(err error) *failure {
+	where := ""
+	var ue *url.Error
+	if errors.As(err, &ue) {
+		if u, e := url.Parse(ue.URL); e == nil {
+			where = " at " + u.Scheme + "://" + u.Host
+		}
+	}
+	const start = "start a mesh on this machine with `tunemesh dev`, or name a server with --server or TUNEMESH_SERVER"
+	f := &failure{code: ExitUnreachable, cause: err, hint: start}
+	var dns *net.DNSError
+	var unknownCA x509.UnknownAuthorityError
+	var wrongHost x509.HostnameError
+	var ne net.Error
+	switch {
+	case errors.As(err, &dns):
+		f.title = fmt.Sprintf("there is no host %s", dns.Name)
+	case errors.As(err, &unknownCA), errors.As(err, &wrongHost):
+		f.title, f.hint = "the certificate of the server"+where+" is not trusted", "check the address; SSL_CERT_FILE names the certificates to trust"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		f.title = "no server answers" + where
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &ne) && ne.Timeout():
+		f.title = "the server" + where + " did not answer in time"
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		f.title, f.hint = "the connection to the server"+where+" broke", "check that it runs, then try again"
+	case ue != nil && strings.Contains(ue.Err.Error(), "HTTP response to HTTPS"):
+		f.title, f.hint = "the server"+where+" speaks http, not https", "write the address with http://"
+	case ue != nil || errors.As(err, &ne):
+		f.title = "the server" + where + " cannot be reached"
+	default:
+		return nil
+	}
+	return f
+}
+
+// nobodyThere says whether err means that no server took the request.
+func nobodyThere(err error) bool {
+	var p *api.Problem
+	return !errors.As(err, &p) && !errors.Is(err, context.Canceled) && explainNetwork(err) != nil
+}
+
+// clip keeps what a person typed short enough for a message.
+func clip(s string) string { return format.Cut(format.Clean(s), 60) }

@@ -1,0 +1,334 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/cli/format"
+	"github.com/tunemesh/tunemesh/cli/view"
+)
+
+// WatchOptions say how a job is watched. Only Out is needed.
+type WatchOptions struct {
+	Out io.Writer
+	// Screen is what is known of Out; nil asks the operating system.
+	Screen *Screen
+	// JSON prints {"event": ...} per line, and {"job": ...} at the end.
+	JSON bool
+	// Hint is the last line of the live view while the job goes on.
+	Hint string
+	// Now is the clock; nil takes the system's.
+	Now func() time.Time
+	// Poll is how often the job's document is read beside its events; 0 means
+	// every second.
+	Poll time.Duration
+}
+
+// Watch shows a job until it has ended and returns it as it ended: drawn in
+// place in a terminal, as plain lines elsewhere. Servers that go away for a
+// while are waited for. When ctx ends, the job goes on and ctx's error is
+// returned.
+func Watch(ctx context.Context, m Watched, jobID string, o WatchOptions) (api.JobDetail, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Poll <= 0 {
+		o.Poll = time.Second
+	}
+	if o.Screen == nil {
+		s := screenOf(o.Out, os.Getenv)
+		o.Screen = &s
+	}
+	w := &watcher{mesh: m, id: jobID, o: o, show: newShow(o)}
+	return w.run(ctx)
+}
+
+// watcher joins the two streams that a view is made of.
+type watcher struct {
+	mesh  Watched
+	id    string
+	o     WatchOptions
+	show  show
+	state view.State
+}
+
+// polled is an answer to the question how the job is.
+type polled struct {
+	job api.JobDetail
+	err error
+}
+
+func (w *watcher) run(ctx context.Context) (api.JobDetail, error) {
+	job, err := w.mesh.Job(ctx, w.id)
+	if err != nil {
+		return job, err
+	}
+	w.state.SetJob(job)
+	events, jobs, look := make(chan api.Event, 256), make(chan polled), make(chan struct{}, 1)
+	ended := make(chan error, 1)
+	inner, cancel := context.WithCancel(ctx)
+	var workers sync.WaitGroup
+	workers.Go(func() { ended <- w.follow(inner, events, look) })
+	workers.Go(func() { w.poll(inner, jobs, look) })
+	err = w.loop(ctx, events, jobs, ended)
+	cancel()
+	workers.Wait()
+	if err != nil {
+		w.show.leave(&w.state)
+		return w.state.Job, err
+	}
+	return w.state.Job, w.show.end(&w.state)
+}
+
+// loop shows what comes in until the job has ended and all its events are here.
+func (w *watcher) loop(ctx context.Context, events <-chan api.Event, jobs <-chan polled, ended <-chan error) error {
+	tick := time.NewTicker(125 * time.Millisecond)
+	defer tick.Stop()
+	var patience <-chan time.Time // for events after the job's end
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case e := <-events:
+			w.state.Apply(e)
+			if err := w.show.event(&w.state, e); err != nil {
+				return err
+			}
+		case p := <-jobs:
+			if err := w.take(p); err != nil {
+				return err
+			}
+			if w.state.Job.State.Terminal() && patience == nil {
+				patience = time.After(5 * time.Second)
+			}
+			if err := w.show.job(&w.state); err != nil {
+				return err
+			}
+		case err := <-ended:
+			if err != nil {
+				return err
+			}
+			return w.finish(ctx, events)
+		case <-patience:
+			return w.drain(events)
+		case <-tick.C:
+			if err := w.show.tick(&w.state); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// take notes an answer of the poll; a server that is away is only trouble.
+func (w *watcher) take(p polled) error {
+	if p.err == nil {
+		w.state.Trouble = ""
+		w.state.SetJob(p.job)
+		return nil
+	}
+	if lasting(p.err) {
+		return p.err
+	}
+	w.state.Trouble = explain(p.err).title + "; trying again, the job goes on"
+	return nil
+}
+
+// finish takes the events that are still under way, and the job as it ended.
+func (w *watcher) finish(ctx context.Context, events <-chan api.Event) error {
+	if err := w.drain(events); err != nil {
+		return err
+	}
+	for !w.state.Job.State.Terminal() {
+		job, err := w.mesh.Job(ctx, w.id)
+		if err := w.take(polled{job, err}); err != nil {
+			return err
+		}
+		if w.state.Job.State.Terminal() {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(w.o.Poll):
+		}
+	}
+	return nil
+}
+
+func (w *watcher) drain(events <-chan api.Event) error {
+	for {
+		select {
+		case e := <-events:
+			w.state.Apply(e)
+			if err := w.show.event(&w.state, e); err != nil {
+				return err
+			}
+		default:
+			return nil
+		}
+	}
+}
+
+// follow delivers the job's events and asks for a look at the job whenever a
+// state has changed.
+func (w *watcher) follow(ctx context.Context, events chan<- api.Event, look chan<- struct{}) error {
+	last := uint64(0)
+	for {
+		err := w.mesh.Events(ctx, w.id, last, true, func(e api.Event) error {
+			select {
+			case events <- e:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			last = e.Seq
+			if e.Level == api.LevelState {
+				select {
+				case look <- struct{}{}:
+				default:
+				}
+			}
+			return nil
+		})
+		if err == nil || ctx.Err() != nil || lasting(err) {
+			return err
+		}
+		select { // the client gave up for now; the poll says why
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(w.o.Poll):
+		}
+	}
+}
+
+// poll reads the job's document now and then: it knows why a stage waits, which
+// no event says.
+func (w *watcher) poll(ctx context.Context, jobs chan<- polled, look <-chan struct{}) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-look:
+		case <-time.After(w.o.Poll):
+		}
+		once, cancel := context.WithTimeout(ctx, 10*time.Second)
+		job, err := w.mesh.Job(once, w.id)
+		cancel()
+		select {
+		case jobs <- polled{job, err}:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// lasting says whether trying again is pointless: the server refuses.
+func lasting(err error) bool {
+	var p *api.Problem
+	return errors.As(err, &p) && p.Status >= 400 && p.Status < 500 && p.Status != http.StatusTooManyRequests
+}
+
+// show is one way to present a watched job.
+type show interface {
+	event(*view.State, api.Event) error
+	job(*view.State) error
+	tick(*view.State) error
+	// end shows the job as it ended, leave what stands there when a person goes.
+	end(*view.State) error
+	leave(*view.State)
+}
+
+func newShow(o WatchOptions) show {
+	switch {
+	case o.JSON:
+		return jsonShow{json.NewEncoder(o.Out)}
+	case o.Screen.Terminal:
+		return &liveShow{o: o, d: drawing{w: o.Out}}
+	}
+	return &plainShow{o: o, p: view.Plain{Every: 5 * time.Second, Where: o.Now().Location()}}
+}
+
+// liveShow draws in place.
+type liveShow struct {
+	o      WatchOptions
+	d      drawing
+	frames int
+}
+
+func (s *liveShow) event(*view.State, api.Event) error { return nil } // the next tick draws it
+func (s *liveShow) job(*view.State) error              { return nil }
+
+func (s *liveShow) tick(st *view.State) error {
+	s.frames++
+	scr := *s.o.Screen
+	if now := screenOf(s.o.Out, os.Getenv); now.Terminal { // the window may have been resized
+		scr.Width, scr.Height = now.Width, now.Height
+	}
+	return s.d.draw(st.Lines(view.Frame{Width: scr.Width, Height: scr.Height - 1, Style: scr.Style, Now: s.o.Now(), Tick: s.frames / 2, Hint: s.o.Hint}))
+}
+
+func (s *liveShow) end(st *view.State) error {
+	err := s.tick(st)
+	s.d.end()
+	return err
+}
+
+func (s *liveShow) leave(st *view.State) { _ = s.end(st) }
+
+// plainShow writes lines for a pipe.
+type plainShow struct {
+	o       WatchOptions
+	p       view.Plain
+	trouble string
+}
+
+func (s *plainShow) write(lines []string) error {
+	for _, line := range lines {
+		if _, err := fmt.Fprintln(s.o.Out, line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *plainShow) event(_ *view.State, e api.Event) error { return s.write(s.p.Event(e)) }
+
+func (s *plainShow) job(st *view.State) error {
+	lines := s.p.Waits(st.Job, s.o.Now())
+	if st.Trouble != s.trouble {
+		if s.trouble = st.Trouble; s.trouble == "" {
+			lines = append(lines, "the server answers again")
+		} else {
+			lines = append(lines, s.trouble)
+		}
+	}
+	return s.write(lines)
+}
+
+func (s *plainShow) tick(*view.State) error { return nil }
+
+func (s *plainShow) end(st *view.State) error {
+	return s.write([]string{fmt.Sprintf("job %s %s after %s", st.Job.ID, st.Job.State, format.Span(st.Job.StartedAt, st.Job.FinishedAt, s.o.Now()))})
+}
+
+func (s *plainShow) leave(*view.State) {}
+
+// jsonShow writes one document per line.
+type jsonShow struct{ e *json.Encoder }
+
+func (s jsonShow) event(_ *view.State, e api.Event) error {
+	return s.e.Encode(map[string]api.Event{"event": e})
+}
+func (s jsonShow) job(*view.State) error  { return nil }
+func (s jsonShow) tick(*view.State) error { return nil }
+func (s jsonShow) leave(*view.State)      {}
+func (s jsonShow) end(st *view.State) error {
+	return s.e.Encode(map[string]api.JobDetail{"job": st.Job})
+}
