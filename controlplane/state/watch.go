@@ -67,6 +67,10 @@ func (w Watch) Add(ch <-chan struct{}) { w.set.Add(ch) }
 // Wait returns nil after a change, or the context's error.
 func (w Watch) Wait(ctx context.Context) error { return w.set.WatchCtx(ctx) }
 
+// Chan is Wait as a channel. It holds a goroutine until ctx ends or the watch
+// wakes.
+func (w Watch) Chan(ctx context.Context) <-chan error { return w.set.WatchCh(ctx) }
+
 // WatchNode returns a channel that closes when a node's desired set changes
 // next. Take it before reading Desired.
 func (s *Store) WatchNode(nodeID string) <-chan struct{} {

@@ -1,0 +1,131 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/controlplane/state"
+	"github.com/tunemesh/tunemesh/scheduler"
+)
+
+const (
+	// inFlight proposals at a time let Raft write many entries with one fsync.
+	inFlight = 64
+	// perRound bounds how long one plan is carried out before the next is made.
+	perRound = 8192
+	minPause = 5 * time.Millisecond
+)
+
+func (t *term) placeLoop(ctx context.Context) {
+	for {
+		w := t.store.Watch(state.TopicReady, state.TopicNodes, state.TopicAttempts)
+		start := time.Now()
+		decision := scheduler.Plan(t.view(), t.config.Clock())
+		planning := time.Since(start)
+		t.remember(decision)
+		next := decision.NextAt
+		if err := t.place(ctx, decision.Placements); err != nil && ctx.Err() == nil {
+			t.config.Log.Warn("placements are delayed", "err", err)
+			next = t.config.Clock().Add(time.Second)
+		} else if len(decision.Placements) > perRound {
+			next = t.config.Clock()
+		}
+		// Planning takes at most half of one core.
+		if !t.sleep(ctx, w, t.placePoke, next, max(planning, minPause)) {
+			return
+		}
+	}
+}
+
+// view is the scheduler's: the state with the leases laid over it.
+func (t *term) view() scheduler.View {
+	s := t.store.At()
+	now := t.config.Clock()
+	used := map[string]scheduler.Used{}
+	for _, u := range s.Usages() {
+		used[u.NodeID] = scheduler.Used{CPUCores: u.CPUCores, MemoryBytes: u.MemoryBytes, GPUs: u.GPUs, Slots: u.Slots}
+	}
+	var v scheduler.View
+	t.mu.Lock()
+	for _, n := range s.Nodes() {
+		l := t.leases[n.ID]
+		v.Nodes = append(v.Nodes, scheduler.Node{
+			ID: n.ID, Name: n.Name, Labels: n.Labels, Drain: n.Drain,
+			Alive: l != nil && l.alive(now), Capability: n.Capability, Used: used[n.ID],
+		})
+	}
+	t.mu.Unlock()
+	jobs := map[string]api.Job{}
+	for _, stage := range s.ReadyStages() {
+		job, ok := jobs[stage.JobID]
+		if !ok {
+			job, _ = s.Job(stage.JobID)
+			jobs[stage.JobID] = job
+		}
+		r := scheduler.Request{JobID: stage.JobID, Stage: stage.Name, Kind: stage.Kind,
+			Requires: stage.Requires, Priority: job.Priority, Since: job.CreatedAt}
+		if stage.NotBefore != nil {
+			r.NotBefore = *stage.NotBefore
+		}
+		v.Requests = append(v.Requests, r)
+	}
+	return v
+}
+
+// remember keeps the reasons for WaitReason.
+func (t *term) remember(d scheduler.Decision) {
+	reasons := make(map[stageKey]string, len(d.Waits))
+	for _, w := range d.Waits {
+		reasons[stageKey{w.JobID, w.Stage}] = w.Reason
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.reasons = reasons
+}
+
+func (t *term) waitReason(job, stage string) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.reasons[stageKey{job, stage}]
+}
+
+// place proposes the placements. What the state refuses has changed since the
+// plan was made; the next plan sees it. The first other error ends the round.
+func (t *term) place(ctx context.Context, placements []scheduler.Placement) error {
+	var group errgroup.Group
+	group.SetLimit(inFlight)
+	var mu sync.Mutex
+	var failed error
+	for _, p := range placements[:min(len(placements), perRound)] {
+		mu.Lock()
+		stop := failed != nil
+		mu.Unlock()
+		if stop || ctx.Err() != nil {
+			break
+		}
+		group.Go(func() error {
+			r, err := t.config.Raft.Apply(ctx, state.PlaceAttempt{JobID: p.JobID, Stage: p.Stage,
+				NodeID: p.NodeID, Devices: p.Devices, Slot: p.Slot, At: t.config.Clock()})
+			log := t.config.Log.With("job", p.JobID, "stage", p.Stage, "node", p.NodeID)
+			var refused *state.Error
+			switch {
+			case err == nil:
+				log.Debug("placed", "fence", r.Fence)
+			case errors.As(err, &refused):
+				log.Debug("placement is out of date", "err", err)
+			default:
+				mu.Lock()
+				failed = err
+				mu.Unlock()
+			}
+			return nil
+		})
+	}
+	_ = group.Wait()
+	return failed
+}
