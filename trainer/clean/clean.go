@@ -95,11 +95,12 @@ func LabelKey(label string) string {
 }
 
 // missing are the words that stand for nothing in files of spreadsheets,
-// databases and statistics programs.
-var missing = []string{"null", "nan", "none", "n/a", "na", "#n/a", "-", "--"}
+// databases and statistics programs. "none" and "na" are not among them: both are
+// labels and answers that people give.
+var missing = []string{"null", "nan", "n/a", "#n/a", "<na>"}
 
 // Missing says whether a cleaned cell holds nothing. With words set, what programs
-// write for nothing counts as well: right for labels, not for texts.
+// write for nothing counts as well: right for labels, not for answers.
 func Missing(cell string, words bool) bool {
 	if cell == "" {
 		return true
