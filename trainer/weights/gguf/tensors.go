@@ -180,7 +180,7 @@ func encode(out []byte, t Type, values []float32) ([]byte, error) {
 			out = le.AppendUint16(out, weights.F32ToBF16(v))
 		}
 	case Q8_0:
-		return appendQ8(out, values), nil
+		return appendQ8(out, values)
 	default:
 		return nil, fmt.Errorf("%s is not written", t)
 	}
@@ -190,23 +190,27 @@ func encode(out []byte, t Type, values []float32) ([]byte, error) {
 // appendQ8 quantizes blocks of 32 values to a half-precision scale d and 32 signed
 // bytes q; a value is d*q (quantize_row_q8_0_ref in ggml-quants.c, bit for bit: the
 // quotient uses the scale before it is rounded to half, ties go away from zero).
-func appendQ8(out []byte, values []float32) []byte {
+func appendQ8(out []byte, values []float32) ([]byte, error) {
 	for len(values) > 0 {
 		block := values[:32]
 		values = values[32:]
 		largest := float32(0)
 		for _, v := range block {
-			largest = max(largest, float32(math.Abs(float64(v))))
+			largest = max(largest, float32(math.Abs(float64(v)))) // of a NaN, NaN
 		}
 		d := largest / 127
-		inverse := float32(0)
-		if d != 0 {
-			inverse = 1 / d
+		scale := weights.F32ToF16(d)
+		if !(largest <= math.MaxFloat32) || scale == 0x7c00 {
+			return nil, fmt.Errorf("a value of %g cannot be quantized to Q8_0", largest)
 		}
-		out = binary.LittleEndian.AppendUint16(out, weights.F32ToF16(d))
+		inverse := 1 / d
+		if math.IsInf(float64(inverse), 0) {
+			inverse = 0 // a block of zeros, or of values too small for any scale
+		}
+		out = binary.LittleEndian.AppendUint16(out, scale)
 		for _, v := range block {
 			out = append(out, byte(int8(math.Round(float64(v*inverse)))))
 		}
 	}
-	return out
+	return out, nil
 }
