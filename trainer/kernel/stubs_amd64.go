@@ -175,3 +175,7 @@ func attnGradAVX2(ds *float32, p *float32, n int, a float32, delta float32)
 
 //go:noescape
 func adamwAVX2(w *float32, gg *float32, m *float32, v *float32, n int, c *float32)
+
+func peakAVX512(n int)
+
+func peakAVX2(n int)

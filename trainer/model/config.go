@@ -61,7 +61,10 @@ func (t *TokenIDs) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &many); err != nil {
 		return err
 	}
-	*t = many
+	*t = nil
+	if len(many) > 0 {
+		*t = many
+	}
 	return nil
 }
 

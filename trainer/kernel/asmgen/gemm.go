@@ -16,22 +16,18 @@ type vecOps struct {
 	fma   func(b, a, acc reg.VecVirtual)
 }
 
-func micro512(rows, vecs int) {
-	micro("AVX512", rows, vecs, vecOps{
-		bytes: 64,
-		reg:   ZMM,
-		zero:  func(r reg.VecVirtual) { VPXORD(r, r, r) },
-		fma:   func(b, a, acc reg.VecVirtual) { VFMADD231PS(b, a, acc) },
-	})
+var zmm = vecOps{
+	bytes: 64,
+	reg:   ZMM,
+	zero:  func(r reg.VecVirtual) { VPXORD(r, r, r) },
+	fma:   func(b, a, acc reg.VecVirtual) { VFMADD231PS(b, a, acc) },
 }
 
-func micro256(rows, vecs int) {
-	micro("AVX2", rows, vecs, vecOps{
-		bytes: 32,
-		reg:   YMM,
-		zero:  func(r reg.VecVirtual) { VXORPS(r, r, r) },
-		fma:   func(b, a, acc reg.VecVirtual) { VFMADD231PS(b, a, acc) },
-	})
+var ymm = vecOps{
+	bytes: 32,
+	reg:   YMM,
+	zero:  func(r reg.VecVirtual) { VXORPS(r, r, r) },
+	fma:   func(b, a, acc reg.VecVirtual) { VFMADD231PS(b, a, acc) },
 }
 
 // rowAddr gives the address of A's row i without a pointer per row: multiples of

@@ -7,12 +7,12 @@ import . "github.com/mmcloughlin/avo/build"
 
 func main() {
 	for rows := 1; rows <= 12; rows++ {
-		micro512(rows, 2)
-		micro512(rows, 1)
+		micro("AVX512", rows, 2, zmm)
+		micro("AVX512", rows, 1, zmm)
 	}
 	for rows := 1; rows <= 6; rows++ {
-		micro256(rows, 2)
-		micro256(rows, 1)
+		micro("AVX2", rows, 2, ymm)
+		micro("AVX2", rows, 1, ymm)
 	}
 	for _, w := range []int{8, 16, 32} {
 		packRows(w, false)
@@ -21,5 +21,7 @@ func main() {
 	packCols(false)
 	packCols(true)
 	vectors()
+	peak("peakAVX512", zmm)
+	peak("peakAVX2", ymm)
 	Generate()
 }

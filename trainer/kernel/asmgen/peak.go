@@ -1,0 +1,29 @@
+package main
+
+import (
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// peak emits a loop of independent fused multiply-adds and nothing else: the
+// most that the processor can do, as the measure for the products.
+func peak(name string, v vecOps) {
+	TEXT(name, NOSPLIT, "func(n int)")
+	n := Load(Param("n"), GP64()).(reg.GPVirtual)
+	acc := make([]reg.VecVirtual, 12)
+	x := v.reg()
+	v.zero(x)
+	for i := range acc {
+		acc[i] = v.reg()
+		v.zero(acc[i])
+	}
+	Label("loop")
+	for _, a := range acc {
+		v.fma(x, x, a)
+	}
+	DECQ(n)
+	JNZ(LabelRef("loop"))
+	VZEROUPPER()
+	RET()
+}
