@@ -68,6 +68,9 @@ func Commands(o Options) []*cobra.Command {
 // errors are returned and not printed, and a wrong line is a usage error.
 func prepare(c *cobra.Command) {
 	c.SilenceErrors, c.SilenceUsage = true, true
+	c.SuggestionsMinimumDistance = 2
+	// Texts of flags are wrapped where everything else is.
+	c.SetUsageTemplate(strings.ReplaceAll(c.UsageTemplate(), ".FlagUsages |", ".FlagUsagesWrapped 100 |"))
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, "%s", err) })
 	if c.HasSubCommands() && c.RunE == nil {
 		c.Args = cobra.ArbitraryArgs

@@ -51,7 +51,7 @@ func (a *app) artifactList() *cobra.Command {
 				fmt.Fprintln(c.out, "No stage has made an artifact yet.")
 				return nil
 			}
-			t := table.Table{Columns: []table.Column{{Title: "STAGE", Shrink: 8}, {Title: "NAME", Shrink: 16}, {Title: "SIZE", Right: true}, {Title: "STORED AT", Shrink: 20}}}
+			t := table.Table{Columns: []table.Column{{Title: "STAGE", Shrink: 8}, {Title: "NAME", Shrink: 16, Keep: true}, {Title: "SIZE", Right: true}, {Title: "STORED AT", Shrink: 20, Middle: true}}}
 			for _, a := range list {
 				t.Row(a.Stage, a.Name, format.Bytes(a.Size), a.Bucket+"/"+a.Key)
 			}

@@ -17,7 +17,7 @@ func (a *app) datasetCommand() *cobra.Command {
 	group := &cobra.Command{
 		Use: "dataset", Aliases: []string{"datasets"},
 		Short: "Upload and look at datasets",
-		Long:  "A dataset is an uploaded CSV, TSV or JSONL file. It never changes: the same bytes are the same dataset.",
+		Long:  "A dataset is an uploaded CSV, TSV or JSONL file. It never changes: the same bytes are the same\ndataset.",
 		Example: `  tunemesh dataset upload tickets.csv
   tunemesh dataset list`,
 	}

@@ -88,7 +88,7 @@ func (c *call) printJobs(list []api.Job, hidden int, filtered bool) error {
 		}
 		return nil
 	}
-	t := table.Table{Columns: []table.Column{{Title: "ID"}, {Title: "NAME", Shrink: 8}, {Title: "STATE", Paint: c.scr.Style.State}, {Title: "DATASET", Shrink: 10}, {Title: "MODEL", Shrink: 8}, {Title: "TIME", Right: true}, {Title: "AGE", Right: true}}}
+	t := table.Table{Columns: []table.Column{{Title: "ID"}, {Title: "NAME", Shrink: 8}, {Title: "STATE", Paint: c.scr.Style.State}, {Title: "DATASET", Shrink: 10, Keep: true}, {Title: "MODEL", Shrink: 6, Keep: true}, {Title: "TIME", Right: true}, {Title: "AGE", Right: true}}}
 	for _, j := range list {
 		t.Row(j.ID, j.Name, string(j.State), j.Dataset, j.Model, format.Span(j.StartedAt, j.FinishedAt, c.Now()), format.Age(j.CreatedAt, c.Now()))
 	}
@@ -119,7 +119,8 @@ func (a *app) jobCancel() *cobra.Command {
 			if c.json {
 				return c.printJSON(job)
 			}
-			fmt.Fprintf(c.out, "Job %s is %s. Go on with it: tunemesh job resume %s\n", job.ID, job.State, job.ID)
+			fmt.Fprintf(c.out, "Job %s is %s.\n", job.ID, job.State)
+			fmt.Fprintf(c.err, "Go on with it: tunemesh job resume %s\n", job.ID)
 			return nil
 		}),
 	}
@@ -148,7 +149,8 @@ func (a *app) jobResume() *cobra.Command {
 			if c.json {
 				return c.printJSON(job)
 			}
-			fmt.Fprintf(c.out, "Job %s is %s again. Watch it: tunemesh job watch %s\n", job.ID, job.State, job.ID)
+			fmt.Fprintf(c.out, "Job %s is %s again.\n", job.ID, job.State)
+			fmt.Fprintf(c.err, "Watch it: tunemesh job watch %s\n", job.ID)
 			return nil
 		}),
 	}
@@ -161,7 +163,7 @@ func (a *app) jobDeadLetters() *cobra.Command {
 	c := &cobra.Command{
 		Use: "dead-letters [ID]", Aliases: []string{"dead-letter"},
 		Short: "Show the stages that exhausted their attempts, and why",
-		Long:  "Show the stages that exhausted their attempts, with their errors and last events; of one job or of all.\nWith --json: an array of api.DeadLetter.",
+		Long:  "Show the stages that exhausted their attempts, with their errors and last events, of one job or all.\nWith --json: an array of api.DeadLetter.",
 		Example: `  tunemesh job dead-letters
   tunemesh job dead-letters 01JDCK3V5W8M2N4P6Q7R8S9T0V --events 50`,
 		Args:              atMost(1),
@@ -208,9 +210,20 @@ func (c *call) printDeadLetter(d api.DeadLetter, events int) {
 	for _, e := range d.Events {
 		fmt.Fprintln(c.out, format.Cut("  "+view.LogLine(e, c.scr.Style, c.location()), c.scr.Width))
 	}
-	if d.Error.Retryable {
-		fmt.Fprintf(c.out, "Try again: tunemesh job resume %s\n", d.JobID)
+	c.lines(goOn(d.Error, d.JobID))
+}
+
+// goOn says how to go on after an error.
+func goOn(e api.StageError, job string) []string {
+	switch {
+	case e.Retryable:
+		return []string{"Try again: tunemesh job resume " + job}
+	case e.Class == "bad_input":
+		return []string{"Trying again would fail the same way: correct the dataset and submit a new job."}
+	case e.Class == "config":
+		return []string{"Trying again would fail the same way: correct the config and submit a new job."}
 	}
+	return nil
 }
 
 func (c *call) lines(lines []string) {

@@ -38,7 +38,7 @@ it can be searched.
 With --json: one api.Event per line.`,
 		Example: `  tunemesh job logs 01JDCK3V5W8M2N4P6Q7R8S9T0V --level warn
   tunemesh job logs 01JDCK3V5W8M2N4P6Q7R8S9T0V -f --stage training
-  tunemesh job logs 01JDCK3V5W8M2N4P6Q7R8S9T0V --json | jq -r 'select(.loss) | [.step, .loss] | @csv'`,
+  tunemesh job logs 01JDCK3V5W8M2N4P6Q7R8S9T0V --json | jq -c 'select(.loss) | [.step, .loss]'`,
 		Args:              exactArgs("ID"),
 		ValidArgsFunction: a.complete(jobIDs),
 		RunE: a.online(func(c *call) error {

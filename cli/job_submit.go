@@ -37,12 +37,12 @@ func (a *app) jobSubmit() *cobra.Command {
 		Long: `Submit a job: tune a model on a dataset. A file is uploaded first.
 
 The config is put together from --config FILE, then --task, --text-column, --label-column and
---model, then each --set in turn. --set KEY=VALUE guesses the type of the value: numbers, true, false
-and null are what they look like, [..] and {..} are JSON, lists of modules take commas, and what is
-known to be text stays text.
+--model, then each --set in turn. --set KEY=VALUE guesses the type of the value: numbers, true,
+false and null are what they look like, [..] and {..} are JSON, lists of modules take commas, and
+what is known to be text stays text.
 
-With --json: api.JobDetail, or with --watch what job watch prints. The exit code with --watch is that
-of job watch.`,
+With --json: api.JobDetail, or with --watch what job watch prints. The exit code with --watch is
+that of job watch.`,
 		Example: `  tunemesh job submit --dataset tickets.csv --watch
   tunemesh job submit --dataset ds_3f2a9c41d07b8e65 --text-column body --label-column queue
   tunemesh job submit --dataset tickets.csv --set training.rank=16 --set training.epochs=5

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -41,7 +40,7 @@ func (c *call) watch(id string) error {
 	back := "tunemesh job watch " + id
 	job, err := Watch(ctx, c.mesh, id, WatchOptions{
 		Out: c.out, Screen: &c.scr, JSON: c.json, Now: c.Now,
-		Hint: "Ctrl-C leaves the job running; come back with " + back,
+		Hint: "Ctrl-C leaves it running; again: " + back,
 	})
 	switch {
 	case errors.Is(err, context.Canceled):
@@ -73,19 +72,18 @@ func (c *call) verdict(job api.JobDetail) error {
 	if job.Reason != "" {
 		fmt.Fprintln(c.out, format.Indent("", format.Clean(job.Reason), c.scr.Width))
 	}
-	retryable := true
+	next := []string{"Look closer: tunemesh job show " + job.ID}
 	for _, s := range job.Stages {
 		if s.Error != nil && s.State == api.StageFailed {
 			fmt.Fprintf(c.out, "Stage %s failed after %s:\n", s.Name, format.Plural(max(s.Tries, 1), "attempt"))
 			c.lines(view.ErrorLines(*s.Error, c.scr.Width, c.scr.Style))
-			retryable = retryable && s.Error.Retryable
+			next = append(next, goOn(*s.Error, job.ID)...)
 		}
 	}
-	next := []string{"Look closer: tunemesh job show " + job.ID}
-	if retryable {
-		next = append(next, "go on with it: tunemesh job resume "+job.ID)
+	if job.State == api.JobCancelled {
+		next = append(next, "Go on with it: tunemesh job resume "+job.ID)
 	}
-	fmt.Fprintln(c.out, format.Indent("", strings.Join(next, "; "), c.scr.Width))
+	c.lines(next)
 	return nil
 }
 

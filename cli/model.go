@@ -93,7 +93,7 @@ func (a *app) modelShow() *cobra.Command {
 			f.add("Added", c.when(m.CreatedAt))
 			f.print()
 			fmt.Fprintln(c.out)
-			t := table.Table{Columns: []table.Column{{Title: "FILE", Shrink: 16}, {Title: "SIZE", Right: true}, {Title: "STORED AT", Shrink: 20}}}
+			t := table.Table{Columns: []table.Column{{Title: "FILE", Shrink: 16}, {Title: "SIZE", Right: true}, {Title: "STORED AT", Shrink: 20, Middle: true}}}
 			for _, file := range m.Files {
 				t.Row(file.Name, format.Bytes(file.Size), file.Bucket+"/"+file.Key)
 			}

@@ -155,7 +155,9 @@ func (c *call) printNode(n api.Node) {
 	f.add("CPU", strings.TrimSpace(fmt.Sprintf("%s  %s", format.Plural(k.CPU.Cores, "core"), k.CPU.Model)))
 	f.add("CPU features", strings.Join(k.CPU.Features, " "))
 	f.add("Memory", format.Memory(k.MemoryBytes))
-	f.add("Disk free", format.Memory(k.DiskBytes))
+	if k.DiskBytes > 0 {
+		f.add("Disk free", format.Memory(k.DiskBytes))
+	}
 	if len(k.GPUs) == 0 {
 		f.add("GPUs", "none")
 	}
@@ -235,7 +237,7 @@ func (a *app) nodeDrain() *cobra.Command {
 				fmt.Fprintf(c.out, "%s (%s) takes attempts again.\n", n.ID, format.Clean(n.Name))
 				return nil
 			}
-			fmt.Fprintf(c.out, "%s (%s) gets no new attempts; %s still run there.\n", n.ID, format.Clean(n.Name), format.Plural(n.Running, "attempt"))
+			fmt.Fprintf(c.out, "%s (%s) gets no new attempts; still running there: %s.\n", n.ID, format.Clean(n.Name), format.Plural(n.Running, "attempt"))
 			return nil
 		}),
 	}

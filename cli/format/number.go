@@ -72,6 +72,16 @@ func Number(v float64) string {
 	return strconv.FormatFloat(v, 'g', 2, 64)
 }
 
+// Measure writes a measured value that goes on changing, such as a loss: like
+// Number, but with its decimals even where they are zero, so that it does not
+// jump about.
+func Measure(v float64) string {
+	if v == math.Trunc(v) && math.Abs(v) < 1000 {
+		return strconv.FormatFloat(v, 'f', 3, 64)
+	}
+	return Number(v)
+}
+
 // Percent writes a fraction as a percentage: 0.913 is 91.3 %.
 func Percent(v float64) string { return strconv.FormatFloat(100*v, 'f', 1, 64) + " %" }
 

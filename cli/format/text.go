@@ -11,18 +11,28 @@ import (
 // Clean makes text that somebody else wrote safe to print on one line: line
 // breaks and tabs become spaces, every other control character and broken
 // UTF-8 a replacement character, so that a log line or a file name cannot
-// steer the terminal.
+// steer the terminal. Characters that are not seen are left out, but for the
+// joiners that some scripts and emoji need.
 func Clean(s string) string {
+	first := true
 	return strings.Map(func(r rune) rune {
+		start := first
+		first = false
 		switch {
+		case start && (unicode.Is(unicode.M, r) || isJoiner(r)):
+			return '\uFFFD' // it would join with what stands before the text
 		case r == '\n' || r == '\t' || r == '\r' || r == '\u2028' || r == '\u2029':
 			return ' '
 		case r == utf8.RuneError || unicode.IsControl(r) || isBidi(r):
 			return '\uFFFD'
+		case unicode.Is(unicode.Cf, r) && !isJoiner(r):
+			return -1
 		}
 		return r
 	}, s)
 }
+
+func isJoiner(r rune) bool { return r == '\u200C' || r == '\u200D' }
 
 // isBidi is true of the characters that turn the direction of what follows.
 func isBidi(r rune) bool {
@@ -38,6 +48,17 @@ func Cut(s string, width int) string {
 		return ""
 	}
 	return ansi.Truncate(s, width, "…")
+}
+
+// CutMiddle shortens s to width cells by its middle: of a path, both the start
+// and the file's name say something.
+func CutMiddle(s string, width int) string {
+	total := Width(s)
+	if total <= width || width < 3 {
+		return Cut(s, width)
+	}
+	head := (width - 1) / 3
+	return ansi.Truncate(s, head, "") + ansi.TruncateLeft(s, total-(width-1-head), "…")
 }
 
 // Fit is Cut, filled up with spaces on the right to exactly width cells.

@@ -191,7 +191,7 @@ func (p *printer) artifacts(job api.JobDetail, list []api.StageArtifact) {
 		folders[i].size += a.Size
 	}
 	p.title("Artifacts")
-	t := table.Table{Columns: []table.Column{{Title: "STAGE", Shrink: 8}, {Title: "FILES", Right: true}, {Title: "SIZE", Right: true}, {Title: "PLACE IN THE OBJECT STORE", Shrink: 30}}}
+	t := table.Table{Columns: []table.Column{{Title: "STAGE", Shrink: 8}, {Title: "FILES", Right: true}, {Title: "SIZE", Right: true}, {Title: "PLACE IN THE OBJECT STORE", Shrink: 30, Middle: true}}}
 	for _, f := range folders {
 		place := f.place
 		if f.files == 1 {
@@ -306,7 +306,7 @@ func (m metric) value(v float64) string {
 	if m.percent {
 		return format.Percent(v)
 	}
-	return format.Number(v)
+	return format.Measure(v)
 }
 
 func (m metric) change(by float64) string {
@@ -317,7 +317,7 @@ func (m metric) change(by float64) string {
 	if m.percent {
 		return fmt.Sprintf("%s%.1f points", sign, 100*by)
 	}
-	return sign + format.Number(by)
+	return sign + format.Measure(by)
 }
 
 // verdict says better or worse of the metrics whose direction is known.

@@ -21,6 +21,10 @@ type Column struct {
 	// Shrink lets the column give way, down to this many cells, when the table
 	// is wider than it may be. 0: it keeps its width.
 	Shrink int
+	// Keep lets the columns without it give way first.
+	Keep bool
+	// Middle cuts cells in the middle: paths.
+	Middle bool
 	// Paint colours a cell after it was padded.
 	Paint func(string) string
 }
@@ -66,13 +70,17 @@ func (t *Table) Write(w io.Writer, width int, style format.Style) error {
 func (t *Table) line(cells []string, widths []int, paint bool) string {
 	out := make([]string, len(cells))
 	for i, c := range t.Columns {
+		cell := cells[i]
+		if c.Middle {
+			cell = format.CutMiddle(cell, widths[i])
+		}
 		switch {
 		case c.Right:
-			out[i] = format.FitRight(cells[i], widths[i])
+			out[i] = format.FitRight(cell, widths[i])
 		case i == len(cells)-1:
-			out[i] = format.Cut(cells[i], widths[i]) // no spaces at the end of a line
+			out[i] = format.Cut(cell, widths[i]) // no spaces at the end of a line
 		default:
-			out[i] = format.Fit(cells[i], widths[i])
+			out[i] = format.Fit(cell, widths[i])
 		}
 		if paint && c.Paint != nil {
 			out[i] = c.Paint(out[i])
@@ -95,9 +103,14 @@ func (t *Table) widths(most int) []int {
 	}
 	for total > most {
 		widest := -1
-		for i, c := range t.Columns {
-			if c.Shrink > 0 && widths[i] > c.Shrink && (widest < 0 || widths[i] > widths[widest]) {
-				widest = i
+		for _, keep := range []bool{false, true} {
+			for i, c := range t.Columns {
+				if c.Keep == keep && c.Shrink > 0 && widths[i] > c.Shrink && (widest < 0 || widths[i] > widths[widest]) {
+					widest = i
+				}
+			}
+			if widest >= 0 {
+				break
 			}
 		}
 		if widest < 0 {

@@ -14,7 +14,7 @@ import (
 
 // LogLine writes an event on one line: time, level, stage, what it says.
 func LogLine(e api.Event, style format.Style, where *time.Location) string {
-	level := format.Fit(e.Level, 6)
+	level := format.Fit(format.Clean(e.Level), 6)
 	switch e.Level {
 	case api.LevelError:
 		level = style.Bad(level)
@@ -98,8 +98,12 @@ func Measured(e api.Event) string {
 		}
 	}
 	number("epoch", e.Epoch)
-	number("loss", e.Loss)
-	number("validation loss", e.EvalLoss)
+	if e.Loss != nil {
+		parts = append(parts, "loss "+format.Measure(*e.Loss))
+	}
+	if e.EvalLoss != nil {
+		parts = append(parts, "validation loss "+format.Measure(*e.EvalLoss))
+	}
 	number("learning rate", e.LearningRate)
 	number("gradient norm", e.GradNorm)
 	if e.SamplesPerSec != nil {

@@ -147,7 +147,7 @@ func (v *stageView) line(stage api.Stage, room int, f Frame) string {
 		facts = append(facts, f.Style.Warn(strings.TrimSuffix(tries(stage), ", ")))
 	}
 	if v.loss != nil {
-		facts = append(facts, "loss "+format.Number(*v.loss))
+		facts = append(facts, "loss "+format.Measure(*v.loss))
 	}
 	if eta := v.eta(f.Now); eta > 0 {
 		facts = append(facts, "ETA "+format.Duration(eta))
@@ -192,7 +192,7 @@ func unitText(done, total int64, unit string) string {
 }
 
 func lossLine(losses []float64, f Frame) string {
-	ends := fmt.Sprintf("%s -> %s", format.Number(losses[0]), format.Number(losses[len(losses)-1]))
+	ends := fmt.Sprintf("%s -> %s", format.Measure(losses[0]), format.Measure(losses[len(losses)-1]))
 	width := min(f.Width-len(" loss ")-format.Width(ends)-2, 60)
 	return " loss " + f.Style.Busy(Sparkline(losses, width)) + "  " + ends
 }

@@ -27,10 +27,8 @@ func (p *Plain) Event(e api.Event) []string {
 	switch e.Level {
 	case api.LevelMetric:
 		return p.metric(e)
-	case api.LevelState:
+	case api.LevelState, api.LevelWarn, api.LevelError:
 		return append(p.flush(e.Stage), p.line(e))
-	case api.LevelWarn, api.LevelError:
-		return []string{p.line(e)}
 	}
 	return nil
 }
@@ -53,8 +51,8 @@ func (p *Plain) metric(e api.Event) []string {
 	return []string{p.line(e)}
 }
 
-// flush gives the newest numbers of a stage before its state changes, so that
-// the last ones are never missing.
+// flush gives the newest numbers of a stage before something else is said of it,
+// so that the last ones are never missing.
 func (p *Plain) flush(stage string) []string {
 	e, ok := p.held[stage]
 	if !ok {

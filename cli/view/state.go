@@ -26,9 +26,7 @@ type stageView struct {
 	attempt  int
 	progress *api.Progress
 	loss     *float64
-	evalLoss *float64
 	rate     *float64
-	step     *int64
 	measured time.Time // of the newest progress
 }
 
@@ -88,13 +86,11 @@ func (v *stageView) apply(e api.Event) {
 	if e.Progress != nil {
 		v.progress, v.measured = e.Progress, e.Timestamp
 	}
-	for field, value := range map[**float64]*float64{&v.loss: e.Loss, &v.evalLoss: e.EvalLoss, &v.rate: e.SamplesPerSec} {
-		if value != nil {
-			*field = value
-		}
+	if e.Loss != nil {
+		v.loss = e.Loss
 	}
-	if e.Step != nil {
-		v.step = e.Step
+	if e.SamplesPerSec != nil {
+		v.rate = e.SamplesPerSec
 	}
 }
 
