@@ -53,8 +53,6 @@ type fileConfig struct {
 }
 
 type modelConfig struct {
-	Type                    string            `json:"type"`
-	Dropout                 *float64          `json:"dropout"`
 	UnkToken                *string           `json:"unk_token"`
 	ContinuingSubwordPrefix *string           `json:"continuing_subword_prefix"`
 	EndOfWordSuffix         *string           `json:"end_of_word_suffix"`
@@ -121,12 +119,19 @@ func parseModel(raw json.RawMessage) (*bpe, error) {
 	if isNull(raw) {
 		return nil, errors.New("the file has no model")
 	}
+	var kind struct { // first, because other models have vocabularies of other shapes
+		Type   string          `json:"type"`
+		Merges json.RawMessage `json:"merges"`
+	}
+	if err := json.Unmarshal(raw, &kind); err != nil {
+		return nil, fmt.Errorf("model: %w", err)
+	}
+	if kind.Type != "BPE" && (kind.Type != "" || isNull(kind.Merges)) { // old files name no type
+		return nil, unsupported("model", kind.Type)
+	}
 	var c modelConfig
 	if err := json.Unmarshal(raw, &c); err != nil {
 		return nil, fmt.Errorf("model: %w", err)
-	}
-	if c.Type != "BPE" && !(c.Type == "" && c.Merges != nil) { // old files name no type
-		return nil, unsupported("model", c.Type)
 	}
 	if len(c.Vocab) == 0 {
 		return nil, errors.New("model: the vocabulary is empty")
