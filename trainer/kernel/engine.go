@@ -1,11 +1,5 @@
 package kernel
 
-import (
-	"runtime"
-	"sync"
-	"sync/atomic"
-)
-
 // ISA names a set of inner loops.
 type ISA int
 
@@ -22,12 +16,13 @@ func (i ISA) String() string {
 
 // Engine runs kernels with one set of inner loops on GOMAXPROCS processors. It
 // owns scratch memory per worker, so it is not safe for concurrent use: each
-// model has its own. Workers are goroutines that end with each call.
+// model has its own. Its goroutines end with the call that started them.
 type Engine struct {
 	isa     ISA
 	tile    tile
 	vec     vector
 	scratch []scratch
+	team    *team // nil outside With
 }
 
 // scratch is one worker's buffers, grown on demand and kept.
@@ -48,39 +43,6 @@ func New(isa ISA) *Engine {
 
 // ISA returns which inner loops the engine runs.
 func (e *Engine) ISA() ISA { return e.isa }
-
-// Parallel calls f(worker, i) for every i in [0, n), each once, on up to
-// GOMAXPROCS goroutines that take the next i when they are free: a static split
-// would let one busy processor stall the whole. It returns when all are done.
-// Calls with the same worker number never overlap.
-func (e *Engine) Parallel(n int, f func(worker, i int)) {
-	workers := min(runtime.GOMAXPROCS(0), n)
-	for len(e.scratch) < workers {
-		e.scratch = append(e.scratch, scratch{})
-	}
-	if workers <= 1 {
-		for i := range n {
-			f(0, i)
-		}
-		return
-	}
-	var next atomic.Int64
-	loop := func(worker int) {
-		for {
-			i := int(next.Add(1)) - 1
-			if i >= n {
-				return
-			}
-			f(worker, i)
-		}
-	}
-	var wg sync.WaitGroup
-	for w := 1; w < workers; w++ {
-		wg.Go(func() { loop(w) })
-	}
-	loop(0)
-	wg.Wait()
-}
 
 // rowsPerTask cuts rows×cols elements into tasks of about 16k elements.
 func rowsPerTask(cols int) int { return max(1, 16384/max(1, cols)) }

@@ -179,3 +179,5 @@ func adamwAVX2(w *float32, gg *float32, m *float32, v *float32, n int, c *float3
 func peakAVX512(n int)
 
 func peakAVX2(n int)
+
+func pause()

@@ -14,9 +14,11 @@ func (m *Model) Loss(batch []Sequence) (sum float64, targets int, err error) {
 	if _, targets, err = m.checkBatch(batch); err != nil || targets == 0 {
 		return 0, targets, err
 	}
-	r := pack(batch)
-	x := m.forward(r, false, false)
-	return m.headLoss(batch, x, nil), targets, nil
+	m.eng.With(func() {
+		x := m.forward(pack(batch), false, false)
+		sum = m.headLoss(batch, x, nil)
+	})
+	return sum, targets, nil
 }
 
 // LossAndGrad does what Loss does and adds the gradient of the sum, not of the
@@ -32,11 +34,13 @@ func (m *Model) LossAndGrad(batch []Sequence) (sum float64, targets int, err err
 	r := pack(batch)
 	r.train = m.lora != nil
 	keep := !m.recomp
-	x := m.forward(r, keep, true)
-	dx := buf(&m.work.dx, len(x))
-	clear(dx)
-	sum = m.headLoss(batch, x, dx)
-	m.backward(r, dx, keep)
+	m.eng.With(func() {
+		x := m.forward(r, keep, true)
+		dx := buf(&m.work.dx, len(x))
+		clear(dx)
+		sum = m.headLoss(batch, x, dx)
+		m.backward(r, dx, keep)
+	})
 	return sum, targets, nil
 }
 
@@ -130,11 +134,13 @@ func (m *Model) Logprobs(tokens []int32, from int) ([]float64, error) {
 		weights[i] = 1
 	}
 	batch := []Sequence{{Tokens: tokens, Weights: weights}}
-	x := m.forward(pack(batch), false, false)
 	var out []float64
-	list := listTargets(batch)
-	for i := 0; i < len(list); i += m.headRows() {
-		out = append(out, m.headChunk(list[i:min(len(list), i+m.headRows())], x, nil)...)
-	}
+	m.eng.With(func() {
+		x := m.forward(pack(batch), false, false)
+		list := listTargets(batch)
+		for i := 0; i < len(list); i += m.headRows() {
+			out = append(out, m.headChunk(list[i:min(len(list), i+m.headRows())], x, nil)...)
+		}
+	})
 	return out, nil
 }

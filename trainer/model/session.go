@@ -45,15 +45,22 @@ func (s *Session) Append(tokens []int32) ([]float32, error) {
 	for i := range tokens {
 		r.pos = append(r.pos, int32(s.n+i))
 	}
+	var logits []float32
+	m.eng.With(func() { logits = s.next(r) })
+	return logits, nil
+}
+
+// next computes the rows and returns the logits after the last one.
+func (s *Session) next(r rows) []float32 {
+	m, d, v, w := s.m, s.m.cfg.HiddenSize, s.m.cfg.VocabSize, &s.m.work
 	x := m.forward(r, false, false)
-	s.n += len(tokens)
-	d, v, w := m.cfg.HiddenSize, m.cfg.VocabSize, &m.work
+	s.n += len(r.tokens)
 	hn := buf(&w.hn, d)
 	m.eng.RMSNorm(hn, buf(&w.hinv, 1), x[len(x)-d:], m.norm.gain, m.cfg.RMSNormEps)
 	logits := buf(&w.logits, v)
 	m.eng.Gemm(kernel.Product{C: kernel.F32(logits, 1, v),
 		Terms: []kernel.Term{{A: kernel.F32(hn, 1, d), B: m.head.matrix(v, d).T()}}})
-	return logits, nil
+	return logits
 }
 
 // extend appends one layer's new keys and values and returns all of them.
@@ -67,8 +74,12 @@ func (s *Session) extend(l int, k, v []float32) (keys, values []float32) {
 // Greedy appends the prompt and then the most likely token again and again,
 // until one of stop (which is not returned) or maxNew tokens, or the model's
 // context is full. Of equally likely tokens the lowest id wins.
-func (s *Session) Greedy(prompt []int32, maxNew int, stop []int32) ([]int32, error) {
-	var out []int32
+func (s *Session) Greedy(prompt []int32, maxNew int, stop []int32) (out []int32, err error) {
+	s.m.eng.With(func() { out, err = s.greedy(prompt, maxNew, stop) })
+	return out, err
+}
+
+func (s *Session) greedy(prompt []int32, maxNew int, stop []int32) (out []int32, err error) {
 	next := prompt
 	for len(out) < maxNew {
 		logits, err := s.Append(next)

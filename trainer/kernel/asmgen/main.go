@@ -23,5 +23,6 @@ func main() {
 	vectors()
 	peak("peakAVX512", zmm)
 	peak("peakAVX2", ymm)
+	pause()
 	Generate()
 }

@@ -27,3 +27,13 @@ func peak(name string, v vecOps) {
 	VZEROUPPER()
 	RET()
 }
+
+// pause emits a wait of about a tenth of a microsecond that leaves the core's
+// other thread its resources.
+func pause() {
+	TEXT("pause", NOSPLIT, "func()")
+	for range 4 {
+		PAUSE()
+	}
+	RET()
+}
