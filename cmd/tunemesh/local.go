@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/api/client"
+	"github.com/tunemesh/tunemesh/controlplane"
+	"github.com/tunemesh/tunemesh/mesh"
+	"github.com/tunemesh/tunemesh/models"
+	"github.com/tunemesh/tunemesh/nodeagent"
+)
+
+// local is a mesh of one node in this process: a control-plane server and a
+// node agent that meet over HTTP, as they would on two machines.
+type local struct {
+	server *controlplane.Server
+	cancel context.CancelFunc
+	agent  chan error
+	gossip *gossip
+}
+
+// localConfig says where a local mesh keeps its data and listens.
+type localConfig struct {
+	dir                            string
+	httpAddr, raftAddr, gossipAddr string
+	log                            *slog.Logger
+}
+
+func serverConfig(c localConfig) (controlplane.Config, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return controlplane.Config{}, fmt.Errorf("find own program: %w", err)
+	}
+	return controlplane.Config{
+		Dir:          c.dir,
+		HTTPAddr:     c.httpAddr,
+		RaftAddr:     c.raftAddr,
+		GossipAddr:   c.gossipAddr,
+		S3Child:      []string{self, childS3},
+		Models:       map[string]fs.FS{models.MiniName: models.Mini},
+		DefaultModel: models.MiniName,
+		Version:      build(),
+		Log:          c.log,
+	}, nil
+}
+
+// startLocal returns once the mesh is ready for jobs.
+func startLocal(ctx context.Context, c localConfig) (*local, error) {
+	log := c.log
+	agentDir := filepath.Join(c.dir, "agent")
+	c.dir = filepath.Join(c.dir, "controlplane")
+	config, err := serverConfig(c)
+	if err != nil {
+		return nil, err
+	}
+	config.Bootstrap = true
+	server, err := controlplane.Open(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	l := &local{server: server, agent: make(chan error, 1), gossip: &gossip{bind: "127.0.0.1:0", log: log.With("room", "mesh")}}
+	token, err := server.NodeToken()
+	if err != nil {
+		return nil, errors.Join(err, server.Close())
+	}
+	cp := client.New(client.Config{Servers: []string{server.URL()}, Token: token, UserAgent: "tunemesh-agent/" + version})
+	agent, err := nodeagent.New(nodeagent.Config{
+		Dir:              agentDir,
+		Version:          version,
+		StopStagesOnExit: true,
+		OnRegistered:     l.gossip.join,
+		Logger:           log.With("room", "nodeagent"),
+	}, cp)
+	if err != nil {
+		return nil, errors.Join(err, server.Close())
+	}
+	life, cancel := context.WithCancel(context.Background())
+	l.cancel = cancel
+	go func() { l.agent <- agent.Run(life) }()
+	return l, nil
+}
+
+// Close ends the agent first, so that its last reports are heard.
+func (l *local) Close() error {
+	l.cancel()
+	err := <-l.agent
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	return errors.Join(err, l.gossip.Close(), l.server.Close())
+}
+
+// gossip joins the mesh's membership when the control plane has told where its
+// members are. Failing to is no reason not to work: gossip is a hint.
+type gossip struct {
+	bind string // host:port
+	log  *slog.Logger
+
+	mu     sync.Mutex
+	member *mesh.Mesh
+	closed bool
+}
+
+func (g *gossip) join(r api.RegistrationReply) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed || g.member != nil || len(r.GossipPeers) == 0 {
+		return
+	}
+	m, err := g.open(r)
+	if err != nil {
+		g.log.Warn("no gossip: the node works, its absence is noticed later", "err", err)
+		return
+	}
+	g.member = m
+}
+
+func (g *gossip) open(r api.RegistrationReply) (*mesh.Mesh, error) {
+	host, port, err := net.SplitHostPort(g.bind)
+	if err != nil {
+		return nil, fmt.Errorf("gossip address: %w", err)
+	}
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		return nil, fmt.Errorf("gossip address %q: port is no number", g.bind)
+	}
+	document, err := json.Marshal(r.Node.Capability)
+	if err != nil {
+		return nil, fmt.Errorf("encode capability: %w", err)
+	}
+	return mesh.Open(mesh.Config{
+		Name: r.Node.ID, BindAddr: host, BindPort: number, Key: r.GossipKey, Join: r.GossipPeers,
+		Meta: mesh.Meta{Role: mesh.RoleAgent}, Document: document, Logger: g.log,
+	})
+}
+
+// Close leaves the membership.
+func (g *gossip) Close() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = true
+	if g.member == nil {
+		return nil
+	}
+	return g.member.Close()
+}
+
+// readToken reads a token from a file.
+func readToken(path string) (string, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("read token: %w", err)
+	}
+	return strings.TrimSpace(string(data)), nil
+}
