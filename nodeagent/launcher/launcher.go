@@ -35,6 +35,10 @@ var (
 	ErrUnsupported = errors.New("launcher: stages are started on Linux and macOS only")
 )
 
+// EnvLaunch is set for every command to its Spec.Dir. What a command leaves
+// behind is recognised by it.
+const EnvLaunch = "TUNEMESH_LAUNCH"
+
 // Spec is a command to start.
 type Spec struct {
 	// Dir is the launcher's own directory for this start; it exists, is empty
