@@ -1,0 +1,139 @@
+package rest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"path"
+
+	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/controlplane/state"
+	"github.com/tunemesh/tunemesh/trainer/contract"
+)
+
+// compose puts together everything that a node needs to run its attempts, from
+// one view of the state.
+func (s *Server) compose(ctx context.Context, view state.View, attempts []api.Attempt) ([]api.Assignment, error) {
+	out := make([]api.Assignment, 0, len(attempts))
+	for _, a := range attempts {
+		assignment, err := s.composeOne(ctx, view, a)
+		if err != nil {
+			return nil, fmt.Errorf("rest: assignment of job %s stage %s fence %d: %w", a.JobID, a.Stage, a.Fence, err)
+		}
+		out = append(out, assignment)
+	}
+	return out, nil
+}
+
+func (s *Server) composeOne(ctx context.Context, view state.View, a api.Attempt) (api.Assignment, error) {
+	out := api.Assignment{Fence: a.Fence, JobID: a.JobID, Attempt: a.Number, Devices: a.Devices, PreviousOutput: map[string]json.RawMessage{}}
+	job, err := view.Job(a.JobID)
+	if err != nil {
+		return out, err
+	}
+	stages, err := view.Stages(a.JobID)
+	if err != nil {
+		return out, err
+	}
+	byName := make(map[string]api.Stage, len(stages))
+	for _, st := range stages {
+		byName[st.Name] = st
+	}
+	stage, ok := byName[a.Stage]
+	if !ok {
+		return out, fmt.Errorf("the job has no stage %s", a.Stage)
+	}
+	out.Stage = stage.StageSpec
+	if out.Config, err = stageConfig(job, stage); err != nil {
+		return out, err
+	}
+	for _, name := range pipelineOf(stages).Ancestors(a.Stage) {
+		before := byName[name]
+		if len(before.Output) > 0 {
+			out.PreviousOutput[name] = before.Output
+		}
+		for _, artifact := range before.Artifacts {
+			out.Inputs = append(out.Inputs, api.StageArtifact{Stage: name, Artifact: artifact})
+		}
+	}
+	if err := addSources(view, job, &out); err != nil {
+		return out, err
+	}
+	for i := range out.Inputs {
+		if out.Inputs[i].Artifact, err = s.linked(ctx, out.Inputs[i].Artifact); err != nil {
+			return out, err
+		}
+	}
+	out.Checkpoint, err = s.newestCheckpoint(ctx, stage)
+	return out, err
+}
+
+// addSources adds the dataset's file and the base model's files.
+func addSources(view state.View, job api.Job, out *api.Assignment) error {
+	if job.Dataset != "" {
+		d, err := view.Dataset(job.Dataset)
+		if err != nil {
+			return err
+		}
+		out.Inputs = append(out.Inputs, api.StageArtifact{Stage: contract.SourceInputs, Artifact: api.Artifact{
+			Name: path.Base(d.Key), Bucket: api.BucketDatasets, Key: d.Key, Size: d.Size, SHA256: d.SHA256,
+		}})
+	}
+	if job.Model != "" {
+		m, err := view.Model(job.Model)
+		if err != nil {
+			return err
+		}
+		for _, f := range m.Files {
+			out.Inputs = append(out.Inputs, api.StageArtifact{Stage: contract.ModelInputs, Artifact: f})
+		}
+	}
+	return nil
+}
+
+// stageConfig is the job's config with the stage's laid over it, and the model
+// that was resolved at submit.
+func stageConfig(job api.Job, stage api.Stage) (json.RawMessage, error) {
+	merged, err := overlay(job.Config, stage.Config)
+	if err != nil || job.Model == "" {
+		return merged, err
+	}
+	name, err := json.Marshal(map[string]string{"model": job.Model})
+	if err != nil {
+		return nil, err
+	}
+	return overlay(merged, name)
+}
+
+// pipelineOf is the graph of a job's stages.
+func pipelineOf(stages []api.Stage) api.Pipeline {
+	var p api.Pipeline
+	for _, st := range stages {
+		p.Nodes = append(p.Nodes, st.StageSpec)
+		for _, before := range st.After {
+			p.Edges = append(p.Edges, api.Edge{From: before, To: st.Name})
+		}
+	}
+	return p
+}
+
+func (s *Server) newestCheckpoint(ctx context.Context, stage api.Stage) (*api.Checkpoint, error) {
+	if len(stage.Checkpoints) == 0 {
+		return nil, nil
+	}
+	newest := stage.Checkpoints[0]
+	for _, c := range stage.Checkpoints[1:] {
+		if !c.At.Before(newest.At) {
+			newest = c
+		}
+	}
+	files := make([]api.Artifact, len(newest.Files))
+	for i, f := range newest.Files {
+		var err error
+		if files[i], err = s.linked(ctx, f); err != nil {
+			return nil, err
+		}
+	}
+	newest.Files = files // a copy: rows of the state are not changed
+	return &newest, nil
+}
