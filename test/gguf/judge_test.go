@@ -181,12 +181,8 @@ func TestSameTokens(t *testing.T) {
 			if kind == "qwen2" { // llama.cpp does not normalize
 				texts = slices.DeleteFunc(texts, func(s string) bool { return !norm.NFC.IsNormalString(s) })
 			}
-			a := ask(t, j, judge.Request{Model: out, Texts: texts})
-			for i, text := range texts {
-				if want := tok.Encode(text, false); !slices.Equal(a.Texts[i], want) {
-					t.Errorf("%q\n llama.cpp %v\n      ours %v", text, a.Texts[i], want)
-				}
-			}
+			checkTokens(t, j, tok, out, texts)
+			a := ask(t, j, judge.Request{Model: out})
 			end, _ := tok.TokenID("<|im_end|>")
 			if a.EOS != end || a.AddsBOS != (len(tok.Prefix()) > 0) {
 				t.Errorf("eos %d, want %d; bos is added: %v", a.EOS, end, a.AddsBOS)
@@ -195,6 +191,92 @@ func TestSameTokens(t *testing.T) {
 				t.Errorf("metadata %+v", a.Metadata)
 			}
 		})
+	}
+}
+
+// closed is the SentencePiece-like tokenizer of the vectors with all the merges that
+// a file made from a SentencePiece model has: every pair that makes a token, ordered
+// by the token.
+func closed(t *testing.T) []byte {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(testdata, "llama2.tokenizer.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file map[string]any
+	if err := json.Unmarshal(raw, &file); err != nil {
+		t.Fatal(err)
+	}
+	tok, err := tokenizer.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var merges [][2]string
+	seen := map[string]bool{}
+	for _, m := range tok.Merges() {
+		whole := m[0] + m[1]
+		if seen[whole] {
+			continue
+		}
+		seen[whole] = true
+		for i := range whole {
+			_, left := tok.TokenID(whole[:i])
+			_, right := tok.TokenID(whole[i:])
+			if i > 0 && left && right {
+				merges = append(merges, [2]string{whole[:i], whole[i:]})
+			}
+		}
+	}
+	file["model"].(map[string]any)["merges"] = merges
+	if raw, err = json.Marshal(file); err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+// The same for the BPE of SentencePiece, as Llama 2 and TinyLlama have it.
+func TestSameTokensSentencePiece(t *testing.T) {
+	j := judge.New(t)
+	raw := closed(t)
+	tok, err := tokenizer.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := export(t, folder(t, tiny(tok.VocabSize()), raw, weights.BF16), "F16")
+	checkTokens(t, j, tok, out, hardTexts(t))
+}
+
+// Whole vocabularies, where TUNEMESH_VECTORS names a folder with some (see
+// trainer/tokenizer/testdata/vectors.py).
+func TestSameTokensWholeVocabularies(t *testing.T) {
+	dir := os.Getenv("TUNEMESH_VECTORS")
+	if dir == "" {
+		t.Skip("TUNEMESH_VECTORS names no folder with whole vocabularies, which are too large to be kept here")
+	}
+	j := judge.New(t)
+	for _, kind := range []string{"llama2", "llama3"} {
+		t.Run(kind, func(t *testing.T) {
+			raw, err := os.ReadFile(filepath.Join(dir, kind+".tokenizer.json"))
+			if err != nil {
+				t.Skip(err)
+			}
+			tok, err := tokenizer.Parse(raw)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out := export(t, folder(t, tiny(tok.VocabSize()), raw, weights.BF16), "F16")
+			checkTokens(t, j, tok, out, hardTexts(t))
+		})
+	}
+}
+
+func checkTokens(t *testing.T, j *judge.Judge, tok *tokenizer.Tokenizer, model string, texts []string) {
+	t.Helper()
+	a := ask(t, j, judge.Request{Model: model, Texts: texts})
+	for i, text := range texts {
+		if want := tok.Encode(text, false); !slices.Equal(a.Texts[i], want) {
+			t.Errorf("%q\n llama.cpp %v\n      ours %v", text, a.Texts[i], want)
+		}
 	}
 }
 

@@ -99,13 +99,9 @@ func preTokenizer(tok *tokenizer.Tokenizer) (string, error) {
 	return name, nil
 }
 
-// vocabMetadata is the tokenizer under llama.cpp's keys. size is the number of rows
-// of the embedding; ids beyond the tokenizer's are filled up.
+// vocabMetadata is the tokenizer under llama.cpp's keys. Ids of the embedding beyond
+// the tokenizer's are filled up.
 func vocabMetadata(tok *tokenizer.Tokenizer, c llamaConfig, eosToken, jinja string) ([]KV, error) {
-	pre, err := preTokenizer(tok)
-	if err != nil {
-		return nil, err
-	}
 	tokens := tok.Vocab()
 	if len(tokens) > c.VocabSize {
 		return nil, fmt.Errorf("the tokenizer has %d ids, the model %d", len(tokens), c.VocabSize)
@@ -126,21 +122,49 @@ func vocabMetadata(tok *tokenizer.Tokenizer, c llamaConfig, eosToken, jinja stri
 			types[a.ID] = tokenControl
 		}
 	}
+	kind := byteLevelMetadata
+	if isSentencePiece(tok) {
+		kind = sentencePieceMetadata
+	}
+	kvs, err := kind(tok, tokens, types)
+	if err != nil {
+		return nil, err
+	}
+	special, err := specialMetadata(tok, c, eosToken)
+	if err != nil {
+		return nil, err
+	}
+	kvs = append(kvs, special...)
+	if jinja != "" {
+		kvs = append(kvs, KV{"tokenizer.chat_template", jinja})
+	}
+	return kvs, nil
+}
+
+func byteLevelMetadata(tok *tokenizer.Tokenizer, tokens []string, types []int32) ([]KV, error) {
+	pre, err := preTokenizer(tok)
+	if err != nil {
+		return nil, err
+	}
 	merges := make([]string, len(tok.Merges()))
 	for i, m := range tok.Merges() {
 		merges[i] = m[0] + " " + m[1]
 	}
-	kvs := []KV{
+	return []KV{
 		{"tokenizer.ggml.model", "gpt2"},
 		{"tokenizer.ggml.pre", pre},
 		{"tokenizer.ggml.tokens", tokens},
 		{"tokenizer.ggml.token_type", types},
 		{"tokenizer.ggml.merges", merges},
-	}
+	}, nil
+}
+
+// specialMetadata names the tokens with a part to play. What the tokenizer itself
+// puts before and after a text is what a server has to put there.
+func specialMetadata(tok *tokenizer.Tokenizer, c llamaConfig, eosToken string) (kvs []KV, err error) {
 	id := func(key string, id int32) { kvs = append(kvs, KV{"tokenizer.ggml." + key, uint32(id)}) }
 	inRange := func(l idList) bool { return len(l) > 0 && l[0] >= 0 && int(l[0]) < c.VocabSize }
 
-	// What the tokenizer itself puts before a text is what a server has to put there.
 	prefix, suffix := tok.Prefix(), tok.Suffix()
 	if len(prefix) > 1 || len(suffix) > 1 {
 		return nil, fmt.Errorf("tokenizer.json: the post-processor adds %d tokens before and %d after a text; llama.cpp adds one at most", len(prefix), len(suffix))
@@ -175,8 +199,5 @@ func vocabMetadata(tok *tokenizer.Tokenizer, c llamaConfig, eosToken, jinja stri
 		id("padding_token_id", c.Pad[0])
 	}
 	kvs = append(kvs, KV{"tokenizer.ggml.add_bos_token", len(prefix) == 1}, KV{"tokenizer.ggml.add_eos_token", len(suffix) == 1})
-	if jinja != "" {
-		kvs = append(kvs, KV{"tokenizer.chat_template", jinja})
-	}
 	return kvs, nil
 }
