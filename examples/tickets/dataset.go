@@ -69,10 +69,15 @@ func spoil(r *rand.Rand, t Ticket) Ticket {
 }
 
 // WriteCSV writes tickets as RFC 4180 has it, with a header.
-func WriteCSV(w io.Writer, rows []Ticket) error {
+func WriteCSV(w io.Writer, rows []Ticket) error { return WriteRows(w, rows, true) }
+
+// WriteRows writes a part of a CSV file, with the header if it is the first.
+func WriteRows(w io.Writer, rows []Ticket, header bool) error {
 	c := csv.NewWriter(w)
-	if err := c.Write(Header); err != nil {
-		return fmt.Errorf("tickets: %w", err)
+	if header {
+		if err := c.Write(Header); err != nil {
+			return fmt.Errorf("tickets: %w", err)
+		}
 	}
 	for _, t := range rows {
 		if err := c.Write([]string{t.ID, t.CreatedAt, t.Customer, t.Channel, t.Subject, t.Body, t.Category}); err != nil {

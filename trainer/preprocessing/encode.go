@@ -1,0 +1,126 @@
+package preprocessing
+
+import (
+	"fmt"
+
+	"github.com/tunemesh/tunemesh/trainer/contract"
+	"github.com/tunemesh/tunemesh/trainer/records"
+	"github.com/tunemesh/tunemesh/trainer/sample"
+	"github.com/tunemesh/tunemesh/trainer/template"
+)
+
+// encoder turns batches of records into lines of the splits. It is safe for
+// concurrent use.
+type encoder struct {
+	survey *survey
+	model  *baseModel
+	prompt *prompter
+	limit  int // most tokens of a sample; 0: none
+}
+
+// encoded is one batch, ready to be written.
+type encoded struct {
+	rows    int64 // all of the batch
+	lines   [splits][]byte
+	samples [splits]int64
+	byClass map[int]int64 // samples to train on, by class
+
+	tokens, loss, defused int64
+	longest               int
+	tooLong, noLoss       []dropOut
+}
+
+// dropOut is a row that no split can hold.
+type dropOut struct {
+	row    int64
+	tokens int
+	fate   fate
+}
+
+func (e *encoder) batch(batch []records.Record) (*encoded, error) {
+	out := &encoded{rows: int64(len(batch)), byClass: map[int]int64{}}
+	var s sample.Sample
+	for i := range batch {
+		r := &batch[i]
+		where, class := e.survey.fate(r)
+		if where == dropped {
+			continue
+		}
+		if e.defuse(r) {
+			out.defused++
+		}
+		s.Row, s.Input, s.Target = r.Row, r.Input, r.Target
+		if e.survey.config.Task == "classification" {
+			s.Target = e.survey.names[class]
+		}
+		if err := e.encode(r, &s); err != nil {
+			return nil, &contract.Error{Class: contract.ClassBadInput, Code: "BAD_EXAMPLE", Row: r.Row, Message: err.Error()}
+		}
+		learnt := s.LossTokens()
+		switch {
+		case e.limit > 0 && len(s.Tokens) > e.limit:
+			out.tooLong = append(out.tooLong, dropOut{r.Row, len(s.Tokens), where})
+			continue
+		case learnt == 0:
+			out.noLoss = append(out.noLoss, dropOut{r.Row, len(s.Tokens), where})
+			continue
+		}
+		out.lines[where] = sample.Append(out.lines[where], &s)
+		out.samples[where]++
+		out.tokens += int64(len(s.Tokens))
+		out.loss += int64(learnt)
+		out.longest = max(out.longest, len(s.Tokens))
+		if where == train {
+			out.byClass[class]++
+		}
+	}
+	return out, nil
+}
+
+// defuse is the model's, on every text of a record.
+func (e *encoder) defuse(r *records.Record) bool {
+	found := false
+	fix := func(text *string) {
+		fixed, changed := e.model.defuse(*text)
+		if changed {
+			*text, found = fixed, true
+		}
+	}
+	fix(&r.Input)
+	fix(&r.Target)
+	fix(&r.Context)
+	for i := range r.Messages {
+		fix(&r.Messages[i].Content)
+	}
+	return found
+}
+
+// encode fills in tokens and what of them is learnt.
+func (e *encoder) encode(r *records.Record, s *sample.Sample) error {
+	segments, err := e.prompt.segments(r, s.Target)
+	if err != nil {
+		return fmt.Errorf("put into the template: %w", err)
+	}
+	tokens, loss := template.Tokens(e.model.encoder, segments)
+	s.Tokens, s.Loss = tokens, ranges(s.Loss[:0], loss)
+	s.PromptTokens = len(tokens)
+	if n := len(s.Loss); n > 0 {
+		s.PromptTokens = s.Loss[n-1][0] // the last answer, of a conversation
+	}
+	return nil
+}
+
+// ranges turns a mask into half-open ranges.
+func ranges(out [][2]int, mask []bool) [][2]int {
+	for i := 0; i < len(mask); i++ {
+		if !mask[i] {
+			continue
+		}
+		from := i
+		for i < len(mask) && mask[i] {
+			i++
+		}
+		out = append(out, [2]int{from, i})
+	}
+	return out
+}
