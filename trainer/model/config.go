@@ -92,9 +92,16 @@ func ParseConfig(data []byte) (Config, error) {
 		MLPBias       bool            `json:"mlp_bias"`
 		Quantization  json.RawMessage `json:"quantization_config"`
 		SlidingWindow *int            `json:"sliding_window"`
+		Partial       *float64        `json:"partial_rotary_factor"`
 		RopeScaling   *struct {
 			Type string `json:"type"` // the older spelling of rope_type
 		} `json:"rope_scaling"`
+		// transformers 5 writes base and scaling of the rotary embedding here.
+		RopeParameters *struct {
+			RopeScaling
+			Theta *float64 `json:"rope_theta"`
+		} `json:"rope_parameters"`
+		DType string `json:"dtype"`
 	}
 	if err := json.Unmarshal(data, &extra); err != nil {
 		return Config{}, fmt.Errorf("model: config.json: %w", err)
@@ -115,8 +122,23 @@ func ParseConfig(data []byte) (Config, error) {
 	if extra.SlidingWindow != nil {
 		missing = append(missing, "sliding_window")
 	}
+	if extra.Partial != nil && *extra.Partial != 1 {
+		missing = append(missing, "partial_rotary_factor")
+	}
 	if len(missing) > 0 {
 		return Config{}, fmt.Errorf("model: config.json asks for %s, which the native engine does not compute; use the engine peft for this model", strings.Join(missing, ", "))
+	}
+	if p := extra.RopeParameters; p != nil {
+		if p.Theta != nil {
+			c.RopeTheta = *p.Theta
+		}
+		c.RopeScaling = &p.RopeScaling
+		if c.RopeScaling.Kind == "" {
+			c.RopeScaling.Kind = "default"
+		}
+	}
+	if c.TorchDType == "" {
+		c.TorchDType = extra.DType
 	}
 	if c.RopeScaling != nil && c.RopeScaling.Kind == "" && extra.RopeScaling != nil {
 		c.RopeScaling.Kind = extra.RopeScaling.Type

@@ -194,23 +194,51 @@ func TestAConfigReadsAndWritesAsHuggingFaceDoes(t *testing.T) {
 	}
 }
 
+func TestRotaryParametersAreReadInBothSpellings(t *testing.T) {
+	for change, want := range map[string]struct {
+		theta float64
+		kind  string
+	}{
+		`"rope_parameters":{"rope_type":"default","rope_theta":500000.0}`:                                                                          {500000, ""},
+		`"rope_parameters":{"rope_theta":20000.0}`:                                                                                                 {20000, ""},
+		`"rope_parameters":{"rope_type":"linear","factor":2.0,"rope_theta":500000.0}`:                                                              {500000, "linear"},
+		`"rope_scaling":{"type":"linear","factor":2.0}`:                                                                                            {100000, "linear"},
+		`"rope_scaling":{"rope_type":"llama3","factor":32.0,"low_freq_factor":1.0,"high_freq_factor":4.0,"original_max_position_embeddings":8192}`: {100000, "llama3"},
+	} {
+		c, err := model.ParseConfig([]byte(strings.TrimSuffix(smolConfig, "}") + "," + change + "}"))
+		if err != nil {
+			t.Errorf("%s: %v", change, err)
+			continue
+		}
+		kind := ""
+		if c.RopeScaling != nil {
+			kind = c.RopeScaling.Kind
+		}
+		if c.RopeTheta != want.theta || kind != want.kind {
+			t.Errorf("%s: theta %g, scaling %q", change, c.RopeTheta, kind)
+		}
+	}
+}
+
 func TestParseConfigRefusesWhatItWouldComputeWrongly(t *testing.T) {
 	for change, says := range map[string]string{
-		`"architectures":["Qwen2ForCausalLM"]`:             "Qwen2ForCausalLM",
-		`"attention_bias":true`:                            "attention_bias",
-		`"mlp_bias":true`:                                  "mlp_bias",
-		`"hidden_act":"gelu"`:                              "gelu",
-		`"num_key_value_heads":2`:                          "num_key_value_heads",
-		`"head_dim":63`:                                    "head_dim",
-		`"vocab_size":0`:                                   "vocab_size",
-		`"hidden_size":1e9`:                                "hidden_size",
-		`"rms_norm_eps":0`:                                 "rms_norm_eps",
-		`"rope_scaling":{"rope_type":"yarn","factor":4}`:   "yarn",
-		`"rope_scaling":{"rope_type":"llama3","factor":8}`: "llama3",
-		`"rope_scaling":{"type":"dynamic","factor":2}`:     "dynamic",
-		`"quantization_config":{"quant_method":"gptq"}`:    "quantization_config",
-		`"sliding_window":4096`:                            "sliding_window",
-		`"rope_theta":0.5`:                                 "rope_theta",
+		`"architectures":["Qwen2ForCausalLM"]`:              "Qwen2ForCausalLM",
+		`"attention_bias":true`:                             "attention_bias",
+		`"mlp_bias":true`:                                   "mlp_bias",
+		`"hidden_act":"gelu"`:                               "gelu",
+		`"num_key_value_heads":2`:                           "num_key_value_heads",
+		`"head_dim":63`:                                     "head_dim",
+		`"vocab_size":0`:                                    "vocab_size",
+		`"hidden_size":1e9`:                                 "hidden_size",
+		`"rms_norm_eps":0`:                                  "rms_norm_eps",
+		`"rope_scaling":{"rope_type":"yarn","factor":4}`:    "yarn",
+		`"rope_scaling":{"rope_type":"llama3","factor":8}`:  "llama3",
+		`"rope_scaling":{"type":"dynamic","factor":2}`:      "dynamic",
+		`"quantization_config":{"quant_method":"gptq"}`:     "quantization_config",
+		`"partial_rotary_factor":0.5`:                       "partial_rotary_factor",
+		`"rope_parameters":{"rope_type":"yarn","factor":4}`: "yarn",
+		`"sliding_window":4096`:                             "sliding_window",
+		`"rope_theta":0.5`:                                  "rope_theta",
 	} {
 		data := strings.TrimSuffix(smolConfig, "}") + "," + change + "}" // the last of two equal keys counts
 		if _, err := model.ParseConfig([]byte(data)); err == nil || !strings.Contains(err.Error(), says) {

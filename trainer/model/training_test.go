@@ -94,6 +94,47 @@ func TestTrainingGivesTheSameBitsOnAnyNumberOfProcessors(t *testing.T) {
 	}
 }
 
+// A checkpoint may move between machines: the two instruction sets of amd64
+// compute the same bits.
+func TestTrainingGivesTheSameBitsOnAVX2AndAVX512(t *testing.T) {
+	if kernel.Best() != kernel.AVX512 {
+		t.Skip("this processor has no AVX-512")
+	}
+	run := func(isa kernel.ISA) []float32 {
+		m := withLoRA(t, midsize(), 0)
+		m.SetEngine(kernel.New(isa))
+		train(t, m, optimiser(t, m), 0, 3)
+		return values(m)
+	}
+	if !slices.Equal(run(kernel.AVX2), run(kernel.AVX512)) {
+		t.Error("other bits")
+	}
+}
+
+// llama3's scaling leaves wavelengths alone that are short beside the original
+// context, and stretches the others.
+func TestScaledRotaryFrequenciesChangeLongDistancesOnly(t *testing.T) {
+	cfg := tiny(true)
+	plain := lively(t, cfg, 3)
+	cfg.RopeScaling = &model.RopeScaling{Kind: "llama3", Factor: 8, LowFreqFactor: 1, HighFreqFactor: 4, OriginalMaxPositions: 1 << 20}
+	same := lively(t, cfg, 3) // every wavelength is short beside 2^20 positions
+	cfg.RopeScaling = &model.RopeScaling{Kind: "llama3", Factor: 8, LowFreqFactor: 1, HighFreqFactor: 4, OriginalMaxPositions: 8}
+	other := lively(t, cfg, 3)
+	cfg.RopeScaling = &model.RopeScaling{Kind: "linear", Factor: 8}
+	linear := lively(t, cfg, 3)
+	var loss []float64
+	for _, m := range []*model.Model{plain, same, other, linear} {
+		sum, _, err := m.Loss(rowsOf(37, 5, 30))
+		if err != nil {
+			t.Fatal(err)
+		}
+		loss = append(loss, sum)
+	}
+	if loss[0] != loss[1] || loss[0] == loss[2] || loss[0] == loss[3] || loss[2] == loss[3] {
+		t.Errorf("losses %v: want the first two equal, the others not", loss)
+	}
+}
+
 func TestAResumedTrainingEqualsAnUninterruptedOne(t *testing.T) {
 	whole := withLoRA(t, midsize(), 0.2)
 	train(t, whole, optimiser(t, whole), 0, 6)
