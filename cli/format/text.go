@@ -58,7 +58,8 @@ func CutMiddle(s string, width int) string {
 		return Cut(s, width)
 	}
 	head := (width - 1) / 3
-	return ansi.Truncate(s, head, "") + ansi.TruncateLeft(s, total-(width-1-head), "…")
+	// Cut once more: the halves of a cluster may be wider than the whole.
+	return Cut(ansi.Truncate(s, head, "")+ansi.TruncateLeft(s, total-(width-1-head), "…"), width)
 }
 
 // Fit is Cut, filled up with spaces on the right to exactly width cells.

@@ -1,0 +1,127 @@
+package summary_test
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/cli/summary"
+)
+
+var start = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+
+// job has stages under names of the user's own.
+func job(outputs map[string]string) api.JobDetail {
+	end := start.Add(100 * time.Second)
+	j := api.JobDetail{Job: api.Job{JobSpec: api.JobSpec{ID: "01JDCK3V5W8M2N4P6Q7R8S9T0V"}, State: api.JobSucceeded, StartedAt: &start, FinishedAt: &end}}
+	for _, name := range []string{"clean", "teach", "judge"} {
+		s := api.Stage{StageSpec: api.StageSpec{Name: name}, State: api.StageSucceeded, StartedAt: &start, FinishedAt: &end}
+		if outputs[name] != "" {
+			s.Output = json.RawMessage(outputs[name])
+		}
+		j.Stages = append(j.Stages, s)
+	}
+	return j
+}
+
+func text(t *testing.T, j api.JobDetail) string {
+	t.Helper()
+	var b strings.Builder
+	if err := summary.Print(&b, j, nil); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func TestOutputsAreFoundWhateverTheStagesAreCalled(t *testing.T) {
+	got := text(t, job(map[string]string{
+		"clean": `{"preprocessing":{"rows":10,"train":8,"validation":1,"test":1}}`,
+		"judge": `{"evaluation":{"test_samples":1,"improved":true,"base":{"accuracy":0},"tuned":{"accuracy":1},"answers":[{"input":"in","target":"yes","base":"no","tuned":"Yes "}]}}`,
+	}))
+	for _, want := range []string{"10 rows", "0.0 %", "100.0 %", "+100.0 points  better", "beats the base model", "expected  yes", "Yes  ✓", "judge"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("the summary lacks %q:\n%s", want, got)
+		}
+	}
+}
+
+func TestAWorseModelIsSaidToBeWorse(t *testing.T) {
+	j := job(map[string]string{"judge": `{"evaluation":{"test_samples":1,"improved":false,"base":{"accuracy":1,"loss":1},"tuned":{"accuracy":0.5,"loss":2}}}`})
+	got := text(t, j)
+	if strings.Count(got, "worse") != 2 || strings.Contains(got, "better") || !strings.Contains(got, "does not beat") {
+		t.Errorf("got:\n%s", got)
+	}
+	if improved, known := summary.Improved(j); improved || !known {
+		t.Errorf("Improved is %v, %v", improved, known)
+	}
+}
+
+func TestWhatAPipelineDoesNotHaveIsLeftOut(t *testing.T) {
+	for name, outputs := range map[string]map[string]string{
+		"no outputs": nil,
+		"other":      {"judge": `{"score":1}`},
+		"not JSON":   {"judge": `"evaluation"`},
+		"null":       {"judge": `{"evaluation":null}`},
+		"odd types":  {"judge": `{"evaluation":{"test_samples":"many"}}`, "clean": `{"preprocessing":[]}`},
+	} {
+		got := text(t, job(outputs))
+		if strings.Contains(got, "Base and tuned") || strings.Contains(got, "Data:") || strings.Contains(got, "Artifacts") || !strings.Contains(got, "Time") {
+			t.Errorf("%s: got\n%s", name, got)
+		}
+		if _, known := summary.Improved(job(outputs)); known {
+			t.Errorf("%s: a judgement out of nothing", name)
+		}
+	}
+}
+
+func TestMetricsOfAnyTaskAreShown(t *testing.T) {
+	got := text(t, job(map[string]string{"judge": `{"evaluation":{"test_samples":5,"base":{"bleu":0.1,"token_f1":0.2},"tuned":{"bleu":0.3,"token_f1":0.4,"only_tuned":1,"perplexity":null}}}`}))
+	for _, want := range []string{"bleu", "token F1"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("the summary lacks %q:\n%s", want, got)
+		}
+	}
+	if strings.Contains(got, "perplexity") {
+		t.Errorf("a number that was not measured is shown:\n%s", got)
+	}
+}
+
+func TestArtifactsOfTheStagesAreListedByFolder(t *testing.T) {
+	j := job(nil)
+	for _, n := range []string{"a/one", "a/two", "b"} {
+		j.Stages[1].Artifacts = append(j.Stages[1].Artifacts, api.Artifact{Name: n, Bucket: "models", Key: "x/" + n, Size: 1000})
+	}
+	got := text(t, j)
+	for _, want := range []string{"teach      2  2.0 kB  models/x/a/\n", "teach      1  1.0 kB  models/x/b\n"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("the summary lacks %q:\n%s", want, got)
+		}
+	}
+}
+
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errors.New("disk full") }
+
+func TestAWriteErrorIsReturned(t *testing.T) {
+	if err := summary.Print(full{}, job(nil), nil); err == nil {
+		t.Error("no error")
+	}
+}
+
+func FuzzPrint(f *testing.F) {
+	f.Add(`{"evaluation":{"test_samples":1,"base":{"accuracy":0},"tuned":{"accuracy":1},"answers":[{"input":"x"}]}}`)
+	f.Add(`{"preprocessing":{"rows":1,"dropped":{"a":-1}}}`)
+	f.Fuzz(func(t *testing.T, output string) {
+		var b strings.Builder
+		if err := summary.Print(&b, job(map[string]string{"judge": output}), nil); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(b.String(), "\x1b") {
+			t.Fatalf("escape sequence in %q", b.String())
+		}
+	})
+}
