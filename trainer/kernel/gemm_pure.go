@@ -20,24 +20,43 @@ func pureTile() tile {
 	return t
 }
 
-// pureMicro is the reference micro-kernel, four columns wide.
+// pureMicro is the micro-kernel in Go, four columns wide. It takes two rows at a
+// time: eight sums, four values of B and two of A are what the registers of a
+// processor without wide vectors hold.
 func pureMicro(rows int, c []float32, ldc int, a []float32, rs, cs int, b []float32, kc int, add bool) {
-	for i := range rows {
-		var s0, s1, s2, s3 float32
-		ci := c[i*ldc : i*ldc+4]
-		if add {
-			s0, s1, s2, s3 = ci[0], ci[1], ci[2], ci[3]
+	for ; rows > 0; rows -= 2 {
+		pureRows(min(2, rows), c, ldc, a, rs, cs, b, kc, add)
+		if rows > 2 {
+			c, a = c[2*ldc:], a[2*rs:]
 		}
-		ai := a[i*rs:]
-		for k := range kc {
-			x, bk := ai[k*cs], b[4*k:4*k+4]
-			s0 += x * bk[0]
-			s1 += x * bk[1]
-			s2 += x * bk[2]
-			s3 += x * bk[3]
-		}
-		ci[0], ci[1], ci[2], ci[3] = s0, s1, s2, s3
 	}
+}
+
+func pureRows(rows int, c []float32, ldc int, a []float32, rs, cs int, b []float32, kc int, add bool) {
+	var s, t [4]float32
+	second := (rows - 1) * rs // a single row is computed twice
+	if add {
+		s = [4]float32(c)
+		t = [4]float32(c[(rows-1)*ldc:])
+	}
+	s0, s1, s2, s3 := s[0], s[1], s[2], s[3]
+	t0, t1, t2, t3 := t[0], t[1], t[2], t[3]
+	b = b[:4*kc]
+	for at := 0; len(b) >= 4; at += cs {
+		x, y := a[at], a[at+second]
+		b0, b1, b2, b3 := b[0], b[1], b[2], b[3]
+		s0 += x * b0
+		s1 += x * b1
+		s2 += x * b2
+		s3 += x * b3
+		t0 += y * b0
+		t1 += y * b1
+		t2 += y * b2
+		t3 += y * b3
+		b = b[4:]
+	}
+	copy(c, []float32{s0, s1, s2, s3})
+	copy(c[(rows-1)*ldc:], []float32{t0, t1, t2, t3})
 }
 
 func purePackers() packers {
