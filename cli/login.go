@@ -21,7 +21,7 @@ $XDG_CONFIG_HOME (~/.config), readable by you alone. The token is asked for wher
 or read from standard input in a pipe. It is tried before it is kept. "tunemesh dev" does this for
 its own mesh.
 With --json: {"server", "path"}.`,
-		Example: `  tunemesh login http://127.0.0.1:8440
+		Example: `  tunemesh login http://127.0.0.1:7700
   tunemesh login https://mesh.example.org < token.txt`,
 		Args: atMost(1),
 		RunE: a.offline(func(c *call) error { return c.login() }),

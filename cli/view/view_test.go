@@ -98,7 +98,7 @@ func TestLiveView(t *testing.T) {
 	j.Stages[4].State, j.Stages[5].State = api.StageCancelled, api.StageCancelled
 	failed.SetJob(j)
 	away := training()
-	away.Trouble = "no server answers at http://127.0.0.1:8440; trying again, the job goes on"
+	away.Trouble = "no server answers at http://127.0.0.1:7700; trying again, the job goes on"
 	fresh := &view.State{}
 	fresh.SetJob(job())
 	for name, s := range map[string]*view.State{"training": training(), "retry": retry, "waiting": waiting, "failed": failed, "away": away, "fresh": fresh} {
