@@ -311,18 +311,11 @@ func TestSameLogits(t *testing.T) {
 			dir := folder(t, c.config, raw, c.dtype)
 			ids := tok.Encode(strings.Repeat("The mesh places each stage of a job on a node; Übergröße 123 今天 🎉\n", 3), false)
 			a := ask(t, j, judge.Request{Model: export(t, dir, c.kind), Sequences: [][]int32{ids}})
-			ours := logprobs(t, dir, ids)
+			ours := distributions(t, load(t, dir), ids)
 			worst, differ := 0.0, 0
 			for i, p := range a.Sequences[0] {
-				kl := 0.0
-				best := 0
-				for id, lp := range ours[i] {
-					kl += math.Exp(p.Logprobs[id]) * (p.Logprobs[id] - lp)
-					if lp > ours[i][best] {
-						best = id
-					}
-				}
-				worst = max(worst, kl)
+				worst = max(worst, divergence(p.Logprobs, ours[i]))
+				best := slices.Index(ours[i], slices.Max(ours[i]))
 				if int(p.Top) != best {
 					differ++
 					// Rounding may swap two tokens that are as likely as each other.
@@ -344,47 +337,6 @@ func TestSameLogits(t *testing.T) {
 			t.Logf("%d positions, worst KL %.2g, other top %d", len(ids), worst, differ)
 		})
 	}
-}
-
-// logprobs is our forward pass over the safetensors of the folder.
-func logprobs(t *testing.T, dir string, ids []int32) [][]float64 {
-	t.Helper()
-	raw, err := os.ReadFile(filepath.Join(dir, "config.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg, err := model.ParseConfig(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := weights.Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	m, err := model.Load(cfg, f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := m.NewSession()
-	var out [][]float64
-	for _, id := range ids {
-		logits, err := s.Append([]int32{id})
-		if err != nil {
-			t.Fatal(err)
-		}
-		top := float64(slices.Max(logits))
-		sum := 0.0
-		for _, l := range logits {
-			sum += math.Exp(float64(l) - top)
-		}
-		lp := make([]float64, len(logits))
-		for i, l := range logits {
-			lp[i] = float64(l) - top - math.Log(sum)
-		}
-		out = append(out, lp)
-	}
-	return out
 }
 
 // The judge can say no: a file that lacks one tensor is refused.

@@ -1,5 +1,5 @@
 // Package gguf reads and writes GGUF version 3, the format of llama.cpp and
-// Ollama, and exports a Hugging Face folder to it.
+// Ollama, and exports Hugging Face folders and PEFT LoRA adapters to it.
 //
 // Nothing in a file is trusted: counts, lengths, offsets are checked against the
 // file's size before anything is allocated. The package knows the names that

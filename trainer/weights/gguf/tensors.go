@@ -44,23 +44,10 @@ func (c llamaConfig) jobs(src *weights.File, matrices Type) ([]job, error) {
 	if f := c.ropeFactors(); f != nil {
 		out = append(out, job{info: TensorInfo{Name: "rope_freqs.weight", Type: F32, Shape: []int{len(f)}}, literal: f})
 	}
-	q, kv := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
 	for l := range c.Layers {
 		blk, from := fmt.Sprintf("blk.%d.", l), fmt.Sprintf("model.layers.%d.", l)
 		add(blk+"attn_norm.weight", from+"input_layernorm.weight", 0, false, c.HiddenSize)
-		for _, p := range []struct {
-			name, source string
-			heads        int
-			out, in      int
-		}{
-			{"attn_q", "self_attn.q_proj", c.Heads, q, c.HiddenSize},
-			{"attn_k", "self_attn.k_proj", c.KVHeads, kv, c.HiddenSize},
-			{"attn_v", "self_attn.v_proj", 0, kv, c.HiddenSize},
-			{"attn_output", "self_attn.o_proj", 0, c.HiddenSize, q},
-			{"ffn_gate", "mlp.gate_proj", 0, c.IntermediateSize, c.HiddenSize},
-			{"ffn_up", "mlp.up_proj", 0, c.IntermediateSize, c.HiddenSize},
-			{"ffn_down", "mlp.down_proj", 0, c.HiddenSize, c.IntermediateSize},
-		} {
+		for _, p := range c.projections() {
 			add(blk+p.name+".weight", from+p.source+".weight", p.heads, false, p.out, p.in)
 			add(blk+p.name+".bias", from+p.source+".bias", p.heads, true, p.out)
 		}
@@ -81,6 +68,27 @@ func (c llamaConfig) jobs(src *weights.File, matrices Type) ([]job, error) {
 		}
 	}
 	return out, nil
+}
+
+// projection is one of a block's linear layers: its name here and there, the heads in
+// which its rows are permuted (0: not at all) and its dimensions.
+type projection struct {
+	name, source string
+	heads        int
+	out, in      int
+}
+
+func (c llamaConfig) projections() []projection {
+	q, kv := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
+	return []projection{
+		{"attn_q", "self_attn.q_proj", c.Heads, q, c.HiddenSize},
+		{"attn_k", "self_attn.k_proj", c.KVHeads, kv, c.HiddenSize},
+		{"attn_v", "self_attn.v_proj", 0, kv, c.HiddenSize},
+		{"attn_output", "self_attn.o_proj", 0, c.HiddenSize, q},
+		{"ffn_gate", "mlp.gate_proj", 0, c.IntermediateSize, c.HiddenSize},
+		{"ffn_up", "mlp.up_proj", 0, c.IntermediateSize, c.HiddenSize},
+		{"ffn_down", "mlp.down_proj", 0, c.HiddenSize, c.IntermediateSize},
+	}
 }
 
 // typeFor keeps vectors in F32, as llama.cpp needs them, and a matrix whose rows
