@@ -6,7 +6,7 @@
 // class apart: the same file and seed give the same splits on every machine and
 // with any number of cores, and rows with the same input are never on two sides.
 //
-// Between the passes it keeps about 56 bytes for each different row (16 of them
+// Between the passes it keeps about 70 bytes for each different row (16 of them
 // the hash by which duplicates are known); nothing else grows with the file. The
 // package knows nothing of training.
 package preprocessing

@@ -26,10 +26,10 @@ type counter struct {
 	firstTarget                                                            int64 // row of the first target
 }
 
-// first is what is kept of a row to know its duplicates by: 16 bytes, beside the
-// key's 16.
+// first is what is kept of a row to know its duplicates by, beside the key. A half
+// of the raw hash is enough to tell an exact duplicate from another.
 type first struct {
-	raw   uint64
+	raw   uint32
 	class int32
 }
 
@@ -105,10 +105,10 @@ func (c *counter) add(r *records.Record, classification bool) error {
 	before, again := c.seen[r.Key]
 	switch {
 	case !again:
-		c.seen[r.Key] = first{r.Raw, int32(class)}
+		c.seen[r.Key] = first{uint32(r.Raw), int32(class)}
 		c.report.Usable++
 		return nil
-	case before.raw == r.Raw:
+	case before.raw == uint32(r.Raw):
 		c.report.ExactDuplicates++
 	default:
 		c.report.NormalizedDuplicates++
