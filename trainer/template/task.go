@@ -11,14 +11,25 @@ type Encoder interface {
 	Prefix() []int32
 }
 
+// continuer is an Encoder that tells a text's continuation from its beginning.
+type continuer interface {
+	EncodeNext(before, text string) []int32
+}
+
 // Tokens encodes segments one by one, as a server encodes the prompt apart from
 // the answer, after the tokenizer's prefix (bos). loss[i] says whether ids[i] is
 // a token to learn.
 func Tokens(enc Encoder, segments []Segment) (ids []int32, loss []bool) {
 	ids = enc.Prefix()
 	loss = make([]bool, len(ids))
-	for _, s := range segments {
-		more := enc.Encode(s.Text, false)
+	next, continues := enc.(continuer)
+	for i, s := range segments {
+		var more []int32
+		if i > 0 && continues {
+			more = next.EncodeNext(segments[i-1].Text, s.Text)
+		} else {
+			more = enc.Encode(s.Text, false)
+		}
 		ids = append(ids, more...)
 		for range more {
 			loss = append(loss, s.Loss)

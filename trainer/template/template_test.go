@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/tunemesh/tunemesh/trainer/template"
+	"github.com/tunemesh/tunemesh/trainer/tokenizer"
 )
 
 func builtin(t *testing.T, name string) *template.Template {
@@ -221,6 +222,27 @@ func TestTokens(t *testing.T) {
 	ids, loss := template.Tokens(letters{}, template.Completion("ab", "c", "."))
 	if !slices.Equal(ids, []int32{1, 'a', 'b', 'c', '.'}) || !slices.Equal(loss, []bool{false, false, false, true, true}) {
 		t.Errorf("ids %v, loss %v", ids, loss)
+	}
+}
+
+// With a tokenizer of the SentencePiece kind, which puts a space before every text,
+// the ids of the pieces are those of the whole.
+func TestTokensOfPiecesAreThoseOfTheWhole(t *testing.T) {
+	messages := []template.Message{{Role: "user", Content: "Hello there"}, {Role: "assistant", Content: "the mesh"}, {Role: "user", Content: "node"}, {Role: "assistant", Content: "  x"}}
+	for _, kind := range []string{"llama2", "mistral"} {
+		tok, err := tokenizer.Load("../tokenizer/testdata/" + kind + ".tokenizer.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		segments, err := builtin(t, "zephyr").Render(messages)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids, loss := template.Tokens(tok, segments)
+		want := append(tok.Prefix(), tok.Encode(join(segments), false)...)
+		if !slices.Equal(ids, want) || len(loss) != len(ids) {
+			t.Errorf("%s:\n got %v\nwant %v", kind, ids, want)
+		}
 	}
 }
 

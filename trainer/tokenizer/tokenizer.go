@@ -2,6 +2,7 @@ package tokenizer
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -64,6 +65,25 @@ func (t *Tokenizer) Encode(text string, addSpecial bool) []int32 {
 		ids = append(ids, t.suffix...)
 	}
 	return ids
+}
+
+// EncodeNext gives the ids of text as the continuation of before: without the space
+// that a SentencePiece tokenizer puts before a text, unless it puts one there, after
+// a special token, in the whole too. For a byte-level tokenizer it is Encode.
+func (t *Tokenizer) EncodeNext(before, text string) []int32 {
+	if t.byteLevel || before == "" || text == "" {
+		return t.Encode(text, false)
+	}
+	// If a token would reach over the border, the text follows a control character
+	// instead: that becomes a byte token or the unknown one, which no merge joins
+	// with anything.
+	for _, b := range []string{before, "\x01"} {
+		head, whole := t.Encode(b, false), t.Encode(b+text, false)
+		if len(whole) >= len(head) && slices.Equal(whole[:len(head)], head) {
+			return whole[len(head):]
+		}
+	}
+	return t.Encode(text, false)
 }
 
 func (t *Tokenizer) encodeWords(ids []int32, text string, first bool) []int32 {
