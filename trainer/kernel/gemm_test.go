@@ -175,15 +175,20 @@ func BenchmarkGEMM(b *testing.B) {
 		name    string
 		m, k, n int
 		bf16    bool
-		tb      bool
+		ta, tb  bool
 	}{
-		{"up-512x576x1536", 512, 576, 1536, true, true},
-		{"upGrad-512x1536x576", 512, 1536, 576, true, false},
-		{"kv-512x576x192", 512, 576, 192, true, true},
-		{"square-1024", 1024, 1024, 1024, false, false},
-		{"demo-384x192x512", 384, 192, 512, true, true},
-		{"demo-384x192x64", 384, 192, 64, true, true},
-		{"lora-512x576x16", 512, 576, 16, false, true},
+		{"up-512x576x1536", 512, 576, 1536, true, false, true},
+		{"upGrad-512x1536x576", 512, 1536, 576, true, false, false},
+		{"upWeightGrad-1536x512x576", 1536, 512, 576, false, true, false},
+		{"kv-512x576x192", 512, 576, 192, true, false, true},
+		{"square-1024", 1024, 1024, 1024, false, false, false},
+		{"demo-384x192x512", 384, 192, 512, true, false, true},
+		{"demo-384x192x64", 384, 192, 64, true, false, true},
+		{"lora-512x576x16", 512, 576, 16, false, false, true},
+		{"loraUpGrad-512x1536x16", 512, 1536, 16, false, false, false},
+		{"loraBGrad-1536x512x16", 1536, 512, 16, false, true, false},
+		{"loraAGrad-16x512x576", 16, 512, 576, false, true, false},
+		{"loraTerm-512x16x1536", 512, 16, 1536, false, false, true},
 	} {
 		for _, e := range engines() {
 			if e.ISA() == kernel.Pure && s.m*s.k*s.n > 1<<28 {
@@ -191,7 +196,7 @@ func BenchmarkGEMM(b *testing.B) {
 			}
 			b.Run(fmt.Sprintf("%s/%v", s.name, e.ISA()), func(b *testing.B) {
 				rng := rand.New(rand.NewPCG(1, 1))
-				x, w := makeOperand(rng, s.m, s.k, false, false), makeOperand(rng, s.k, s.n, s.bf16, s.tb)
+				x, w := makeOperand(rng, s.m, s.k, false, s.ta), makeOperand(rng, s.k, s.n, s.bf16, s.tb)
 				c := kernel.F32(make([]float32, s.m*s.n), s.m, s.n)
 				for b.Loop() {
 					e.Gemm(kernel.Product{C: c, Terms: []kernel.Term{{A: x.m, B: w.m}}})

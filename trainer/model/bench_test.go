@@ -107,6 +107,25 @@ func BenchmarkTrainStep(b *testing.B) {
 	}
 }
 
+func BenchmarkGenerate(b *testing.B) {
+	for name, cfg := range map[string]model.Config{"demo": demoShape(), "smollm2-135m": smolShape()} {
+		b.Run(name, func(b *testing.B) {
+			m, err := model.Load(cfg, bf16Source{cfg})
+			if err != nil {
+				b.Fatal(err)
+			}
+			prompt := rowsOf(cfg.VocabSize, 1, 64)[0].Tokens
+			const n = 32
+			for b.Loop() {
+				if _, err := m.NewSession().Greedy(prompt, n, nil); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(n*b.N)/b.Elapsed().Seconds(), "tokens/s")
+		})
+	}
+}
+
 // flops counts the multiply-adds of one step's linear layers, twice: forward and
 // the gradient of the input, plus that of the weights in full training.
 // Attention and adapters are left out, so the rate is a lower bound.

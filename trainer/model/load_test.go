@@ -80,6 +80,7 @@ func checkpoint(cfg model.Config, dtype string) mapSource {
 func TestTheDtypeOfFrozenWeightsChangesNoBit(t *testing.T) {
 	cfg := midsize()
 	var want float64
+	var wantGrads []float32
 	for _, dtype := range []string{"F32", "BF16", "F16"} {
 		m, err := model.Load(cfg, checkpoint(cfg, dtype))
 		if err != nil {
@@ -94,6 +95,23 @@ func TestTheDtypeOfFrozenWeightsChangesNoBit(t *testing.T) {
 		}
 		if got != want || math.IsNaN(got) {
 			t.Errorf("%s: loss %v, want %v", dtype, got, want)
+		}
+		if err := m.AddLoRA(model.LoRAConfig{Rank: 3, Alpha: 3, TargetModules: []string{"all-linear"}}, 1); err != nil {
+			t.Fatal(err)
+		}
+		stir(m, 2)
+		if _, _, err := m.LossAndGrad(rowsOf(500, 1, 30, 40)); err != nil {
+			t.Fatal(err)
+		}
+		var grads []float32
+		for _, p := range m.Params() {
+			grads = append(grads, p.Grad...)
+		}
+		if wantGrads == nil {
+			wantGrads = grads
+		}
+		if !slices.Equal(grads, wantGrads) {
+			t.Errorf("%s: other gradients", dtype)
 		}
 	}
 }

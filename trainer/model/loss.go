@@ -120,27 +120,44 @@ func (m *Model) headChunk(chunk []target, x, dx []float32) []float64 {
 	return logprob
 }
 
+// BatchLogprobs returns, for each row, the log-probability in nats of each of
+// its targets (tokens of weight other than 0), in order: scoring, of given
+// answers or for perplexity, of many rows at once.
+func (m *Model) BatchLogprobs(batch []Sequence) ([][]float64, error) {
+	if _, _, err := m.checkBatch(batch); err != nil {
+		return nil, err
+	}
+	list := listTargets(batch)
+	flat := make([]float64, 0, len(list))
+	if len(list) > 0 {
+		m.eng.With(func() {
+			x := m.forward(pack(batch), false, false)
+			for i := 0; i < len(list); i += m.headRows() {
+				flat = append(flat, m.headChunk(list[i:min(len(list), i+m.headRows())], x, nil)...)
+			}
+		})
+	}
+	out := make([][]float64, len(batch))
+	for i := range batch {
+		n := len(listTargets(batch[i : i+1]))
+		out[i], flat = flat[:n:n], flat[n:]
+	}
+	return out, nil
+}
+
 // Logprobs returns log p(tokens[i] | tokens[:i]) in nats for every i >= from;
-// from must be at least 1. It serves perplexity and scoring given answers.
+// from must be at least 1.
 func (m *Model) Logprobs(tokens []int32, from int) ([]float64, error) {
 	if from < 1 || from > len(tokens) {
 		return nil, fmt.Errorf("model: logprobs from token %d of %d: the first token has no prediction", from, len(tokens))
-	}
-	if err := m.checkTokens(tokens); err != nil {
-		return nil, fmt.Errorf("model: %w", err)
 	}
 	weights := make([]float32, len(tokens))
 	for i := from; i < len(tokens); i++ {
 		weights[i] = 1
 	}
-	batch := []Sequence{{Tokens: tokens, Weights: weights}}
-	var out []float64
-	m.eng.With(func() {
-		x := m.forward(pack(batch), false, false)
-		list := listTargets(batch)
-		for i := 0; i < len(list); i += m.headRows() {
-			out = append(out, m.headChunk(list[i:min(len(list), i+m.headRows())], x, nil)...)
-		}
-	})
-	return out, nil
+	out, err := m.BatchLogprobs([]Sequence{{Tokens: tokens, Weights: weights}})
+	if err != nil {
+		return nil, err
+	}
+	return out[0], nil
 }

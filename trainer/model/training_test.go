@@ -184,13 +184,29 @@ func TestRowsOfABatchDoNotSeeEachOther(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var sum float64
-	for _, s := range batch {
-		one, _, err := m.Loss([]model.Sequence{s})
+	scores, err := m.BatchLogprobs(batch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sum, scored float64
+	for i, s := range batch {
+		one, n, err := m.Loss([]model.Sequence{s})
 		if err != nil {
 			t.Fatal(err)
 		}
+		if len(scores[i]) != n {
+			t.Errorf("row %d has %d scores for %d targets", i, len(scores[i]), n)
+		}
+		for j := 1; j < len(s.Tokens); j++ {
+			if w := s.Weights[j]; w != 0 {
+				scored -= float64(w) * scores[i][0]
+				scores[i] = scores[i][1:]
+			}
+		}
 		sum += one
+	}
+	if math.Abs(all-scored) > 1e-9*all {
+		t.Errorf("loss %.9f, from scores %.9f", all, scored)
 	}
 	if math.Abs(all-sum) > 1e-5*all {
 		t.Errorf("together %.9f, alone %.9f", all, sum)
