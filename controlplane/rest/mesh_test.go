@@ -1,0 +1,140 @@
+package rest_test
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/api/client"
+	"github.com/tunemesh/tunemesh/controlplane/artifacts"
+	"github.com/tunemesh/tunemesh/controlplane/artifacts/s3test"
+	"github.com/tunemesh/tunemesh/controlplane/auth"
+	"github.com/tunemesh/tunemesh/controlplane/consensus"
+	"github.com/tunemesh/tunemesh/controlplane/dispatch"
+	"github.com/tunemesh/tunemesh/controlplane/events"
+	"github.com/tunemesh/tunemesh/controlplane/rest"
+	"github.com/tunemesh/tunemesh/controlplane/state"
+)
+
+func TestMain(m *testing.M) { os.Exit(s3test.Main(m)) }
+
+// mesh is a whole control plane of one server on loopback: real Raft, real
+// event log, real object store, real HTTP.
+type mesh struct {
+	url    string
+	node   *consensus.Node
+	store  *artifacts.Store
+	rest   *rest.Server
+	events events.Log
+	tokens map[api.Role]string
+}
+
+const modelName = "tiny"
+
+func newMesh(t testing.TB, change ...func(*rest.Config)) *mesh {
+	t.Helper()
+	dir := t.TempDir()
+	m := &mesh{tokens: map[api.Role]string{}}
+	m.store, _ = s3test.Start(t)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.url = "http://" + listener.Addr().String()
+	m.node, err = consensus.Open(consensus.Config{
+		ID: "s1", Dir: filepath.Join(dir, "raft"), Bind: "127.0.0.1:0", HTTPAddress: m.url, Bootstrap: true, MinFreeBytes: 1,
+		Fatal: func(err error) { t.Errorf("consensus: %v", err) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = m.node.Close() })
+	disk, err := events.OpenDisk(events.DiskConfig{Dir: filepath.Join(dir, "events"), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = disk.Close() })
+	m.events = disk
+	d := dispatch.New(dispatch.Config{Raft: m.node, Store: m.node.Store(), Events: events.Projection{Log: disk}, Publisher: m.store, BackoffBase: 10 * time.Millisecond})
+	life, stop := context.WithCancel(context.Background())
+	led := make(chan struct{})
+	go func() {
+		defer close(led)
+		m.node.WhileLeading(life, func(ctx context.Context) { _ = d.Run(ctx) })
+	}()
+	t.Cleanup(func() { stop(); <-led })
+	config := rest.Config{
+		Raft: m.node, Store: m.node.Store(), Dispatch: d, Events: disk, Objects: m.store,
+		DefaultModel: modelName, Version: api.Version{Version: "test", Protocol: api.ProtocolVersion},
+	}
+	for _, c := range change {
+		c(&config)
+	}
+	if m.rest, err = rest.New(config); err != nil {
+		t.Fatal(err)
+	}
+	server := m.rest.HTTPServer()
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(func() {
+		m.rest.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := server.Shutdown(ctx); err != nil {
+			t.Errorf("shutdown: %v", err)
+		}
+	})
+	m.await(t)
+	m.seed(t)
+	return m
+}
+
+// await returns once the server is ready.
+func (m *mesh) await(t testing.TB) {
+	t.Helper()
+	c := m.client("")
+	deadline := time.Now().Add(15 * time.Second)
+	for {
+		err := c.Ready(context.Background())
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not ready: %v", err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// seed makes a token of each role and a base model.
+func (m *mesh) seed(t testing.TB) {
+	t.Helper()
+	ctx := context.Background()
+	for _, role := range []api.Role{api.RoleAdmin, api.RoleUser, api.RoleViewer, api.RoleNode} {
+		secret, token := auth.NewToken(string(role), role, time.Now())
+		if _, err := m.node.Apply(ctx, state.CreateToken{Token: token}); err != nil {
+			t.Fatal(err)
+		}
+		m.tokens[role] = secret
+	}
+	a, err := m.store.PutBytes(ctx, api.BucketModels, artifacts.ModelKey(modelName, "config.json"), []byte("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Name = "config.json"
+	model := api.Model{Name: modelName, Architecture: "LlamaForCausalLM", Files: []api.Artifact{a}, SHA256: "00", CreatedAt: time.Now().UTC()}
+	if _, err := m.node.Apply(ctx, state.CreateModel{Model: model}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// client returns a client with a role's token; an empty role has none. It does
+// not wait long between tries.
+func (m *mesh) client(role api.Role) *client.Client {
+	return client.New(client.Config{Servers: []string{m.url}, Token: m.tokens[role], HTTP: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}})
+}
