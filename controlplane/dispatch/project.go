@@ -90,15 +90,16 @@ func words(t state.Transition) string {
 	if t.Stage != "" {
 		what = "stage " + t.Stage
 	}
-	m := what + " is " + t.To
-	if t.To == string(api.StageSucceeded) || t.To == string(api.StageFailed) {
-		m = what + " " + t.To
-		if t.To == string(api.StageSucceeded) {
-			m = what + " has succeeded"
-		}
-	}
-	if t.Stage != "" && t.To == string(api.StageRunning) {
+	var m string
+	switch {
+	case t.To == string(api.StageSucceeded):
+		m = what + " has succeeded"
+	case t.To == string(api.StageFailed):
+		m = what + " failed"
+	case t.Stage != "" && t.To == string(api.StageRunning):
 		m = fmt.Sprintf("%s is placed on %s (attempt %d)", what, t.Node, t.Attempt)
+	default:
+		m = what + " is " + t.To
 	}
 	if t.Reason != "" {
 		m += ": " + t.Reason
