@@ -45,6 +45,8 @@ type fakeMesh struct {
 	submitted []api.JobSpec
 	uploads   []string
 	cancelled string
+
+	submitError error
 	// onJob changes the answer of Job, by the number of the call from 1.
 	onJob func(n int, j *api.JobDetail) error
 	calls int
@@ -81,6 +83,9 @@ func (f *fakeMesh) Dataset(_ context.Context, id string) (api.Dataset, error) {
 }
 func (f *fakeMesh) SubmitJob(_ context.Context, s api.JobSpec) (api.JobDetail, error) {
 	f.submitted = append(f.submitted, s)
+	if f.submitError != nil {
+		return api.JobDetail{}, f.submitError
+	}
 	return api.JobDetail{Job: api.Job{JobSpec: api.JobSpec{ID: jobID}, State: api.JobPending}}, nil
 }
 func (f *fakeMesh) Jobs(context.Context) ([]api.Job, error) {
@@ -223,14 +228,14 @@ func demoEvents() []api.Event {
 		out = append(out, e)
 	}
 	add(0, api.Event{Level: api.LevelState, From: "pending", To: "running"})
-	add(time.Second, api.Event{Level: api.LevelState, Stage: "training", Attempt: 1, Node: "n-5f0c2b9a7e31", From: "ready", To: "running"})
+	add(time.Second, api.Event{Level: api.LevelState, Stage: "training", Attempt: 1, Node: "n-5f0c2b9a7e31", From: "ready", To: "running", Message: "stage training is placed on n-5f0c2b9a7e31 (attempt 1)"})
 	add(time.Second, api.Event{Level: api.LevelInfo, Stage: "training", Attempt: 1, Message: "rank 8 on 7 kinds of layers"})
 	for i := int64(1); i <= 12; i++ {
 		add(time.Second, api.Event{Level: api.LevelMetric, Stage: "training", Attempt: 1, Step: p(i * 10), Loss: p(3 / float64(i)), SamplesPerSec: p(311.4), Progress: &api.Progress{Done: i * 10, Total: 120, Unit: "steps", ETASeconds: float64(12 - i)}})
 	}
 	add(time.Second, api.Event{Level: api.LevelWarn, Stage: "training", Attempt: 1, ErrorCode: "SLOW_DISK", Message: "a checkpoint took 4 s", Fields: json.RawMessage(`{"seconds":4}`)})
 	add(time.Second, api.Event{Level: api.LevelState, Stage: "training", Attempt: 1, From: "running", To: "succeeded"})
-	add(time.Second, api.Event{Level: api.LevelState, From: "running", To: "succeeded"})
+	add(time.Second, api.Event{Level: api.LevelState, From: "running", To: "succeeded", Message: "job has succeeded"})
 	return out
 }
 

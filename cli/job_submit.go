@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -118,9 +119,12 @@ func (c *call) submit(s submission) error {
 		}
 		spec.Dataset = d.ID
 	}
+	if spec.ID == "" {
+		spec.ID = ulid.Make().String()
+	}
 	job, err := c.mesh.SubmitJob(c.ctx, spec)
 	if err != nil {
-		return err
+		return unsure(err, spec)
 	}
 	switch {
 	case s.watch:
@@ -131,6 +135,18 @@ func (c *call) submit(s submission) error {
 	fmt.Fprintf(c.out, "Job %s is %s.\n", job.ID, job.State)
 	fmt.Fprintf(c.err, "Watch it: tunemesh job watch %s\n", job.ID)
 	return nil
+}
+
+// unsure says how to repeat a submission that may have taken effect.
+func unsure(err error, spec api.JobSpec) error {
+	var p *api.Problem
+	if errors.As(err, &p) && p.Outcome != "unknown" {
+		return err
+	}
+	f := *explain(err)
+	f.cause = err
+	f.hint = fmt.Sprintf("the job may have been submitted or not; repeat it with --dataset %s --id %s and it is submitted once", spec.Dataset, spec.ID)
+	return &f
 }
 
 // spec puts the job together and finds what is wrong with it before anything

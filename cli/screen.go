@@ -77,15 +77,6 @@ func (d *drawing) home(b *strings.Builder) {
 // end gives the cursor back below the block.
 func (d *drawing) end() { _, _ = io.WriteString(d.w, showCursor) }
 
-// erase removes the block.
-func (d *drawing) erase() {
-	var b strings.Builder
-	d.home(&b)
-	b.WriteString(clearBelow + showCursor)
-	d.lines = 0
-	_, _ = io.WriteString(d.w, b.String())
-}
-
 // printJSON writes a document; a list without elements is [].
 func (c *call) printJSON(v any) error {
 	e := json.NewEncoder(c.out)

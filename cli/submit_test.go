@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tunemesh/tunemesh/api"
 	"github.com/tunemesh/tunemesh/cli"
 )
 
@@ -134,6 +135,18 @@ func TestAFileIsUploadedAndSubmitted(t *testing.T) {
 	}
 	if !strings.Contains(r.err, "Uploaded t.csv as ds_00000000000000aa") {
 		t.Errorf("said %q", r.err)
+	}
+}
+
+func TestASubmissionOfUnknownOutcomeCanBeRepeated(t *testing.T) {
+	for _, err := range []error{refused, &api.Problem{Title: "no leader", Status: 503, Outcome: "unknown"}} {
+		m := demoMesh()
+		m.submitError = err
+		r := cmdline{t: t, mesh: m}.run("job", "submit", "--dataset", someDataset)
+		again := "--dataset " + someDataset + " --id " + m.submitted[0].ID
+		if r.code == 0 || m.submitted[0].ID == "" || !strings.Contains(strings.Join(strings.Fields(r.err), " "), again) {
+			t.Errorf("exit code %d, %q; want %q", r.code, r.err, again)
+		}
 	}
 }
 

@@ -72,13 +72,12 @@ func (w *watcher) run(ctx context.Context) (api.JobDetail, error) {
 		return job, err
 	}
 	w.state.SetJob(job)
-	events, jobs, look := make(chan api.Event, 256), make(chan polled), make(chan struct{}, 1)
-	ended := make(chan error, 1)
 	inner, cancel := context.WithCancel(ctx)
+	in := feeds{events: make(chan arrival, 256), jobs: make(chan polled), look: make(chan struct{}, 1), refused: make(chan error, 1)}
 	var workers sync.WaitGroup
-	workers.Go(func() { ended <- w.follow(inner, events, look) })
-	workers.Go(func() { w.poll(inner, jobs, look) })
-	err = w.loop(ctx, events, jobs, ended)
+	workers.Go(func() { w.follow(inner, in) })
+	workers.Go(func() { w.poll(inner, in) })
+	err = w.loop(ctx, in)
 	cancel()
 	workers.Wait()
 	if err != nil {
@@ -88,42 +87,65 @@ func (w *watcher) run(ctx context.Context) (api.JobDetail, error) {
 	return w.state.Job, w.show.end(&w.state)
 }
 
+// feeds are the channels between the workers and the loop.
+type feeds struct {
+	events  chan arrival
+	jobs    chan polled
+	look    chan struct{} // asks for a look at the job now
+	refused chan error
+}
+
+// arrival is an event, or the news that the server has no more of them.
+type arrival struct {
+	event    api.Event
+	caughtUp bool
+}
+
 // loop shows what comes in until the job has ended and all its events are here.
-func (w *watcher) loop(ctx context.Context, events <-chan api.Event, jobs <-chan polled, ended <-chan error) error {
+func (w *watcher) loop(ctx context.Context, in feeds) error {
 	tick := time.NewTicker(125 * time.Millisecond)
 	defer tick.Stop()
 	var patience <-chan time.Time // for events after the job's end
+	complete := false             // all events up to now are here
 	for {
+		var err error
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case e := <-events:
-			w.state.Apply(e)
-			if err := w.show.event(&w.state, e); err != nil {
-				return err
+		case err = <-in.refused:
+		case a := <-in.events:
+			if complete = a.caughtUp; complete {
+				ask(in.look)
+				break
 			}
-		case p := <-jobs:
-			if err := w.take(p); err != nil {
-				return err
+			w.state.Apply(a.event)
+			err = w.show.event(&w.state, a.event)
+		case p := <-in.jobs:
+			if err = w.take(p); err == nil {
+				err = w.show.job(&w.state)
 			}
-			if w.state.Job.State.Terminal() && patience == nil {
-				patience = time.After(5 * time.Second)
-			}
-			if err := w.show.job(&w.state); err != nil {
-				return err
-			}
-		case err := <-ended:
-			if err != nil {
-				return err
-			}
-			return w.finish(ctx, events)
 		case <-patience:
-			return w.drain(events)
+			complete = true
 		case <-tick.C:
-			if err := w.show.tick(&w.state); err != nil {
-				return err
-			}
+			err = w.show.tick(&w.state)
 		}
+		switch ended := w.state.Job.State.Terminal(); {
+		case err != nil:
+			return err
+		case ended && complete:
+			return nil
+		case ended && patience == nil:
+			patience = time.After(5 * time.Second)
+		case !ended:
+			patience = nil // somebody resumed it
+		}
+	}
+}
+
+func ask(look chan<- struct{}) {
+	select {
+	case look <- struct{}{}:
+	default: // somebody has asked already
 	}
 }
 
@@ -141,68 +163,37 @@ func (w *watcher) take(p polled) error {
 	return nil
 }
 
-// finish takes the events that are still under way, and the job as it ended.
-func (w *watcher) finish(ctx context.Context, events <-chan api.Event) error {
-	if err := w.drain(events); err != nil {
-		return err
-	}
-	for !w.state.Job.State.Terminal() {
-		job, err := w.mesh.Job(ctx, w.id)
-		if err := w.take(polled{job, err}); err != nil {
-			return err
-		}
-		if w.state.Job.State.Terminal() {
-			break
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(w.o.Poll):
-		}
-	}
-	return nil
-}
-
-func (w *watcher) drain(events <-chan api.Event) error {
-	for {
-		select {
-		case e := <-events:
-			w.state.Apply(e)
-			if err := w.show.event(&w.state, e); err != nil {
-				return err
-			}
-		default:
-			return nil
-		}
-	}
-}
-
 // follow delivers the job's events and asks for a look at the job whenever a
 // state has changed.
-func (w *watcher) follow(ctx context.Context, events chan<- api.Event, look chan<- struct{}) error {
+func (w *watcher) follow(ctx context.Context, in feeds) {
 	last := uint64(0)
 	for {
 		err := w.mesh.Events(ctx, w.id, last, true, func(e api.Event) error {
 			select {
-			case events <- e:
+			case in.events <- arrival{event: e}:
 			case <-ctx.Done():
 				return ctx.Err()
 			}
 			last = e.Seq
 			if e.Level == api.LevelState {
-				select {
-				case look <- struct{}{}:
-				default:
-				}
+				ask(in.look)
 			}
 			return nil
 		})
-		if err == nil || ctx.Err() != nil || lasting(err) {
-			return err
+		if err != nil && lasting(err) {
+			in.refused <- err
+			return
 		}
-		select { // the client gave up for now; the poll says why
+		if err == nil {
+			select {
+			case in.events <- arrival{caughtUp: true}:
+			case <-ctx.Done():
+				return
+			}
+		}
+		select { // the job may be resumed, or the client gave up for now
 		case <-ctx.Done():
-			return ctx.Err()
+			return
 		case <-time.After(w.o.Poll):
 		}
 	}
@@ -210,19 +201,19 @@ func (w *watcher) follow(ctx context.Context, events chan<- api.Event, look chan
 
 // poll reads the job's document now and then: it knows why a stage waits, which
 // no event says.
-func (w *watcher) poll(ctx context.Context, jobs chan<- polled, look <-chan struct{}) {
+func (w *watcher) poll(ctx context.Context, in feeds) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-look:
+		case <-in.look:
 		case <-time.After(w.o.Poll):
 		}
 		once, cancel := context.WithTimeout(ctx, 10*time.Second)
 		job, err := w.mesh.Job(once, w.id)
 		cancel()
 		select {
-		case jobs <- polled{job, err}:
+		case in.jobs <- polled{job, err}:
 		case <-ctx.Done():
 			return
 		}

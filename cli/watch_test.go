@@ -104,6 +104,26 @@ func TestWatchGivesUpWhereTheServerRefuses(t *testing.T) {
 	}
 }
 
+func TestAJobThatIsResumedWhileWatchedIsWatchedOn(t *testing.T) {
+	m := demoMesh()
+	m.hold = make(chan struct{})
+	m.onJob = func(n int, j *api.JobDetail) error {
+		switch {
+		case n < 3:
+			j.State = api.JobFailed // all its events are not here yet
+		case n < 8:
+			j.State = api.JobRunning
+		case n == 8:
+			close(m.hold)
+		}
+		return nil
+	}
+	var out safeBuffer
+	if job, err := cli.Watch(t.Context(), m, jobID, fast(&out)); err != nil || job.State != api.JobSucceeded {
+		t.Errorf("%v, %v", job.State, err)
+	}
+}
+
 func TestInterruptLeavesTheJobAlone(t *testing.T) {
 	m := demoMesh()
 	m.hold = make(chan struct{})

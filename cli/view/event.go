@@ -66,7 +66,16 @@ func text(e api.Event) string {
 	return strings.TrimSpace(strings.Join(slices.DeleteFunc(parts, func(p string) bool { return p == "" }), " "))
 }
 
+// stateText says what a change of state was: in the control plane's words where
+// there are some, less the stage's name, which stands in front of them.
 func stateText(e api.Event) string {
+	if e.Message != "" {
+		s := strings.TrimPrefix(strings.TrimPrefix(e.Message, "stage "+e.Stage+" "), "job ")
+		if e.ErrorCode != "" && !strings.Contains(s, e.ErrorCode) {
+			s = e.ErrorCode + ": " + s
+		}
+		return s
+	}
 	s := e.To
 	if e.Stage != "" && e.Node != "" && e.To == string(api.StageRunning) {
 		s += " on " + e.Node
@@ -74,11 +83,8 @@ func stateText(e api.Event) string {
 	if e.Attempt > 1 {
 		s += fmt.Sprintf(" (attempt %d)", e.Attempt)
 	}
-	if e.ErrorCode != "" && !strings.Contains(e.Message, e.ErrorCode) {
+	if e.ErrorCode != "" {
 		s += ": " + e.ErrorCode
-	}
-	if e.Message != "" && e.Message != e.To {
-		s += ": " + e.Message
 	}
 	return s
 }
