@@ -3,7 +3,7 @@
 // position, with and without a LoRA adapter. It is a witness from outside: nothing
 // in it is computed by our code.
 //
-// It needs node 20 or newer. The module is kept in .cache/node-llama-cpp at the
-// repository's root (85 MB); TUNEMESH_JUDGE=1 installs it there with npm, and makes
-// its absence a failure instead of a skipped test.
+// It needs node 20 or newer and TUNEMESH_GGUF=1. The module is kept in
+// .cache/node-llama-cpp at the repository's root (85 MB); npm installs it there when
+// it is first asked for.
 package judge
