@@ -46,26 +46,23 @@ func (s *Source) clean(in *raw, out *Record) error {
 	}
 	out.Raw = h.Sum64()
 
-	question := fold(out.Input)
+	question := clean.Fold(out.Input)
 	if out.Context != "" {
-		question += "\x00" + fold(out.Context)
+		question += "\x00" + clean.Fold(out.Context)
 	}
 	switch {
 	case classification:
 		out.Group = clean.Hash(question)
 		out.Key = out.Group
 	case question == "": // text alone: it is its own group
-		out.Group = clean.Hash("", fold(out.Target))
+		out.Group = clean.Hash("", clean.Fold(out.Target))
 		out.Key = out.Group
 	default:
 		out.Group = clean.Hash(question)
-		out.Key = clean.Hash(question, fold(out.Target))
+		out.Key = clean.Hash(question, clean.Fold(out.Target))
 	}
 	return nil
 }
-
-// fold is clean.Fold of what is clean already, apart from line breaks.
-func fold(text string) string { return clean.Fold(text) }
 
 func (s *Source) redact(text string, out *Record) string {
 	if text == "" {
@@ -78,10 +75,9 @@ func (s *Source) redact(text string, out *Record) string {
 	return text
 }
 
-// untidy says whether white space stands where it should not.
-func untidy(cell string) bool {
-	return cell != "" && (cell != strings.TrimSpace(cell) || strings.Contains(cell, "  ") || strings.ContainsAny(cell, "\t\u00a0\u200b\ufeff"))
-}
+// untidy says whether white space or an invisible character stands where it should
+// not. Line breaks are no fault.
+func untidy(cell string) bool { return clean.Text(cell) != cell }
 
 // conversation reads a list of messages, in OpenAI's spelling (role, content) or
 // ShareGPT's (from, value). The last user message is the input, the last answer
