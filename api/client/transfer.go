@@ -13,6 +13,9 @@ import (
 	"github.com/tunemesh/tunemesh/api"
 )
 
+// askFirst is the size in bytes from which on an upload asks before it sends.
+const askFirst = 128 << 10
+
 // UploadDataset streams a file of size bytes (-1: not known) into the mesh. It
 // is repeated only where body is an io.Seeker: the file is content-addressed,
 // so the same bytes are the same dataset.
@@ -51,6 +54,11 @@ func (c *Client) tryUpload(ctx context.Context, path, name string, body io.Reade
 		return out, &tryError{err: err, refused: true}
 	}
 	req.Header.Set("Content-Type", "application/octet-stream")
+	if size < 0 || size > askFirst {
+		// A refusal then comes before the body is sent; without, the connection
+		// would be reset in the middle of it.
+		req.Header.Set("Expect", "100-continue")
+	}
 	if size >= 0 {
 		req.ContentLength = size
 		if size == 0 {

@@ -10,6 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+
 	"github.com/tunemesh/tunemesh/api"
 	"github.com/tunemesh/tunemesh/api/client"
 	"github.com/tunemesh/tunemesh/controlplane/artifacts"
@@ -30,6 +33,7 @@ type mesh struct {
 	url    string
 	node   *consensus.Node
 	store  *artifacts.Store
+	s3     *artifacts.Embedded
 	rest   *rest.Server
 	events events.Log
 	tokens map[api.Role]string
@@ -41,14 +45,14 @@ func newMesh(t testing.TB, change ...func(*rest.Config)) *mesh {
 	t.Helper()
 	dir := t.TempDir()
 	m := &mesh{tokens: map[api.Role]string{}}
-	m.store, _ = s3test.Start(t)
+	m.store, m.s3 = s3test.Start(t)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	m.url = "http://" + listener.Addr().String()
 	m.node, err = consensus.Open(consensus.Config{
-		ID: "s1", Dir: filepath.Join(dir, "raft"), Bind: "127.0.0.1:0", HTTPAddress: m.url, Bootstrap: true, MinFreeBytes: 1,
+		ID: "s1", Dir: filepath.Join(dir, "raft"), Bind: "127.0.0.1:0", HTTPAddress: m.url, Bootstrap: true, MinFreeBytes: 1, HeartbeatTimeout: 50 * time.Millisecond,
 		Fatal: func(err error) { t.Errorf("consensus: %v", err) },
 	})
 	if err != nil {
@@ -133,8 +137,35 @@ func (m *mesh) seed(t testing.TB) {
 	}
 }
 
-// client returns a client with a role's token; an empty role has none. It does
-// not wait long between tries.
+// client returns a client with a role's token; an empty role has none.
 func (m *mesh) client(role api.Role) *client.Client {
-	return client.New(client.Config{Servers: []string{m.url}, Token: m.tokens[role], HTTP: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}})
+	return m.clientWith(role, &http.Transport{DisableKeepAlives: true})
+}
+
+func (m *mesh) clientWith(role api.Role, t http.RoundTripper) *client.Client {
+	return client.New(client.Config{Servers: []string{m.url}, Token: m.tokens[role], HTTP: &http.Client{Transport: t}})
+}
+
+// unfinished lists what lies in the dataset bucket without being a dataset.
+func (m *mesh) unfinished(t testing.TB) []string {
+	t.Helper()
+	c := m.s3.Config()
+	raw, err := minio.New(c.Endpoint, &minio.Options{Creds: credentials.NewStaticV4(c.AccessKey, c.SecretKey, ""), Region: "us-east-1", Transport: &http.Transport{DisableKeepAlives: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for o := range raw.ListObjects(context.Background(), api.BucketDatasets, minio.ListObjectsOptions{Recursive: true}) {
+		if o.Err != nil {
+			t.Fatal(o.Err)
+		}
+		found = append(found, o.Key)
+	}
+	for u := range raw.ListIncompleteUploads(context.Background(), api.BucketDatasets, "", true) {
+		if u.Err != nil {
+			t.Fatal(u.Err)
+		}
+		found = append(found, "unfinished "+u.Key)
+	}
+	return found
 }

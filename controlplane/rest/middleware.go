@@ -19,6 +19,9 @@ const (
 	maxFilesBody  = 8 << 20 // 10,000 files of an attempt
 )
 
+// drainBytes is how much of a refused body is read and thrown away.
+const drainBytes = 16 << 20
+
 // bodyTime is how long a body that is not an upload may take.
 const bodyTime = 30 * time.Second
 
@@ -48,6 +51,11 @@ func (s *Server) readBody(next http.Handler) http.Handler {
 		rc := http.NewResponseController(w)
 		_ = rc.SetReadDeadline(time.Now().Add(bodyTime))
 		data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+		if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
+			// A caller that still writes would see a reset connection instead of
+			// the answer, so take a while longer what it sends.
+			_, _ = io.CopyN(io.Discard, r.Body, drainBytes)
+		}
 		_ = rc.SetReadDeadline(time.Time{})
 		if err != nil {
 			writeProblem(w, r, bodyProblem(err, limit))
