@@ -116,7 +116,11 @@ func explain(err error) *failure {
 
 func explainProblem(p *api.Problem) *failure {
 	f := &failure{code: ExitRefused, title: p.Title, fields: p.Errors, hint: p.Hint}
-	if p.Detail != "" {
+	switch {
+	case p.Detail == "":
+	case p.Title == "" || p.Title == http.StatusText(p.Status): // "Not Found" says less than what was not found
+		f.title = p.Detail
+	default:
 		f.title += ": " + p.Detail
 	}
 	hint := ""

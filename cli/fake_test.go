@@ -54,7 +54,7 @@ type fakeMesh struct {
 	hold chan struct{}
 }
 
-var notFound = &api.Problem{Type: api.ProblemNotFound, Title: "not found", Status: 404, Detail: "there is no such thing in the mesh"}
+var notFound = &api.Problem{Type: api.ProblemNotFound, Title: "Not Found", Status: 404, Detail: "there is no such thing in the mesh"}
 
 func find[T any](list []T, is func(T) bool) (T, error) {
 	for _, v := range list {
