@@ -34,7 +34,7 @@ func (e *Embedded) supervise(ctx context.Context) {
 		if time.Since(began) > steady {
 			wait = restartFirst
 		}
-		e.log.Warn("the embedded object store ended and is started again", "error", err, "wait", wait)
+		e.log.Warn("the embedded object store ended and is started again", "err", err, "wait", wait)
 		select {
 		case <-ctx.Done():
 			return
@@ -64,7 +64,7 @@ func (e *Embedded) runOnce(ctx context.Context) error {
 	e.setPID(cmd.Process.Pid)
 	defer e.setPID(0)
 	if _, err := stdin.Write(append(line, '\n')); err != nil {
-		e.log.Warn("the embedded object store took no orders", "error", err)
+		e.log.Warn("the embedded object store took no orders", "err", err)
 	}
 	finished := make(chan struct{})
 	released := make(chan struct{})

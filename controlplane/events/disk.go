@@ -147,7 +147,7 @@ func (d *Disk) release(h *handle) {
 	// nothing to write: whoever opens the job meanwhile reads all of it.
 	for _, h := range out {
 		if err := h.log.close(); err != nil {
-			d.config.Log.Warn("an event log did not close cleanly", "job", h.job, "error", err)
+			d.config.Log.Warn("an event log did not close cleanly", "job", h.job, "err", err)
 		}
 	}
 }

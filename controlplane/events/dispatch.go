@@ -7,6 +7,12 @@ import (
 	"github.com/tunemesh/tunemesh/api"
 )
 
+// AppendState appends the control plane's STATE events; firstSeq is the number
+// of the first transition. Its answers are those of Log.Append.
+func AppendState(ctx context.Context, log Log, job string, firstSeq uint64, events []api.Event) (next uint64, err error) {
+	return log.Append(ctx, job, SourceState, firstSeq, events)
+}
+
 // Projection is a log as the leader's loop writes to it and reads from it.
 type Projection struct {
 	Log Log
@@ -16,7 +22,7 @@ type Projection struct {
 // one's transition. It returns the number of the transition that the log wants
 // next; where that is below firstSeq nothing was appended.
 func (p Projection) AppendState(ctx context.Context, job string, firstSeq uint64, events []api.Event) (next uint64, err error) {
-	next, err = p.Log.Append(ctx, job, SourceState, firstSeq, events)
+	next, err = AppendState(ctx, p.Log, job, firstSeq, events)
 	if errors.Is(err, ErrHole) {
 		return next, nil
 	}

@@ -151,7 +151,7 @@ func (s *Server) appendEvents(ctx context.Context, in *eventsIn) (*one[api.Event
 	}
 	next, err := s.Events.Append(ctx, a.JobID, events.Source(a.Fence), in.Body.FirstSeq, list)
 	if err != nil && !errors.Is(err, events.ErrHole) {
-		s.Log.Error("events could not be stored", "job", a.JobID, "fence", a.Fence, "error", err)
+		s.Log.Error("events could not be stored", "job", a.JobID, "fence", a.Fence, "err", err)
 		return nil, problem(http.StatusServiceUnavailable, api.ProblemOverloaded, "the event log did not take the batch: send it again")
 	}
 	if err == nil {
@@ -295,7 +295,7 @@ func (s *Server) present(ctx context.Context, field string, list []api.Artifact)
 		}
 		return fault(field, "%v: upload it before it is reported", err)
 	}
-	s.Log.Error("reported files could not be checked", "error", err)
+	s.Log.Error("reported files could not be checked", "err", err)
 	return problem(http.StatusServiceUnavailable, api.ProblemOverloaded, "the object store does not answer: report it again")
 }
 

@@ -81,7 +81,7 @@ func (s *Server) uploadDataset(w http.ResponseWriter, r *http.Request) error {
 		// The caller's connection broke; most likely nobody reads this.
 		return problem(http.StatusBadRequest, api.ProblemInvalid, "the upload broke off: %v", body.err)
 	case err != nil:
-		s.Log.Error("a dataset could not be stored", "name", name, "error", err)
+		s.Log.Error("a dataset could not be stored", "name", name, "err", err)
 		return problem(http.StatusServiceUnavailable, api.ProblemOverloaded, "the object store did not take the file: try again")
 	}
 	d.CreatedBy = auth.Caller(r.Context()).Name

@@ -94,7 +94,7 @@ func (s *Server) asProblem(err error) error {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return problem(http.StatusServiceUnavailable, api.ProblemOverloaded, "the server did not finish in time")
 	}
-	s.Log.Error("a request failed", "error", err)
+	s.Log.Error("a request failed", "err", err)
 	return problem(http.StatusInternalServerError, "", "the server failed; its log says why")
 }
 

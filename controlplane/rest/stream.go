@@ -125,7 +125,7 @@ func (s *Server) streamEvents(w http.ResponseWriter, r *http.Request) error {
 		return nil // the reader is gone; there is nobody to tell
 	}
 	if err := s.pump(ctx, q, out); err != nil && ctx.Err() == nil {
-		s.Log.Debug("an event stream ended early", "job", q.job, "error", err)
+		s.Log.Debug("an event stream ended early", "job", q.job, "err", err)
 	}
 	out.finish()
 	return nil
