@@ -259,7 +259,9 @@ func absent(p *planner, d demand) string {
 		if !m.Alive {
 			state = "disconnected"
 		}
-		m.Alive, m.Drain = true, false
+		there := *m.Node
+		there.Alive, there.Drain = true, false
+		m.Node = &there
 		if m.suits(d) && m.fits(d) {
 			return fmt.Sprintf(" (%s would do but is %s)", m.words(), state)
 		}
