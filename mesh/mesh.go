@@ -1,9 +1,19 @@
 package mesh
 
 import (
+	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strconv"
+	"sync"
 	"time"
+
+	"github.com/hashicorp/memberlist"
 )
 
 // Config describes a member.
@@ -21,21 +31,215 @@ type Config struct {
 	Label string
 	// Join are addresses of other members, host:port.
 	Join []string
-	// Meta is told with every membership message.
+	// Meta is told with every membership message; NodeHash and Digest are filled
+	// in.
 	Meta Meta
-	// Document is the full capability document, spread by push/pull.
+	// Document is the full capability document, spread by push/pull; MaxDocument
+	// bytes at most.
 	Document []byte
 
 	// JoinJitter is the longest random pause before the first join; 0 for none.
 	JoinJitter time.Duration
 	// RejoinInterval is how often peers that are not seen are joined again; 5 s
-	// by default.
+	// by default. memberlist never heals a partition by itself
+	// (memberlist#222).
 	RejoinInterval time.Duration
-	Logger         *slog.Logger
+	// SyncInterval is how often the full state is exchanged with one other
+	// member, so how long a document may be under way; 30 s by default, more in
+	// a large mesh.
+	SyncInterval time.Duration
+	Logger       *slog.Logger
 }
 
-// Mesh is one member.
-type Mesh struct{}
+// MaxDocument bounds a member's document in bytes.
+const MaxDocument = 64 << 10
+
+// Member is somebody in the mesh.
+type Member struct {
+	Name string
+	Addr string // host:port of gossip
+	Meta Meta
+	// Document is the member's capability document, nil until it has arrived.
+	Document []byte
+}
+
+// Event tells that a member came, changed or went.
+type Event struct {
+	Name string
+	Gone bool
+}
+
+// Mesh is one member's view.
+type Mesh struct {
+	config Config
+	list   *memberlist.Memberlist
+	state  *inventory
+	events chan Event
+
+	cancel context.CancelFunc
+	loop   sync.WaitGroup
+	once   sync.Once
+}
 
 // Open starts a member and joins the others in the background.
-func Open(cfg Config) (*Mesh, error) { return nil, errors.ErrUnsupported }
+func Open(c Config) (*Mesh, error) {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.RejoinInterval == 0 {
+		c.RejoinInterval = 5 * time.Second
+	}
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	hash, digest := sha256.Sum256([]byte(c.Name)), sha256.Sum256(c.Document)
+	copy(c.Meta.NodeHash[:], hash[:])
+	copy(c.Meta.Digest[:], digest[:])
+
+	m := &Mesh{config: c, events: make(chan Event, 256)}
+	m.state = newInventory(c.Name, c.Meta.Encode(), c.Document, m.events)
+	mc := memberlist.DefaultLANConfig()
+	mc.Name = c.Name
+	mc.BindAddr, mc.BindPort = c.BindAddr, c.BindPort
+	if c.AdvertiseAddr != "" {
+		mc.AdvertiseAddr = c.AdvertiseAddr
+	}
+	mc.AdvertisePort = c.BindPort
+	mc.SecretKey, mc.Label = c.Key, c.Label
+	mc.Delegate, mc.Events = m.state, m.state
+	// LZW of small packets costs 0.23 instead of 0.06 cores at 200 members.
+	mc.EnableCompression = false
+	if c.SyncInterval > 0 {
+		mc.PushPullInterval = c.SyncInterval
+	}
+	mc.Logger = bridge(c.Logger)
+	list, err := memberlist.Create(mc)
+	if err != nil {
+		return nil, fmt.Errorf("mesh: listen for gossip on %s: %w", net.JoinHostPort(c.BindAddr, strconv.Itoa(c.BindPort)), err)
+	}
+	m.list = list
+	life, cancel := context.WithCancel(context.Background())
+	m.cancel = cancel
+	m.loop.Go(func() { m.keepJoined(life) })
+	return m, nil
+}
+
+func (c Config) validate() error {
+	if c.Name == "" {
+		return errors.New("mesh: member has no name")
+	}
+	switch len(c.Key) {
+	case 0, 16, 24, 32:
+	default:
+		return fmt.Errorf("mesh: key is %d bytes long, want 16, 24 or 32", len(c.Key))
+	}
+	if len(c.Document) > MaxDocument {
+		return fmt.Errorf("mesh: document is %d bytes long, at most %d are allowed", len(c.Document), MaxDocument)
+	}
+	advertised := c.AdvertiseAddr
+	if advertised == "" {
+		advertised = c.BindAddr
+	}
+	ip := net.ParseIP(advertised)
+	if ip == nil || !ip.IsLoopback() {
+		return nil
+	}
+	// A loopback address told to other machines would upset their view of us.
+	for _, peer := range c.Join {
+		host, _, err := net.SplitHostPort(peer)
+		if err != nil {
+			return fmt.Errorf("mesh: peer %q: want host:port: %w", peer, err)
+		}
+		if p := net.ParseIP(host); p != nil && !p.IsLoopback() {
+			return fmt.Errorf("mesh: would tell %s the loopback address %s: bind or advertise an address that it reaches", peer, advertised)
+		}
+	}
+	return nil
+}
+
+// keepJoined joins the given peers now and whenever one is out of sight.
+func (m *Mesh) keepJoined(ctx context.Context) {
+	if len(m.config.Join) == 0 {
+		return
+	}
+	wait := time.Duration(0)
+	if m.config.JoinJitter > 0 {
+		wait = rand.N(m.config.JoinJitter)
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		if missing := m.missing(); len(missing) > 0 {
+			if n, err := m.list.Join(missing); err != nil && n == 0 {
+				m.config.Logger.Debug("no peer could be joined", "peers", missing, "err", err)
+			}
+		}
+		// Some spread, so that a healed partition is not stormed.
+		timer.Reset(m.config.RejoinInterval + rand.N(m.config.RejoinInterval/4+1))
+	}
+}
+
+// missing returns the given peers that are no members at the moment.
+func (m *Mesh) missing() []string {
+	var seen []string
+	for _, n := range m.list.Members() {
+		seen = append(seen, n.Address())
+	}
+	var out []string
+	for _, peer := range m.config.Join {
+		if !slices.Contains(seen, peer) {
+			out = append(out, peer)
+		}
+	}
+	return out
+}
+
+// Addr is where this member is reached, host:port.
+func (m *Mesh) Addr() string { return m.list.LocalNode().Address() }
+
+// Members returns who is in sight, this member included, by name.
+func (m *Mesh) Members() []Member {
+	var out []Member
+	for _, n := range m.list.Members() {
+		meta, err := DecodeMeta(n.Meta)
+		if err != nil {
+			m.config.Logger.Debug("member without a readable meta", "node", n.Name, "err", err)
+		}
+		out = append(out, Member{Name: n.Name, Addr: n.Address(), Meta: meta, Document: m.state.document(n.Name, meta.Digest)})
+	}
+	slices.SortFunc(out, func(a, b Member) int {
+		if a.Name < b.Name {
+			return -1
+		}
+		return 1
+	})
+	return out
+}
+
+// Events tells changes of the membership. It is a hint: when nobody reads, the
+// newest are dropped.
+func (m *Mesh) Events() <-chan Event { return m.events }
+
+// Close says goodbye to the others and stops.
+func (m *Mesh) Close() error {
+	var err error
+	m.once.Do(func() {
+		m.cancel()
+		m.loop.Wait()
+		if m.list.NumMembers() > 1 {
+			// Nobody may hear it; then the others find out by themselves.
+			if leave := m.list.Leave(time.Second); leave != nil {
+				m.config.Logger.Debug("left without goodbye", "err", leave)
+			}
+		}
+		if shut := m.list.Shutdown(); shut != nil {
+			err = fmt.Errorf("mesh: shut down: %w", shut)
+		}
+	})
+	return err
+}

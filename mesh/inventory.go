@@ -1,0 +1,105 @@
+package mesh
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"sync"
+
+	"github.com/hashicorp/memberlist"
+)
+
+// inventory is what memberlist calls back into: it spreads the documents of all
+// members with every push/pull. Nothing here may block.
+type inventory struct {
+	self   string
+	meta   []byte
+	events chan<- Event
+
+	mu        sync.Mutex
+	documents map[string][]byte // by member
+}
+
+var (
+	_ memberlist.Delegate      = (*inventory)(nil)
+	_ memberlist.EventDelegate = (*inventory)(nil)
+)
+
+func newInventory(self string, meta, document []byte, events chan<- Event) *inventory {
+	i := &inventory{self: self, meta: meta, events: events, documents: map[string][]byte{}}
+	if len(document) > 0 {
+		i.documents[self] = document
+	}
+	return i
+}
+
+// document returns a member's document if it is the one that its meta names.
+func (i *inventory) document(name string, digest [12]byte) []byte {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	doc := i.documents[name]
+	sum := sha256.Sum256(doc)
+	if doc == nil || !bytes.Equal(sum[:len(digest)], digest[:]) {
+		return nil
+	}
+	return bytes.Clone(doc)
+}
+
+// NodeMeta implements memberlist.Delegate.
+func (i *inventory) NodeMeta(limit int) []byte { return i.meta[:min(limit, len(i.meta))] }
+
+// NotifyMsg implements memberlist.Delegate; there are no messages of ours.
+func (i *inventory) NotifyMsg([]byte) {}
+
+// GetBroadcasts implements memberlist.Delegate; there are no messages of ours.
+func (i *inventory) GetBroadcasts(int, int) [][]byte { return nil }
+
+// LocalState implements memberlist.Delegate: all documents known here, so that
+// they also reach those who never talk to their owner.
+func (i *inventory) LocalState(bool) []byte {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	data, err := json.Marshal(i.documents)
+	if err != nil {
+		return nil
+	}
+	return data
+}
+
+// MergeRemoteState implements memberlist.Delegate. Which of two documents is the
+// right one is decided when they are read, by the digest in the owner's meta;
+// what the other side knows of itself or heard later simply replaces the old.
+func (i *inventory) MergeRemoteState(data []byte, _ bool) {
+	var theirs map[string][]byte
+	if json.Unmarshal(data, &theirs) != nil {
+		return
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for name, doc := range theirs {
+		if name != i.self && len(doc) > 0 && len(doc) <= MaxDocument {
+			i.documents[name] = doc
+		}
+	}
+}
+
+// NotifyJoin implements memberlist.EventDelegate.
+func (i *inventory) NotifyJoin(n *memberlist.Node) { i.tell(Event{Name: n.Name}) }
+
+// NotifyUpdate implements memberlist.EventDelegate.
+func (i *inventory) NotifyUpdate(n *memberlist.Node) { i.tell(Event{Name: n.Name}) }
+
+// NotifyLeave implements memberlist.EventDelegate.
+func (i *inventory) NotifyLeave(n *memberlist.Node) {
+	i.mu.Lock()
+	delete(i.documents, n.Name)
+	i.mu.Unlock()
+	i.tell(Event{Name: n.Name, Gone: true})
+}
+
+func (i *inventory) tell(e Event) {
+	select {
+	case i.events <- e:
+	default:
+	}
+}
