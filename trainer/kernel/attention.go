@@ -98,7 +98,7 @@ func (e *Engine) attendGrad(s *scratch, dq, dk, dv, do, o, lse, q, k, v []float3
 
 // serial computes one product with the calling worker alone.
 func (e *Engine) serial(s *scratch, c Matrix, add bool, t Term) {
-	e.gemmBlock(s, c, add, []Term{t}, 0, c.rows, 0, c.cols)
+	e.tile.forCols(c.cols).gemmBlock(s, c, add, []Term{t}, 0, c.rows, 0, c.cols)
 }
 
 // headView views one head of rows [r0, r0+rows) in [rows, heads*dim].

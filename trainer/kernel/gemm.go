@@ -12,6 +12,8 @@ type tile struct {
 	// full[i] computes i rows by nr columns, half[i] i rows by nr/2 (nil if
 	// there is none).
 	full, half []microKernel
+	// narrow is the tile for results of at most its nr columns, or nil.
+	narrow *tile
 	// packRows copies kc rows of width columns (nr or nr/2) into dst; packCols
 	// does the same from a transposed source.
 	pack packers
@@ -54,13 +56,14 @@ func (e *Engine) Gemm(products ...Product) {
 			e.dotBlock(b.p, b.n0, b.n1)
 			return
 		}
-		e.gemmBlock(&e.scratch[w], b.p.C, b.p.Add, b.p.Terms, b.m0, b.m1, b.n0, b.n1)
+		b.t.gemmBlock(&e.scratch[w], b.p.C, b.p.Add, b.p.Terms, b.m0, b.m1, b.n0, b.n1)
 	})
 }
 
 // block is the part of a product that one task computes.
 type block struct {
 	p              *Product
+	t              *tile
 	m0, m1, n0, n1 int
 	dot            bool
 }
@@ -77,11 +80,12 @@ func (e *Engine) cut(tasks []block, p *Product) []block {
 		}
 		return tasks
 	}
-	nr, rows := e.tile.nr, blockRows
+	t := e.tile.forCols(c.cols)
+	nr, rows := t.nr, blockRows
 	panels := (c.cols + nr - 1) / nr
 	// Few panels (LoRA's rank is one): cut the rows finer to occupy all workers.
-	for rows > 8*e.tile.mr && panels*((c.rows+rows-1)/rows) < 8 {
-		rows = (rows/2 + e.tile.mr - 1) / e.tile.mr * e.tile.mr
+	for rows > 8*t.mr && panels*((c.rows+rows-1)/rows) < 8 {
+		rows = (rows/2 + t.mr - 1) / t.mr * t.mr
 	}
 	cols := nr
 	if panels*((c.rows+rows-1)/rows) >= 32 {
@@ -89,10 +93,18 @@ func (e *Engine) cut(tasks []block, p *Product) []block {
 	}
 	for n := 0; n < c.cols; n += cols {
 		for m := 0; m < c.rows; m += rows {
-			tasks = append(tasks, block{p: p, m0: m, m1: min(c.rows, m+rows), n0: n, n1: min(c.cols, n+cols)})
+			tasks = append(tasks, block{p: p, t: t, m0: m, m1: min(c.rows, m+rows), n0: n, n1: min(c.cols, n+cols)})
 		}
 	}
 	return tasks
+}
+
+// forCols returns the tile for results of so many columns.
+func (t *tile) forCols(cols int) *tile {
+	if t.narrow != nil && cols <= t.narrow.nr {
+		return t.narrow
+	}
+	return t
 }
 
 func checkTerms(c Matrix, terms []Term) {
@@ -110,8 +122,7 @@ func checkTerms(c Matrix, terms []Term) {
 }
 
 // gemmBlock computes the block [m0, m1) x [n0, n1) of C with one worker.
-func (e *Engine) gemmBlock(s *scratch, c Matrix, add bool, terms []Term, m0, m1, n0, n1 int) {
-	t := &e.tile
+func (t *tile) gemmBlock(s *scratch, c Matrix, add bool, terms []Term, m0, m1, n0, n1 int) {
 	width := (n1 - n0 + t.nr - 1) / t.nr * t.nr
 	for _, term := range terms {
 		a, b := term.A, term.B

@@ -188,6 +188,7 @@ func BenchmarkGEMM(b *testing.B) {
 		{"loraUpGrad-512x1536x16", 512, 1536, 16, false, false, false},
 		{"loraBGrad-1536x512x16", 1536, 512, 16, false, true, false},
 		{"loraAGrad-16x512x576", 16, 512, 576, false, true, false},
+		{"demoLora-384x192x8", 384, 192, 8, false, false, true},
 		{"loraTerm-512x16x1536", 512, 16, 1536, false, false, true},
 	} {
 		for _, e := range engines() {

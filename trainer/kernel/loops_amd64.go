@@ -18,13 +18,16 @@ func Best() ISA {
 // loops returns the inner loops of an instruction set. Packing and the vector
 // loops are bound by memory, where AVX-512 gains nothing over AVX2.
 func loops(isa ISA) (tile, vector) {
-	switch isa {
-	case AVX512:
-		return tile{mr: 12, nr: 32, pack: asmPackers(), full: wrap(micro512Full[:]), half: wrap(micro512Half[:])}, asmVector()
-	case AVX2:
-		return tile{mr: 6, nr: 16, pack: asmPackers(), full: wrap(micro256Full[:]), half: wrap(micro256Half[:])}, asmVector()
+	if isa == Pure {
+		return pureTile(), pureVector()
 	}
-	return pureTile(), pureVector()
+	t := tile{mr: 6, nr: 16, pack: asmPackers(), full: wrap(micro256Full[:]), half: wrap(micro256Half[:])}
+	if isa == AVX512 {
+		// LoRA's ranks would leave wide registers half empty.
+		narrow := t
+		t = tile{mr: 12, nr: 32, pack: asmPackers(), full: wrap(micro512Full[:]), half: wrap(micro512Half[:]), narrow: &narrow}
+	}
+	return t, asmVector()
 }
 
 type asmMicro = func(c *float32, ldc int, a *float32, rs, cs int, b *float32, kc int, add bool)
