@@ -8,8 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/tunemesh/tunemesh/trainer/contract"
+	"github.com/tunemesh/tunemesh/trainer/dataset"
 	"github.com/tunemesh/tunemesh/trainer/template"
 	"github.com/tunemesh/tunemesh/trainer/tokenizer"
 )
@@ -28,7 +30,7 @@ type baseModel struct {
 func loadModel(in contract.Input, c contract.Config) (*baseModel, error) {
 	dir, err := in.Dir(contract.ModelInputs, "")
 	if err != nil {
-		return nil, err
+		return nil, dataset.MissingInput(err)
 	}
 	unusable := func(err error) error {
 		return &contract.Error{Class: contract.ClassUnsupported, Code: "UNUSABLE_MODEL", Message: err.Error(), Field: "model", Hint: "choose another base model, or give this one what is missing"}
@@ -105,18 +107,25 @@ func eosToken(dir string) (string, error) {
 	return token.Content, nil
 }
 
+// maxNested bounds the search for tokens that come to light when others are broken.
+const maxNested = 8
+
 // defuse takes the force out of special tokens in a user's text, so that a text
 // cannot end its turn and speak as the assistant: a space goes in behind the first
 // character.
 func (m *baseModel) defuse(text string) (string, bool) {
 	found := false
-	for again := true; again; {
-		again = false
+	for range maxNested {
+		again := false
 		for _, s := range m.special {
 			if strings.Contains(text, s) {
-				text = strings.ReplaceAll(text, s, s[:1]+" "+s[1:])
+				_, first := utf8.DecodeRuneInString(s)
+				text = strings.ReplaceAll(text, s, s[:first]+" "+s[first:])
 				found, again = true, true
 			}
+		}
+		if !again {
+			break
 		}
 	}
 	return text, found

@@ -386,9 +386,25 @@ func TestAModelThatCannotBeUsedIsRefused(t *testing.T) {
 	}
 }
 
+func TestAPipelineWithoutWhatIsNeededIsNotTriedAgain(t *testing.T) {
+	in := prepare(t, "x.csv", []byte(lamps(20)), `{}`)
+	for name, spoil := range map[string]func(*contract.Input){
+		"no dataset stage": func(in *contract.Input) { in.PreviousOutput = nil },
+		"no source file":   func(in *contract.Input) { in.Inputs = in.Inputs[1:] },
+		"no model":         func(in *contract.Input) { in.Inputs = in.Inputs[:1] },
+	} {
+		bad := in
+		spoil(&bad)
+		_, _, err := stagetest.Run(context.Background(), t, preprocessing.Run, bad)
+		if f := contract.AsError(err); f.Code != "MISSING_INPUT" || f.Class.Retryable() {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestCancelledRunsEndSoon(t *testing.T) {
 	var data bytes.Buffer
-	if err := tickets.WriteCSV(&data, tickets.Dataset(3, 20_000)); err != nil {
+	if err := tickets.WriteCSV(&data, tickets.Dataset(3, 10_000)); err != nil {
 		t.Fatal(err)
 	}
 	in := prepare(t, "x.csv", data.Bytes(), `{}`)

@@ -26,6 +26,7 @@ type Class struct {
 func (c *Classes) Of(label string, row int64) int {
 	i, ok := c.byLabel[label]
 	if !ok {
+		label = strings.Clone(label) // a cell keeps its row's memory
 		if c.byLabel == nil {
 			c.byLabel, c.byKey = map[string]int{}, map[string]int{}
 		}
@@ -38,7 +39,7 @@ func (c *Classes) Of(label string, row int64) int {
 			c.byKey[key] = i
 			c.All = append(c.All, Class{Key: key, Spellings: map[string]int64{}, FirstRow: row})
 		}
-		c.byLabel[strings.Clone(label)] = i
+		c.byLabel[label] = i
 	}
 	c.All[i].Rows++
 	c.All[i].Spellings[label]++

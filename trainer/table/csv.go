@@ -26,8 +26,9 @@ type csvReader struct {
 	err     error
 }
 
-func openCSV(src *source, format Format, o Options) (*csvReader, error) {
-	c := &csvReader{src: src, o: o, format: format, comma: format.Delimiter[0], next: 1}
+// openCSV reads the header, which stands on line.
+func openCSV(src *source, format Format, o Options, line int64) (*csvReader, error) {
+	c := &csvReader{src: src, o: o, format: format, comma: format.Delimiter[0], next: line}
 	if err := c.record(); err == io.EOF {
 		return nil, fault(o, "EMPTY_FILE", "the file has no header row", "upload a file with a header row and data rows")
 	} else if err != nil {

@@ -64,7 +64,25 @@ func detect(head []byte, whole bool, o Options) (Format, error) {
 	if !bytes.Contains(head, []byte{'\n'}) && bytes.Count(bytes.TrimRight(head, "\r"), []byte{'\r'}) > 0 {
 		return f, fault(o, "CR_LINE_ENDS", "the lines end in CR alone, as on old Macintoshes", "convert it: tr '\\r' '\\n' < FILE > NEW")
 	}
+	if n := separatorLine(head); n > 0 && (f.Kind != TSV || head[len("sep=")] == '\t') {
+		f.separatorLine = n
+		o.Delimiter = string(head[len("sep=")])
+		if o.Delimiter == "\t" {
+			f.Kind = TSV
+		}
+	}
 	return delimiter(head, f, o), nil
+}
+
+// separatorLine is the length of a first line like "sep=;", with which Excel says
+// what delimits the cells; 0 if there is none.
+func separatorLine(head []byte) int {
+	line, _, found := bytes.Cut(head, []byte{'\n'})
+	trimmed := bytes.TrimSuffix(line, []byte{'\r'})
+	if !found || len(trimmed) != len("sep=;") || !bytes.EqualFold(trimmed[:4], []byte("sep=")) || !bytes.ContainsAny(trimmed[4:], ",;|\t") {
+		return 0
+	}
+	return len(line) + 1
 }
 
 // looksLikeJSONL tells {"a":1} from a CSV header that starts with a brace.

@@ -24,6 +24,7 @@ func TestRealFilesAreRead(t *testing.T) {
 		"LF":                  "text,label\n\"Grüße, 😀\",a\n\"two\nlines\",b\n\"say \"\"hi\"\"\",\n",
 		"CRLF":                "text,label\r\n\"Grüße, 😀\",a\r\n\"two\r\nlines\",b\r\n\"say \"\"hi\"\"\",\r\n",
 		"BOM":                 "\xEF\xBB\xBF\"text\",label\n\"Grüße, 😀\",\"a\"\n\"two\nlines\",b\n\"say \"\"hi\"\"\",\n",
+		"Excel's separator":   "sep=;\r\ntext;label\r\n\"Grüße, 😀\";a\r\n\"two\r\nlines\";b\r\n\"say \"\"hi\"\"\";\r\n",
 		"no last LF":          "text,label\n\"Grüße, 😀\",a\n\"two\nlines\",b\n\"say \"\"hi\"\"\",",
 		"semicolons":          "text;label\n\"Grüße, 😀\";a\n\"two\nlines\";b\n\"say \"\"hi\"\"\";\n",
 		"tabs":                "text\tlabel\n\"Grüße, 😀\"\ta\n\"two\nlines\"\tb\n\"say \"\"hi\"\"\"\t\n",
@@ -55,6 +56,18 @@ func TestRealFilesAreRead(t *testing.T) {
 				t.Errorf("%s: offset %d of %d at the end", name, in.Offset(), len(data))
 			}
 		}
+	}
+}
+
+func TestExcelsSeparatorMayBeATab(t *testing.T) {
+	for _, kind := range []string{"", table.TSV} {
+		rows, err := drain(strings.NewReader("sep=\t\na\tb\n1\t2\n"), table.Options{Kind: kind})
+		if err != nil || !reflect.DeepEqual(rows, [][]string{{"1", "2"}}) {
+			t.Errorf("kind %q: %q, %v", kind, rows, err)
+		}
+	}
+	if _, err := drain(strings.NewReader("sep=;\na;b\n1;2;3\n"), table.Options{}); contract.AsError(err).Row != 2 || !strings.Contains(err.Error(), "line 3") {
+		t.Errorf("the row's line counts the separator's: %v", err)
 	}
 }
 

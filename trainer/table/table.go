@@ -26,6 +26,8 @@ type Format struct {
 	Kind      string `json:"kind"`                // csv, tsv or jsonl
 	Delimiter string `json:"delimiter,omitempty"` // of csv and tsv
 	BOM       bool   `json:"bom,omitempty"`       // the file starts with U+FEFF
+
+	separatorLine int // bytes of Excel's first line "sep=;"
 }
 
 // Options say how to read. The zero value detects everything.
@@ -78,10 +80,15 @@ func Open(r io.Reader, o Options) (Reader, error) {
 	if format.BOM {
 		src.pos += len(utf8BOM)
 	}
+	line := int64(1)
+	if format.separatorLine > 0 {
+		src.pos += format.separatorLine
+		line++
+	}
 	if format.Kind == JSONL {
 		return openJSONL(src, format, o)
 	}
-	return openCSV(src, format, o)
+	return openCSV(src, format, o, line)
 }
 
 // source is a window that slides over the file.
