@@ -72,7 +72,7 @@ func stateText(e api.Event) string {
 	if e.Message != "" {
 		s := strings.TrimPrefix(strings.TrimPrefix(e.Message, "stage "+e.Stage+" "), "job ")
 		if e.ErrorCode != "" && !strings.Contains(s, e.ErrorCode) {
-			s = e.ErrorCode + ": " + s
+			s += " (" + e.ErrorCode + ")"
 		}
 		return s
 	}

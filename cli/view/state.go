@@ -17,8 +17,10 @@ type State struct {
 	Trouble string
 
 	stages map[string]*stageView
-	losses []lossPoint
 	last   *api.Event // newest event with something to read
+
+	curves   map[string]*curve // by stage
+	measured string            // the stage that measured last
 }
 
 // stageView is what the events said of one stage's current attempt.
@@ -28,12 +30,6 @@ type stageView struct {
 	loss     *float64
 	rate     *float64
 	measured time.Time // of the newest progress
-}
-
-type lossPoint struct {
-	stage string
-	step  int64
-	loss  float64
 }
 
 // SetJob takes a newer document of the job in; an older one than the one at
@@ -94,32 +90,29 @@ func (v *stageView) apply(e api.Event) {
 	}
 }
 
-// addLoss appends to the curve. An attempt that goes on from a checkpoint
-// measures some steps again: what was measured from there on is replaced.
+// addLoss notes a measurement on its stage's curve.
 func (s *State) addLoss(e api.Event) {
-	point := lossPoint{stage: e.Stage, loss: *e.Loss}
-	if e.Step != nil {
-		point.step = *e.Step
-		keep := s.losses[:0]
-		for _, p := range s.losses {
-			if p.stage != point.stage || p.step < point.step {
-				keep = append(keep, p)
-			}
-		}
-		s.losses = keep
+	if s.curves == nil {
+		s.curves = map[string]*curve{}
 	}
-	s.losses = append(s.losses, point)
+	if s.curves[e.Stage] == nil {
+		s.curves[e.Stage] = &curve{}
+	}
+	step := int64(-1)
+	if e.Step != nil {
+		step = *e.Step
+	}
+	s.curves[e.Stage].add(step, *e.Loss)
+	s.measured = e.Stage
 }
 
 // Losses is the curve so far, of the stage that measured last.
 func (s *State) Losses() []float64 {
-	var out []float64
-	for _, p := range s.losses {
-		if p.stage == s.losses[len(s.losses)-1].stage {
-			out = append(out, p.loss)
-		}
+	c := s.curves[s.measured]
+	if c == nil {
+		return nil
 	}
-	return out
+	return c.values()
 }
 
 // Waiting says in words why a stage does not run, or nothing if it does or has

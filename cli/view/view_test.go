@@ -199,6 +199,18 @@ func TestAnAttemptFromACheckpointReplacesTheCurve(t *testing.T) {
 	}
 }
 
+func TestALongCurveStaysSmall(t *testing.T) {
+	s := &view.State{}
+	const n = 300_000
+	for i := range uint64(n) {
+		s.Apply(metric(i+1, int64(i), float64(n-i)))
+	}
+	losses := s.Losses()
+	if len(losses) > 4097 || len(losses) < 1000 || losses[0] != n || losses[len(losses)-1] != 1 || view.Sparkline(losses, 8) != "█▇▆▅▄▃▂▁" {
+		t.Errorf("%d points from %v to %v: %s", len(losses), losses[0], losses[len(losses)-1], view.Sparkline(losses, 8))
+	}
+}
+
 func TestAnOlderDocumentIsIgnored(t *testing.T) {
 	s := training()
 	old := job()
