@@ -3,7 +3,6 @@ package consensus
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -72,10 +71,13 @@ func (n *Node) open() (err error) {
 	if err != nil {
 		return fmt.Errorf("consensus: snapshots in %s: %w", c.Dir, err)
 	}
-	transport, err := openTransport(c, log)
+	stream, err := listen(c)
 	if err != nil {
 		return err
 	}
+	transport := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: stream, MaxPool: 3, Timeout: 10 * time.Second, Logger: log,
+	})
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, transport.Close())
@@ -110,24 +112,6 @@ func raftConfig(c Config, log hclog.Logger) *raft.Config {
 	rc.MaxAppendEntries = 512
 	rc.NoLegacyTelemetry = true
 	return rc
-}
-
-func openTransport(c Config, log hclog.Logger) (*raft.NetworkTransport, error) {
-	var advertise net.Addr
-	if c.Advertise != "" {
-		addr, err := net.ResolveTCPAddr("tcp", c.Advertise)
-		if err != nil {
-			return nil, fmt.Errorf("consensus: advertised address: %w", err)
-		}
-		advertise = addr
-	}
-	t, err := raft.NewTCPTransportWithConfig(c.Bind, advertise, &raft.NetworkTransportConfig{
-		MaxPool: 3, Timeout: 10 * time.Second, Logger: log,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("consensus: listen on %s: %w", c.Bind, err)
-	}
-	return t, nil
 }
 
 // bootstrap founds a mesh with this server as its only voter, once.

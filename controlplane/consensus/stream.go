@@ -1,0 +1,103 @@
+package consensus
+
+import (
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// stream carries Raft's connections over TCP. Raft's own TCP layer would do but
+// for one thing: it leaves open connections behind when it is closed. This one
+// also is where TLS comes in.
+type stream struct {
+	net.Listener
+	advertise net.Addr
+
+	mu     sync.Mutex
+	closed bool
+	conns  map[*conn]struct{}
+}
+
+func listen(c Config) (*stream, error) {
+	l, err := net.Listen("tcp", c.Bind)
+	if err != nil {
+		return nil, fmt.Errorf("consensus: listen on %s: %w", c.Bind, err)
+	}
+	s := &stream{Listener: l, advertise: l.Addr(), conns: map[*conn]struct{}{}}
+	if c.Advertise != "" {
+		if s.advertise, err = net.ResolveTCPAddr("tcp", c.Advertise); err != nil {
+			_ = l.Close()
+			return nil, fmt.Errorf("consensus: advertised address: %w", err)
+		}
+	}
+	if a, ok := s.advertise.(*net.TCPAddr); !ok || a.IP == nil || a.IP.IsUnspecified() {
+		_ = l.Close()
+		return nil, fmt.Errorf("consensus: other servers cannot reach %s: say which address to advertise", s.advertise)
+	}
+	return s, nil
+}
+
+// Addr is what others are told.
+func (s *stream) Addr() net.Addr { return s.advertise }
+
+// Accept implements net.Listener.
+func (s *stream) Accept() (net.Conn, error) {
+	c, err := s.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return s.keep(c)
+}
+
+// Dial implements raft.StreamLayer.
+func (s *stream) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	c, err := net.DialTimeout("tcp", string(to), timeout)
+	if err != nil {
+		return nil, err
+	}
+	return s.keep(c)
+}
+
+// Close ends the listener and every connection.
+func (s *stream) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	open := make([]*conn, 0, len(s.conns))
+	for c := range s.conns {
+		open = append(open, c)
+	}
+	s.mu.Unlock()
+	err := s.Listener.Close()
+	for _, c := range open {
+		_ = c.Close()
+	}
+	return err
+}
+
+func (s *stream) keep(c net.Conn) (net.Conn, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		_ = c.Close()
+		return nil, net.ErrClosed
+	}
+	kept := &conn{Conn: c, stream: s}
+	s.conns[kept] = struct{}{}
+	return kept, nil
+}
+
+type conn struct {
+	net.Conn
+	stream *stream
+}
+
+// Close implements net.Conn.
+func (c *conn) Close() error {
+	c.stream.mu.Lock()
+	delete(c.stream.conns, c)
+	c.stream.mu.Unlock()
+	return c.Conn.Close()
+}
