@@ -1,0 +1,169 @@
+package nodeagent
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/nodeagent/capability"
+)
+
+// Defaults until the control plane has said otherwise.
+const (
+	defaultHeartbeat = 5 * time.Second
+	defaultTTL       = 20 * time.Second
+	// selfStopMargin is how long before the control plane gives an attempt to
+	// another node the agent stops it.
+	selfStopMargin = 30 * time.Second
+	// detectInterval is how often the capability is looked at again.
+	detectInterval = 5 * time.Minute
+)
+
+// lease is what the agent knows of its right to run attempts. Times are those
+// of the sending: the agent's clock then always runs out before the leader's.
+type lease struct {
+	now func() time.Time
+
+	mu    sync.Mutex
+	acked time.Time // sending of the last heartbeat that was acknowledged
+	ttl   time.Duration
+}
+
+func newLease(now func() time.Time) *lease {
+	return &lease{now: now, acked: now(), ttl: defaultTTL}
+}
+
+func (l *lease) renew(sent time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.acked = sent
+}
+
+func (l *lease) setTTL(d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if d > 0 {
+		l.ttl = d
+	}
+}
+
+// lapsed says whether an attempt with this disconnect grace must stop now.
+func (l *lease) lapsed(grace time.Duration) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	limit := l.ttl + grace // before which the control plane does not place it anew
+	if grace >= 2*selfStopMargin {
+		limit = grace - selfStopMargin
+	}
+	return l.now().Sub(l.acked) > limit
+}
+
+// keepLease registers the node and sends heartbeats. registered is closed after
+// the first registration.
+func (a *Agent) keepLease(ctx context.Context, registered chan<- struct{}) {
+	var (
+		interval   = defaultHeartbeat
+		capable    = a.detect(ctx)
+		detectedAt = time.Now()
+		known      bool // this agent is registered with this capability
+		failures   int
+		meter      loadMeter
+	)
+	for ctx.Err() == nil {
+		if time.Since(detectedAt) > detectInterval {
+			fresh := a.detect(ctx)
+			known = known && capability.Digest(fresh) == capability.Digest(capable)
+			capable, detectedAt = fresh, time.Now()
+		}
+		var err error
+		if !known {
+			var reply api.RegistrationReply
+			sent := time.Now()
+			if reply, err = a.register(ctx, capable); err == nil {
+				known = true
+				a.lease.renew(sent)
+				a.lease.setTTL(reply.LeaseTTL)
+				if interval = a.cfg.HeartbeatInterval; interval == 0 {
+					interval = reply.HeartbeatInterval
+				}
+				def(&interval, defaultHeartbeat)
+				if a.cfg.OnRegistered != nil {
+					a.cfg.OnRegistered(reply)
+				}
+				if registered != nil {
+					close(registered)
+					registered = nil
+				}
+			}
+		}
+		if known {
+			known, err = a.heartbeat(ctx, capable, meter.measure(a.cfg.Dir))
+		}
+		pause := interval
+		if err != nil || !known {
+			if failures == 0 && ctx.Err() == nil {
+				a.cfg.Logger.Warn("the control plane does not acknowledge this node; trying again", "error", err)
+			}
+			pause = min(a.backoff(failures), interval)
+			failures++
+		} else {
+			if failures > 0 {
+				a.cfg.Logger.Info("the control plane acknowledges this node", "failures", failures)
+			}
+			failures = 0
+		}
+		sleep(ctx, pause)
+	}
+}
+
+func (a *Agent) detect(ctx context.Context) api.Capability {
+	c := a.cfg.Detect(ctx, a.cfg.Dir)
+	c.Launchers = []string{a.launcher.Name()}
+	return c
+}
+
+func (a *Agent) register(ctx context.Context, c api.Capability) (api.RegistrationReply, error) {
+	return a.cp.Register(ctx, a.id.NodeID, api.Registration{
+		Name: a.cfg.Name, PublicKey: a.id.Public(), Labels: a.cfg.Labels, Capability: c, Digest: capability.Digest(c),
+		Version: a.cfg.Version, Protocol: api.ProtocolVersion,
+	})
+}
+
+// heartbeat sends one; known is false if the control plane wants the node to
+// register again.
+func (a *Agent) heartbeat(ctx context.Context, c api.Capability, load api.NodeLoad) (known bool, err error) {
+	sent := time.Now()
+	fences := a.fences()
+	slices.Sort(fences)
+	reply, err := a.cp.Heartbeat(ctx, a.id.NodeID, api.Heartbeat{SentAt: sent.UTC(), Fences: fences, Digest: capability.Digest(c), Load: load, Version: a.cfg.Version})
+	if err != nil {
+		var p *api.Problem
+		return !errors.As(err, &p) || p.Type != api.ProblemNotFound, err
+	}
+	a.lease.renew(sent)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, f := range reply.Stale {
+		if r := a.runners[f]; r != nil {
+			r.stop(reasonStale)
+		}
+	}
+	return reply.Registered, nil
+}
+
+// watchLease stops attempts by the agent's own clock. It has its own goroutine
+// because a heartbeat may hang for long exactly then.
+func (a *Agent) watchLease(ctx context.Context) {
+	for sleep(ctx, time.Second) {
+		a.mu.Lock()
+		for _, r := range a.runners {
+			if a.lease.lapsed(r.as.Stage.DisconnectGrace()) {
+				r.stop(reasonDisconnected)
+			}
+		}
+		a.mu.Unlock()
+	}
+}
