@@ -35,6 +35,7 @@ func Write(w io.Writer, job api.JobDetail, artifacts []api.StageArtifact, o Opti
 	p := &printer{w: w, o: o}
 	p.headline(job)
 	p.data(job)
+	p.training(job)
 	p.metrics(job)
 	p.answers(job)
 	p.artifacts(job, artifacts)
@@ -99,6 +100,20 @@ func (p *printer) data(job api.JobDetail) {
 		text += "; redacted: " + s
 	}
 	p.line("%s", format.Indent("Data: ", text, p.o.Width))
+}
+
+// training prints the numbers that the training stage puts under "training",
+// whichever they are.
+func (p *printer) training(job api.JobDetail) {
+	var t scores
+	if !find(job, "training", &t) || len(t) == 0 {
+		return
+	}
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(t)) {
+		parts = append(parts, strings.ReplaceAll(format.Clean(name), "_", " ")+" "+format.Number(t[name]))
+	}
+	p.line("%s", format.Indent("Training: ", strings.Join(parts, ", "), p.o.Width))
 }
 
 // counts writes {"duplicate": 12, "missing": 3} as "12 duplicate, 3 missing".

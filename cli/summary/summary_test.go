@@ -39,9 +39,10 @@ func text(t *testing.T, j api.JobDetail) string {
 func TestOutputsAreFoundWhateverTheStagesAreCalled(t *testing.T) {
 	got := text(t, job(map[string]string{
 		"clean": `{"preprocessing":{"rows":10,"train":8,"validation":1,"test":1}}`,
+		"teach": `{"training":{"steps":240,"tokens_per_second":5120.4,"schedule":"cosine","steps_of_epoch":[80]}}`,
 		"judge": `{"evaluation":{"test_samples":1,"improved":true,"base":{"accuracy":0},"tuned":{"accuracy":1},"answers":[{"input":"in","target":"yes","base":"no","tuned":"Yes "}]}}`,
 	}))
-	for _, want := range []string{"10 rows", "0.0 %", "100.0 %", "+100.0 points  better", "beats the base model", "expected  yes", "Yes  ✓", "judge"} {
+	for _, want := range []string{"10 rows", "Training: steps 240, tokens per second 5,120\n", "0.0 %", "100.0 %", "+100.0 points  better", "beats the base model", "expected  yes", "Yes  ✓", "judge"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("the summary lacks %q:\n%s", want, got)
 		}
