@@ -1,16 +1,21 @@
 package artifacts_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -358,4 +363,97 @@ func TestWrongKeysAreRefused(t *testing.T) {
 	if _, err := artifacts.Open(t.Context(), c); err == nil {
 		t.Error("opened with a wrong secret")
 	}
+}
+
+func TestMetadataMayLieInFilesOfItsOwn(t *testing.T) {
+	dir := t.TempDir()
+	for _, life := range []string{"first", "second"} {
+		t.Run(life+" life", func(t *testing.T) {
+			ctx := t.Context()
+			e, err := artifacts.StartEmbedded(ctx, artifacts.EmbeddedConfig{Dir: dir, Command: s3test.Command(), Log: slog.New(slog.DiscardHandler), Sidecar: life == "first"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer e.Close()
+			s, err := artifacts.Open(ctx, e.Config())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			d, err := s.PutDataset(ctx, "x.csv", strings.NewReader("text,label\n"), -1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			a := api.Artifact{Bucket: api.BucketDatasets, Key: d.Key, Size: d.Size, SHA256: d.SHA256}
+			if err := s.Verify(ctx, []api.Artifact{a}); err != nil {
+				t.Error(err)
+			}
+			a.SHA256 = strings.Repeat("0", 64)
+			if err := s.Verify(ctx, []api.Artifact{a}); err == nil {
+				t.Error("the hash in the metadata was not found")
+			}
+		})
+	}
+	if _, err := os.Stat(filepath.Join(dir, "meta")); err != nil {
+		t.Errorf("no folder of metadata: %v", err)
+	}
+}
+
+// TestTheStoreEndsWithAParentThatIsKilled starts a parent in a process of its
+// own, kills it and looks for the child.
+func TestTheStoreEndsWithAParentThatIsKilled(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("looks for processes in /proc")
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^TestParentToBeKilled$", "-test.v")
+	cmd.Env = append(os.Environ(), "TUNEMESH_PARENT="+t.TempDir())
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	child := 0
+	scan := bufio.NewScanner(out)
+	for child == 0 && scan.Scan() {
+		_, _ = fmt.Sscanf(scan.Text(), "CHILD %d", &child)
+	}
+	if child == 0 {
+		t.Fatal("the parent started no child")
+	}
+	if err := syscall.Kill(child, 0); err != nil {
+		t.Fatalf("the child does not run: %v", err)
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	deadline := time.Now().Add(10 * time.Second)
+	for alive(child) {
+		if time.Now().After(deadline) {
+			_ = syscall.Kill(child, syscall.SIGKILL)
+			t.Fatal("the child outlived its parent")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// alive says whether a process runs; one that nobody has waited for does not.
+func alive(pid int) bool {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	_, rest, _ := strings.Cut(string(data), ") ")
+	return !strings.HasPrefix(rest, "Z")
+}
+
+// TestParentToBeKilled is the other process of the test above.
+func TestParentToBeKilled(t *testing.T) {
+	dir := os.Getenv("TUNEMESH_PARENT")
+	if dir == "" {
+		t.Skip("started by TestTheStoreEndsWithAParentThatIsKilled")
+	}
+	_, e := s3test.StartIn(t, dir)
+	fmt.Printf("CHILD %d\n", e.PID())
+	time.Sleep(time.Minute)
 }

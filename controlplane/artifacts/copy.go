@@ -2,6 +2,7 @@ package artifacts
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -11,12 +12,19 @@ import (
 	"github.com/tunemesh/tunemesh/api"
 )
 
+// errOther: there are other bytes under a key that must not change.
+var errOther = errors.New("other bytes are there already")
+
 // copyObject copies within the store, whatever the size, with the SHA-256 as
-// metadata of the copy. It does nothing where an equal copy is there.
-func (s *Store) copyObject(ctx context.Context, fromBucket, fromKey, toBucket, toKey string, size int64, sum string) error {
+// metadata of the copy. It does nothing where an equal copy is there; another
+// one is replaced or is errOther.
+func (s *Store) copyObject(ctx context.Context, fromBucket, fromKey, toBucket, toKey string, size int64, sum string, replace bool) error {
 	info, err := s.s3.StatObject(ctx, toBucket, toKey, minio.StatObjectOptions{})
 	if err == nil && info.Size == size && info.UserMetadata[metaSHA256] == sum {
 		return nil
+	}
+	if err == nil && !replace {
+		return fmt.Errorf("artifacts: copy to %s/%s: %w", toBucket, toKey, errOther)
 	}
 	if err != nil && !notFound(err) {
 		return fmt.Errorf("artifacts: stat %s/%s: %w", toBucket, toKey, err)
@@ -43,7 +51,7 @@ func (s *Store) Publish(ctx context.Context, stage api.Stage) error {
 		if !slices.Contains(wellKnown, name) {
 			continue
 		}
-		if err := s.copyObject(ctx, a.Bucket, a.Key, api.BucketArtifacts, stage.JobID+"/"+name, a.Size, a.SHA256); err != nil {
+		if err := s.copyObject(ctx, a.Bucket, a.Key, api.BucketArtifacts, stage.JobID+"/"+name, a.Size, a.SHA256, true); err != nil {
 			return fmt.Errorf("publish %s of stage %s: %w", name, stage.Name, err)
 		}
 	}

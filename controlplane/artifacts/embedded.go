@@ -24,6 +24,9 @@ type EmbeddedConfig struct {
 	Log     *slog.Logger
 	// Ready bounds the wait for the first answer; 0 means 20 s.
 	Ready time.Duration
+	// Sidecar keeps objects' metadata in files of their own even where the file
+	// system has extended attributes. It counts when Dir is new.
+	Sidecar bool
 }
 
 // Embedded is the object store in a child process, watched and restarted.
@@ -69,7 +72,7 @@ func StartEmbedded(ctx context.Context, c EmbeddedConfig) (*Embedded, error) {
 	if err := os.MkdirAll(data, 0o700); err != nil {
 		return nil, fmt.Errorf("artifacts: make %s: %w", data, err)
 	}
-	id, err := loadIdentity(filepath.Join(dir, "identity.json"), data)
+	id, err := loadIdentity(filepath.Join(dir, "identity.json"), func() bool { return c.Sidecar || !xattrsWork(data) })
 	if err != nil {
 		return nil, err
 	}
@@ -130,12 +133,12 @@ func (e *Embedded) awaitReady(ctx context.Context) error {
 // loadIdentity reads keys and port, or makes them. A port that is taken is
 // replaced: URLs signed for the old one are then void, which agents survive by
 // asking again.
-func loadIdentity(file, data string) (identity, error) {
+func loadIdentity(file string, sidecar func() bool) (identity, error) {
 	var id identity
 	old, err := os.ReadFile(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		id = identity{AccessKey: "TM" + rand.Text()[:18], SecretKey: rand.Text() + rand.Text(), Sidecar: !xattrsWork(data)}
+		id = identity{AccessKey: "TM" + rand.Text()[:18], SecretKey: rand.Text() + rand.Text(), Sidecar: sidecar()}
 	case err != nil:
 		return id, fmt.Errorf("artifacts: read the store's keys: %w", err)
 	default:

@@ -82,7 +82,8 @@ func (s *Store) PutDataset(ctx context.Context, name string, r io.Reader, size i
 	d.SHA256 = hex.EncodeToString(sum.Sum(nil))
 	d.ID = "ds_" + d.SHA256[:16]
 	d.Key = DatasetKey(d.ID, extension)
-	return d, s.copyObject(ctx, api.BucketDatasets, tmp, api.BucketDatasets, d.Key, d.Size, d.SHA256)
+	// An id is 64 bits of the hash: should two files share one, the first stays.
+	return d, s.copyObject(ctx, api.BucketDatasets, tmp, api.BucketDatasets, d.Key, d.Size, d.SHA256, false)
 }
 
 // dropIncomplete aborts what a broken multipart upload left; minio-go aborts by
