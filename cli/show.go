@@ -91,7 +91,11 @@ func (s *plainShow) job(st *view.State) error {
 func (s *plainShow) tick(*view.State) error { return nil }
 
 func (s *plainShow) end(st *view.State) error {
-	return s.write([]string{fmt.Sprintf("job %s %s after %s", st.Job.ID, st.Job.State, format.Span(st.Job.StartedAt, st.Job.FinishedAt, s.o.Now()))})
+	line := fmt.Sprintf("job %s %s", st.Job.ID, st.Job.State)
+	if st.Job.StartedAt != nil {
+		line += " after " + format.Span(st.Job.StartedAt, st.Job.FinishedAt, s.o.Now())
+	}
+	return s.write([]string{line})
 }
 
 func (s *plainShow) leave(*view.State) {}
