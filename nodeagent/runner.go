@@ -145,9 +145,18 @@ func (r *runner) run(work context.Context) (over bool) {
 	case work.Err() != nil:
 		return false
 	}
-	// The agent's own disk fails. The attempt is given up loudly; the record,
-	// if it is there, is taken up by the next agent.
+	// The agent's own disk or launcher fails: end what runs, and say so.
 	r.log.Error("attempt cannot go on on this node", "error", err)
+	r.mu.Lock()
+	if h := r.rec.Handle; h != nil && r.rec.Exit == nil {
+		_ = r.a.launcher.Kill(*h)
+	}
+	r.rec.Report = &api.AttemptReport{State: api.AttemptFailed, Error: asStageError(err)}
+	r.mu.Unlock()
+	if err := r.report(ctx); work.Err() != nil && err != nil {
+		return false
+	}
+	r.clear()
 	return true
 }
 
