@@ -100,9 +100,9 @@ func looksLikeArray(text []byte, whole bool, name string) bool {
 	return hasExtension(name, ".json") || (len(rest) > 0 && rest[0] == '{') || (whole && json.Valid(text))
 }
 
-func hasExtension(name string, any ...string) bool {
+func hasExtension(name string, known ...string) bool {
 	ext := strings.ToLower(filepath.Ext(name))
-	for _, e := range any {
+	for _, e := range known {
 		if ext == e {
 			return true
 		}
