@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 func server(t *testing.T, id, dir string, change ...func(c *consensus.Config)) *consensus.Node {
 	t.Helper()
 	c := consensus.Config{ID: id, Dir: dir, Bind: "127.0.0.1:0", HTTPAddress: "http://" + id,
-		HeartbeatTimeout: 300 * time.Millisecond, ApplyTimeout: 5 * time.Second,
+		HeartbeatTimeout: 100 * time.Millisecond, ApplyTimeout: 5 * time.Second,
 		Fatal: func(err error) { t.Errorf("server %s: %v", id, err) }}
 	for _, f := range change {
 		f(&c)
@@ -241,10 +241,14 @@ func TestAFullDiskRefusesWritesNotReads(t *testing.T) {
 // three is a mesh of three servers; it returns the leader first.
 func three(t *testing.T) (leader *consensus.Node, others []*consensus.Node) {
 	t.Helper()
-	leader = server(t, "s1", t.TempDir(), founding)
+	// On a busy machine under the race detector a server can be held up for
+	// long; these tests are not about that.
+	patient := func(c *consensus.Config) { c.HeartbeatTimeout = 1500 * time.Millisecond }
+	t.Parallel()
+	leader = server(t, "s1", t.TempDir(), founding, patient)
 	leads(t, leader)
 	for _, id := range []string{"s2", "s3"} {
-		n := server(t, id, t.TempDir())
+		n := server(t, id, t.TempDir(), patient)
 		err := leader.AddVoter(context.Background(), state.Server{ID: id, RaftAddress: n.RaftAddress(), HTTPAddress: "http://" + id})
 		if err != nil {
 			t.Fatal(err)

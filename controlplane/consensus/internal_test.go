@@ -141,17 +141,18 @@ func FuzzDecodeEntry(f *testing.F) {
 }
 
 func TestAHangingDiskEndsTheServer(t *testing.T) {
+	t.Parallel()
 	s, err := openBolt(filepath.Join(t.TempDir(), "raft.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = s.Close() }()
 	ended := make(chan error, 1)
-	w := &watchdog{boltStore: s, limit: 30 * time.Millisecond, fatal: func(err error) { ended <- err }}
+	w := &watchdog{boltStore: s, limit: time.Second, fatal: func(err error) { ended <- err }}
 	if err := errors.Join(w.StoreLog(&raft.Log{Index: 1}), w.Set([]byte("a"), nil), w.SetUint64([]byte("b"), 1)); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(60 * time.Millisecond)
+	time.Sleep(1200 * time.Millisecond)
 	select {
 	case err := <-ended:
 		t.Fatalf("a write in time ended the server: %v", err)
