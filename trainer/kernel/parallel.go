@@ -9,7 +9,7 @@ import (
 // Parallel calls f(worker, i) for every i in [0, n), each once, on up to
 // GOMAXPROCS goroutines that take the next i when they are free: a static split
 // would let one busy processor stall the whole. It returns when all are done.
-// Calls with the same worker number never overlap.
+// Calls with the same worker number never overlap. f must not call Parallel.
 func (e *Engine) Parallel(n int, f func(worker, i int)) {
 	if n == 1 || e.team == nil && runtime.GOMAXPROCS(0) == 1 {
 		e.reserve(1)

@@ -8,6 +8,9 @@ import (
 	"strings"
 )
 
+// architecture is the one that this engine computes.
+const architecture = "LlamaForCausalLM"
+
 // Config describes a Llama-shaped decoder. The JSON names are those of a
 // Hugging Face config.json, so that a marshalled Config is one.
 type Config struct {
@@ -83,7 +86,7 @@ func (t TokenIDs) MarshalJSON() ([]byte, error) {
 // would not compute exactly, and says which property stands in the way.
 func ParseConfig(data []byte) (Config, error) {
 	// Defaults of transformers' LlamaConfig for keys that a file may leave out.
-	c := Config{HiddenAct: "silu", RMSNormEps: 1e-6, RopeTheta: 10000, MaxPositions: 2048}
+	c := Config{ModelType: "llama", HiddenAct: "silu", RMSNormEps: 1e-6, RopeTheta: 10000, MaxPositions: 2048}
 	if err := json.Unmarshal(data, &c); err != nil {
 		return Config{}, fmt.Errorf("model: config.json: %w", err)
 	}
@@ -106,7 +109,7 @@ func ParseConfig(data []byte) (Config, error) {
 	if err := json.Unmarshal(data, &extra); err != nil {
 		return Config{}, fmt.Errorf("model: config.json: %w", err)
 	}
-	if !slices.Equal(c.Architectures, []string{"LlamaForCausalLM"}) {
+	if !slices.Equal(c.Architectures, []string{architecture}) {
 		return Config{}, fmt.Errorf("model: architectures is [%s]: the native engine computes LlamaForCausalLM only; use the engine peft for this model", strings.Join(c.Architectures, ", "))
 	}
 	var missing []string
@@ -173,6 +176,8 @@ func (c Config) Validate() error {
 		}
 	}
 	switch {
+	case !slices.Equal(c.Architectures, []string{architecture}):
+		return fmt.Errorf("model: architectures is %v, must be [%s]: other programs choose their code by it", c.Architectures, architecture)
 	case c.HiddenAct != "silu":
 		return fmt.Errorf("model: hidden_act %q is not computed by the native engine, only silu", c.HiddenAct)
 	case c.NumHeads%c.NumKVHeads != 0:
