@@ -29,7 +29,7 @@ func TestTimes(t *testing.T) {
 	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 	for got, want := range map[string]string{
 		format.Duration(400 * time.Millisecond): "0.4s", format.Duration(9960 * time.Millisecond): "10s", format.Duration(59600 * time.Millisecond): "1m00s",
-		format.Duration(185 * time.Second): "3m05s", format.Duration(130 * time.Minute): "2h10m", format.Duration(76 * time.Hour): "3d04h", format.Duration(-1): "0.0s",
+		format.Duration(185 * time.Second): "3m05s", format.Duration(130 * time.Minute): "2h10m", format.Duration(76 * time.Hour): "3d04h", format.Duration(-1): "0s", format.Duration(37 * time.Millisecond): "37ms", format.Duration(1): "1ms",
 		format.Age(now.Add(-3*time.Minute), now): "3m", format.Age(now.Add(time.Hour), now): "0s", format.Age(now.Add(-47*time.Hour), now): "47h", format.Age(time.Time{}, now): "-",
 		format.Seconds(1e300): "11574d01h",
 	} {

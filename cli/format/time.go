@@ -5,10 +5,13 @@ import (
 	"time"
 )
 
-// Duration writes how long something took: 0.4s, 42s, 3m05s, 2h10m, 3d04h.
+// Duration writes how long something took: 37ms, 0.4s, 42s, 3m05s, 2h10m, 3d04h.
 func Duration(d time.Duration) string {
-	if d < 0 {
-		d = 0
+	if d <= 0 {
+		return "0s"
+	}
+	if d < 95*time.Millisecond {
+		return fmt.Sprintf("%dms", max(d/time.Millisecond, 1))
 	}
 	if d < 9950*time.Millisecond {
 		return fmt.Sprintf("%.1fs", d.Seconds())
