@@ -34,7 +34,7 @@ func demandOf(r Request) demand {
 		slices.Sort(lines)
 		d.labels = strings.Join(lines, "\n")
 	}
-	if r.Kind == "training" && d.gpus == 0 {
+	if (r.Kind == "training" || r.Kind == "evaluation") && d.gpus == 0 {
 		d.slot = SlotTraining
 	}
 	if d.cores == 0 {

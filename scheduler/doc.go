@@ -5,11 +5,12 @@
 //
 // # What a stage reserves
 //
-// What its requirements say. Where they say nothing, a stage reserves one core,
-// but a training on CPU reserves the node's training slot instead and no counted
-// cores: it uses whatever the machine has, so a second one beside it would only
-// slow both down, while light stages of other jobs may run next to it. A
-// training on GPUs needs no slot; its GPUs are the limit. A stage that wants GPU
+// What its requirements say. Where they say nothing of cores, a stage reserves
+// one. A training or an evaluation on CPU - what runs a model - reserves the
+// node's training slot, of which there is one, and, where it names no cores, no
+// counted ones: it uses whatever the machine has, so a second one beside it would
+// only slow both down, while light stages of other jobs may run next to it. On
+// GPUs neither needs the slot; the GPUs are the limit. A stage that wants GPU
 // memory wants a GPU. Disk is checked against what the node has free but not
 // reserved: it changes by itself.
 //

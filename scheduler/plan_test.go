@@ -82,6 +82,9 @@ func TestWhereStagesGo(t *testing.T) {
 		{"a light stage runs beside a training", []scheduler.Node{box("n1", 1)},
 			[]scheduler.Request{want("a", "training", train), want("b", "custom", light)},
 			[]string{"a@n1", "b@n1"}},
+		{"nor do a training and an evaluation", []scheduler.Node{box("n1", 8)},
+			[]scheduler.Request{want("a", "evaluation", train), want("b", "training", train)},
+			[]string{"a@n1"}},
 		{"a training takes the node with most cores free", []scheduler.Node{box("n1", 2), box("n2", 8), box("n3", 4)},
 			[]scheduler.Request{want("a", "training", train), want("b", "training", train)},
 			[]string{"a@n2", "b@n3"}},
@@ -169,7 +172,7 @@ func TestAPlacementSaysWhatItReserves(t *testing.T) {
 		Requests: []scheduler.Request{
 			want("a", "training", api.Requirements{GPUs: 2, GPUMemoryBytes: 20 * gib, Engine: "peft", MemoryBytes: gib}),
 			want("b", "training", api.Requirements{Engine: "native"}),
-			want("c", "evaluation", api.Requirements{Engine: "native", CPUCores: 3}),
+			want("c", "export", api.Requirements{Engine: "native", CPUCores: 3}),
 		},
 	}
 	want := []api.Devices{

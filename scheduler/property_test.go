@@ -80,7 +80,7 @@ func needOf(r scheduler.Request) need {
 	if n.GPUMemoryBytes > 0 && n.gpus == 0 {
 		n.gpus = 1
 	}
-	n.slot = r.Kind == "training" && n.gpus == 0
+	n.slot = (r.Kind == "training" || r.Kind == "evaluation") && n.gpus == 0
 	if n.cores == 0 && !n.slot {
 		n.cores = 1
 	}

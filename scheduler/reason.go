@@ -180,7 +180,7 @@ var standing = []check{
 var passing = []check{
 	{
 		pass:    func(m *machine, d demand) bool { return d.slot == "" || !slices.Contains(m.slots, d.slot) },
-		missing: func(d demand) string { return "every fitting node is already busy with a " + d.slot },
+		missing: func(demand) string { return "every fitting node is already busy with a training or an evaluation" },
 		nearest: func(*machine, demand) string { return "one at a time" },
 		close:   even,
 	}, {

@@ -60,7 +60,7 @@ func TestWhyAStageWaits(t *testing.T) {
 		{"memory that is taken", []scheduler.Node{box("n1", 2, used(scheduler.Used{MemoryBytes: 16*gib - 500<<20}))}, "custom", api.Requirements{MemoryBytes: gib},
 			"no fitting node has 1 GiB of memory free now; nearest: n1, 500 MiB free"},
 		{"a training already", []scheduler.Node{box("n1", 2, used(scheduler.Used{Slots: []string{"training"}}))}, "training", api.Requirements{},
-			"every fitting node is already busy with a training; nearest: n1, one at a time"},
+			"every fitting node is already busy with a training or an evaluation; nearest: n1, one at a time"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -6,7 +6,8 @@ import (
 	"github.com/tunemesh/tunemesh/api"
 )
 
-// SlotTraining is the slot of which a node has one for trainings on CPU.
+// SlotTraining is the slot of which a node has one for trainings and evaluations
+// on CPU.
 const SlotTraining = "training"
 
 // View is all that a plan depends on, but the time.

@@ -48,7 +48,9 @@ type Config struct {
 	Store     *state.Store
 	Events    Events
 	Publisher Publisher
-	// Clock is time.Now, Rand a number from [0, 1) for jitter.
+	// Clock is time.Now, Rand a number from [0, 1) for jitter. Leases are kept
+	// by the clock's monotonic reading, which UTC would strip: what goes into a
+	// command is made UTC there.
 	Clock func() time.Time
 	Rand  func() float64
 	Log   *slog.Logger
@@ -98,10 +100,10 @@ type Dispatcher struct {
 func New(c Config) *Dispatcher { return &Dispatcher{config: c.withDefaults()} }
 
 // Run leads until ctx ends. It first waits until the state has caught up with
-// earlier leaders, and returns after all its work has stopped. One Run at a
-// time.
+// earlier leaders, and returns ctx's error after all its work has stopped. One
+// Run at a time.
 func (d *Dispatcher) Run(ctx context.Context) error {
-	if err := d.config.Raft.Barrier(ctx); err != nil {
+	if err := d.catchUp(ctx); err != nil {
 		return err
 	}
 	t := newTerm(d.config)
@@ -114,6 +116,25 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 		d.mu.Unlock()
 	}()
 	return t.run(ctx)
+}
+
+// catchUp waits for the state, however often it takes: a disk that is slow for a
+// moment must not leave a leader without its loop.
+func (d *Dispatcher) catchUp(ctx context.Context) error {
+	for {
+		err := d.config.Raft.Barrier(ctx)
+		if err == nil || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		d.config.Log.Warn("the state has not caught up yet", "err", err)
+		timer := time.NewTimer(200 * time.Millisecond)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		}
+	}
 }
 
 func (d *Dispatcher) leading() *term {

@@ -214,7 +214,7 @@ func (t *term) judgeSilent(view state.View, node string, now time.Time, v *verdi
 }
 
 func (t *term) retryLost(view state.View, a api.Attempt, now time.Time) time.Time {
-	return now.Add(t.interruptedDelay(view.Interruptions(a.JobID, a.Stage)))
+	return now.UTC().Add(t.interruptedDelay(view.Interruptions(a.JobID, a.Stage)))
 }
 
 // perEntry bounds the fences in one entry, far below the limit on its size.
@@ -222,19 +222,20 @@ const perEntry = 1000
 
 func (t *term) carryOut(ctx context.Context, v verdict, now time.Time) error {
 	var errs []error
+	at := now.UTC()
 	propose := func(c state.Command) {
 		if _, err := t.config.Raft.Apply(ctx, c); err != nil {
 			errs = append(errs, err)
 		}
 	}
 	for fences := range slices.Chunk(v.back, perEntry) {
-		propose(state.Reconnected{Fences: fences, At: now})
+		propose(state.Reconnected{Fences: fences, At: at})
 	}
 	for fences := range slices.Chunk(v.unknown, perEntry) {
-		propose(state.MarkUnknown{Fences: fences, At: now})
+		propose(state.MarkUnknown{Fences: fences, At: at})
 	}
 	for losses := range slices.Chunk(v.lost, perEntry) {
-		propose(state.MarkLost{Losses: losses, At: now})
+		propose(state.MarkLost{Losses: losses, At: at})
 	}
 	return errors.Join(errs...)
 }
@@ -248,7 +249,7 @@ func (t *term) fillNode(n *api.Node) {
 		return
 	}
 	if l.seen {
-		seen := l.lastSeen
+		seen := l.lastSeen.UTC()
 		n.LastSeen = &seen
 	}
 	switch {

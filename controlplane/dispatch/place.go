@@ -110,7 +110,7 @@ func (t *term) place(ctx context.Context, placements []scheduler.Placement) erro
 		}
 		group.Go(func() error {
 			r, err := t.config.Raft.Apply(ctx, state.PlaceAttempt{JobID: p.JobID, Stage: p.Stage,
-				NodeID: p.NodeID, Devices: p.Devices, Slot: p.Slot, At: t.config.Clock()})
+				NodeID: p.NodeID, Devices: p.Devices, Slot: p.Slot, At: t.config.Clock().UTC()})
 			log := t.config.Log.With("job", p.JobID, "stage", p.Stage, "node", p.NodeID)
 			var refused *state.Error
 			switch {

@@ -48,7 +48,7 @@ func (t *term) publishLoop(ctx context.Context) {
 			}
 		}
 		if len(done) > 0 {
-			if _, err := t.config.Raft.Apply(ctx, state.MarkPublished{Stages: done, At: t.config.Clock()}); err != nil && ctx.Err() == nil {
+			if _, err := t.config.Raft.Apply(ctx, state.MarkPublished{Stages: done, At: t.config.Clock().UTC()}); err != nil && ctx.Err() == nil {
 				t.config.Log.Warn("cannot record what was published", "err", err)
 				next = t.config.Clock().Add(time.Second)
 			} else {

@@ -53,7 +53,7 @@ func (t *term) report(ctx context.Context, fence uint64, r api.AttemptReport) er
 // prepare adds what the state machine may not work out by itself: the time, the
 // jittered backoff, and the events for a dead letter.
 func (t *term) prepare(ctx context.Context, fence uint64, r api.AttemptReport) state.Report {
-	now := t.config.Clock()
+	now := t.config.Clock().UTC()
 	p := state.Report{Fence: fence, Report: r, At: now}
 	if r.State != api.AttemptFailed && r.State != api.AttemptCancelled {
 		return p

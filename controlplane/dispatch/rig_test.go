@@ -29,6 +29,8 @@ type rig struct {
 	index   uint64
 	applied []state.Command
 	down    bool
+	// barriers counts calls of Barrier.
+	barriers int
 	// slow, if set, holds every command up until it is closed.
 	slow chan struct{}
 	// beats are the nodes that send heartbeats, with what they run.
@@ -62,7 +64,15 @@ func (r *rig) Apply(_ context.Context, c state.Command) (state.Result, error) {
 	return result, result.Err
 }
 
-func (r *rig) Barrier(context.Context) error { return nil }
+// Barrier fails twice first, as on a disk that is slow for a moment.
+func (r *rig) Barrier(context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.barriers++; r.barriers%3 != 0 {
+		return errDown
+	}
+	return nil
+}
 
 func (r *rig) setDown(down bool) {
 	r.mu.Lock()
@@ -121,7 +131,7 @@ func (r *rig) elect() {
 		}
 	})
 	r.stop = func() { cancel(); done.Wait() }
-	synctest.Wait()
+	time.Sleep(time.Second)
 }
 
 func (r *rig) register(id string, cores int) {
