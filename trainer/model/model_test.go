@@ -3,6 +3,7 @@ package model_test
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/tunemesh/tunemesh/trainer/model"
@@ -191,10 +192,16 @@ func TestLogprobsAndSessionsAgree(t *testing.T) {
 			}
 		}
 	}
+	// Another continuation of the first six tokens.
 	s.Truncate(6)
-	if logits, err := s.Append(tokens[6:7]); err != nil {
+	other := append(slices.Clone(tokens[:6]), (tokens[6]+1)%37, 5)
+	want = newReference(t, m).logprobs(other)
+	logits, err := s.Append(other[6:])
+	if err != nil {
 		t.Fatal(err)
-	} else if d := math.Abs(logSoftmax(widen(logits))[0] - want[6][0]); d > 1e-4 {
-		t.Errorf("after truncating, log p is off by %g", d)
 	}
+	if d := math.Abs(logSoftmax(widen(logits))[0] - want[7][0]); d > 1e-4 || s.Len() != 8 {
+		t.Errorf("after truncating, %d tokens and log p is off by %g", s.Len(), d)
+	}
+}
 }

@@ -213,6 +213,52 @@ func TestRowsOfABatchDoNotSeeEachOther(t *testing.T) {
 	}
 }
 
+// A vocabulary so large that the logits of a batch never exist at one time.
+func TestTheHeadWorksInChunks(t *testing.T) {
+	cfg := tiny(true)
+	cfg.HiddenSize, cfg.IntermediateSize, cfg.NumHeads, cfg.NumKVHeads, cfg.HeadDim, cfg.NumLayers = 8, 8, 2, 1, 4, 1
+	cfg.VocabSize = 270_000 // 16 targets at a time
+	m := lively(t, cfg, 1)
+	if err := m.TrainAll(); err != nil {
+		t.Fatal(err)
+	}
+	row := rowsOf(cfg.VocabSize, 2, 45)[0]
+	targets := func(from, to int) []model.Sequence {
+		s := model.Sequence{Tokens: row.Tokens, Weights: make([]float32, len(row.Tokens))}
+		for i := from; i < to; i++ {
+			s.Weights[i] = 1
+		}
+		return []model.Sequence{s}
+	}
+	run := func(parts ...[]model.Sequence) (loss float64, grads []float32) {
+		m.ZeroGrad()
+		for _, p := range parts {
+			sum, _, err := m.LossAndGrad(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			loss += sum
+		}
+		for _, p := range m.Params() {
+			grads = append(grads, p.Grad...)
+		}
+		return loss, grads
+	}
+	wholeLoss, whole := run(targets(1, 45))
+	partsLoss, parts := run(targets(1, 11), targets(11, 25), targets(25, 40), targets(40, 45))
+	if math.Abs(wholeLoss-partsLoss) > 1e-6*wholeLoss {
+		t.Errorf("loss %.9f at once, %.9f in parts", wholeLoss, partsLoss)
+	}
+	var off, size float64
+	for i, g := range whole {
+		off = max(off, math.Abs(float64(g-parts[i])))
+		size = max(size, math.Abs(float64(g)))
+	}
+	if off > 1e-5*size || size == 0 {
+		t.Errorf("gradients up to %g differ by %g", size, off)
+	}
+}
+
 // Two micro-batches add up to the gradient of one batch.
 func TestGradientsAccumulate(t *testing.T) {
 	m := withLoRA(t, midsize(), 0)
