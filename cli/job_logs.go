@@ -33,8 +33,8 @@ func (a *app) jobLogs() *cobra.Command {
 	c := &cobra.Command{
 		Use: "logs ID", Aliases: []string{"log", "events"},
 		Short: "Print a job's events",
-		Long: `Print a job's events in order: log lines, numbers, changes of state. A line is never broken, so that
-it can be searched.
+		Long: `Print a job's events in order: log lines, numbers, changes of state. In a pipe a
+line is never broken, so that it can be searched.
 With --json: one api.Event per line.`,
 		Example: `  tunemesh job logs 01JDCK3V5W8M2N4P6Q7R8S9T0V --level warn
   tunemesh job logs 01JDCK3V5W8M2N4P6Q7R8S9T0V -f --stage training
@@ -104,6 +104,10 @@ func (c *call) logs(f logFilter) error {
 func (c *call) logLine(e api.Event) error {
 	if c.json {
 		return json.NewEncoder(c.out).Encode(e)
+	}
+	if c.scr.Terminal {
+		c.lines(view.LogLines(e, c.scr.Style, c.location(), c.scr.Width, true))
+		return nil
 	}
 	_, err := fmt.Fprintln(c.out, strings.TrimRight(view.LogLine(e, c.scr.Style, c.location()), " "))
 	return err

@@ -28,7 +28,7 @@ func newShow(o WatchOptions) show {
 	case o.Screen.Terminal:
 		return &liveShow{o: o, d: drawing{w: o.Out}}
 	}
-	return &plainShow{o: o, p: view.Plain{Every: 5 * time.Second, Where: o.Now().Location()}}
+	return &plainShow{o: o, p: view.Plain{Every: 5 * time.Second, Width: o.Screen.Width, Where: o.Now().Location()}}
 }
 
 // liveShow draws in place.
@@ -82,7 +82,7 @@ func (s *plainShow) job(st *view.State) error {
 		if s.trouble = st.Trouble; s.trouble == "" {
 			lines = append(lines, "the server answers again")
 		} else {
-			lines = append(lines, s.trouble)
+			lines = append(lines, format.Wrap(s.trouble, s.o.Screen.Width)...)
 		}
 	}
 	return s.write(lines)

@@ -206,7 +206,7 @@ func (w *watcher) poll(ctx context.Context, in feeds) {
 		case <-in.look:
 		case <-time.After(w.o.Poll):
 		}
-		once, cancel := context.WithTimeout(ctx, 10*time.Second)
+		once, cancel := context.WithTimeout(ctx, 3*time.Second) // soon enough to say so where nobody answers
 		job, err := w.mesh.Job(once, w.id)
 		cancel()
 		select {

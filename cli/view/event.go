@@ -12,8 +12,24 @@ import (
 	"github.com/tunemesh/tunemesh/cli/format"
 )
 
-// LogLine writes an event on one line: time, level, stage, what it says.
+// LogLine writes an event on one line: time, level, stage, what it says and its
+// own fields.
 func LogLine(e api.Event, style format.Style, where *time.Location) string {
+	return logPrefix(e, style, where) + format.Clean(text(e, true))
+}
+
+// LogLines is LogLine broken into lines of at most width cells, the second and
+// later ones below the text of the first.
+func LogLines(e api.Event, style format.Style, where *time.Location, width int, fields bool) []string {
+	prefix := logPrefix(e, style, where)
+	if width-format.Width(prefix) < 20 { // a very long name of a stage, a narrow screen
+		return []string{format.Cut(prefix+format.Clean(text(e, fields)), width)}
+	}
+	return strings.Split(format.Indent(prefix, format.Clean(text(e, fields)), width), "\n")
+}
+
+// logPrefix is what stands before an event's text.
+func logPrefix(e api.Event, style format.Style, where *time.Location) string {
 	level := format.Fit(format.Clean(e.Level), 6)
 	switch e.Level {
 	case api.LevelError:
@@ -29,13 +45,15 @@ func LogLine(e api.Event, style format.Style, where *time.Location) string {
 	if stage == "" {
 		stage = "job"
 	}
-	return fmt.Sprintf("%s  %s  %s  %s", style.Faint(clock(e.Timestamp, where)), level, format.Fit(format.Clean(stage), max(format.Width(stage), 13)), format.Clean(text(e)))
+	stage = format.Clean(stage)
+	return fmt.Sprintf("%s  %s  %s  ", style.Faint(clock(e.Timestamp, where)), level, format.Fit(stage, max(format.Width(stage), 13)))
 }
 
 func clock(t time.Time, where *time.Location) string { return t.In(where).Format("15:04:05") }
 
-// text is what an event says, without its time, level and stage.
-func text(e api.Event) string {
+// text is what an event says, without its time, level and stage; its own fields
+// only if told.
+func text(e api.Event, fields bool) string {
 	var parts []string
 	add := func(format string, args ...any) { parts = append(parts, fmt.Sprintf(format, args...)) }
 	switch {
@@ -60,7 +78,7 @@ func text(e api.Event) string {
 	if e.Checkpoint != "" {
 		add("checkpoint %s", e.Checkpoint)
 	}
-	if f := fieldText(e.Fields); f != "" {
+	if f := fieldText(e.Fields); fields && f != "" {
 		parts = append(parts, f)
 	}
 	return strings.TrimSpace(strings.Join(slices.DeleteFunc(parts, func(p string) bool { return p == "" }), " "))

@@ -46,7 +46,7 @@ func (s *State) Lines(f Frame) []string {
 		lines = append(lines, lossLine(losses, f))
 	}
 	if s.last != nil {
-		lines = append(lines, format.Cut(LogLine(*s.last, f.Style, f.Now.Location()), f.Width))
+		lines = append(lines, format.Cut(logPrefix(*s.last, f.Style, f.Now.Location())+format.Clean(text(*s.last, false)), f.Width))
 	}
 	switch {
 	case s.Trouble != "":

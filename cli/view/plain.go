@@ -1,7 +1,6 @@
 package view
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/tunemesh/tunemesh/api"
@@ -14,6 +13,8 @@ import (
 type Plain struct {
 	// Every is the least time between two lines of numbers of one stage.
 	Every time.Duration
+	// Width is that of the lines in cells; longer texts are wrapped.
+	Width int
 	// Where is the location of the times shown.
 	Where *time.Location
 
@@ -28,12 +29,15 @@ func (p *Plain) Event(e api.Event) []string {
 	case api.LevelMetric:
 		return p.metric(e)
 	case api.LevelState, api.LevelWarn, api.LevelError:
-		return append(p.flush(e.Stage), p.line(e))
+		return append(p.flush(e.Stage), p.lines(e)...)
 	}
 	return nil
 }
 
-func (p *Plain) line(e api.Event) string { return LogLine(e, format.Style{}, p.Where) }
+// lines leaves an event's own fields out: the log of the job has them.
+func (p *Plain) lines(e api.Event) []string {
+	return LogLines(e, format.Style{}, p.Where, p.Width, false)
+}
 
 func (p *Plain) metric(e api.Event) []string {
 	if p.shown == nil {
@@ -48,7 +52,7 @@ func (p *Plain) metric(e api.Event) []string {
 	}
 	p.shown[e.Stage] = e.Timestamp
 	delete(p.held, e.Stage)
-	return []string{p.line(e)}
+	return p.lines(e)
 }
 
 // flush gives the newest numbers of a stage before something else is said of it,
@@ -59,7 +63,7 @@ func (p *Plain) flush(stage string) []string {
 		return nil
 	}
 	delete(p.held, stage)
-	return []string{p.line(e)}
+	return p.lines(e)
 }
 
 // Waits returns a line for each stage whose reason for waiting is new.
@@ -74,7 +78,7 @@ func (p *Plain) Waits(job api.JobDetail, now time.Time) []string {
 			reason = stage.WaitReason
 		}
 		if reason != "" && reason != p.reasons[stage.Name] {
-			out = append(out, fmt.Sprintf("%s  %s  %s  waits: %s", clock(now, p.Where), format.Fit("WAIT", 6), format.Fit(stage.Name, max(13, format.Width(stage.Name))), format.Clean(reason)))
+			out = append(out, p.lines(api.Event{Timestamp: now, Level: "WAIT", Stage: stage.Name, Message: reason})...)
 		}
 		p.reasons[stage.Name] = reason
 	}

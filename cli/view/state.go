@@ -60,7 +60,7 @@ func (s *State) Apply(e api.Event) {
 
 // Readable says whether an event has something for a person to read beside its
 // numbers.
-func Readable(e api.Event) bool { return e.Level != api.LevelMetric && text(e) != "" }
+func Readable(e api.Event) bool { return e.Level != api.LevelMetric && text(e, false) != "" }
 
 func (s *State) stage(name string) *stageView {
 	if s.stages == nil {

@@ -222,7 +222,7 @@ func TestAnOlderDocumentIsIgnored(t *testing.T) {
 }
 
 func TestPlainLinesComeAtASensibleRate(t *testing.T) {
-	plain := view.Plain{Every: 5 * time.Second, Where: time.UTC}
+	plain := view.Plain{Every: 5 * time.Second, Width: 100, Where: time.UTC}
 	var got []string
 	for i := range 100 {
 		e := metric(uint64(i+1), int64(i), 1)
@@ -241,8 +241,21 @@ func TestPlainLinesComeAtASensibleRate(t *testing.T) {
 	}
 }
 
+func TestPlainLinesAreWrapped(t *testing.T) {
+	plain := view.Plain{Width: 60, Where: time.UTC}
+	got := plain.Event(api.Event{Timestamp: noon, Level: api.LevelWarn, Stage: "validation", ErrorCode: "DUPLICATE_ROWS", Message: "62 rows repeat an earlier one; the first is kept", Fields: json.RawMessage(`{"count":62}`)})
+	want := []string{
+		"12:00:00  WARN    validation     DUPLICATE_ROWS: 62 rows",
+		"                                 repeat an earlier one; the",
+		"                                 first is kept",
+	}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("got\n%s", strings.Join(got, "\n"))
+	}
+}
+
 func TestAReasonForWaitingIsSaidOnce(t *testing.T) {
-	plain := view.Plain{Where: time.UTC}
+	plain := view.Plain{Width: 100, Where: time.UTC}
 	j := job()
 	j.Stages[3].State, j.Stages[3].WaitReason = api.StageReady, "no node is alive"
 	if got := plain.Waits(j, noon); len(got) != 1 || !strings.Contains(got[0], "no node is alive") {
