@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -79,6 +80,8 @@ type Mesh struct {
 	cancel context.CancelFunc
 	loop   sync.WaitGroup
 	once   sync.Once
+
+	closing atomic.Bool
 }
 
 // Open starts a member and joins the others in the background.
@@ -112,7 +115,7 @@ func Open(c Config) (*Mesh, error) {
 	if c.SyncInterval > 0 {
 		mc.PushPullInterval = c.SyncInterval
 	}
-	mc.Logger = bridge(c.Logger)
+	mc.Logger = bridge(c.Logger, &m.closing)
 	list, err := memberlist.Create(mc)
 	if err != nil {
 		return nil, fmt.Errorf("mesh: listen for gossip on %s: %w", net.JoinHostPort(c.BindAddr, strconv.Itoa(c.BindPort)), err)
@@ -229,6 +232,7 @@ func (m *Mesh) Events() <-chan Event { return m.events }
 func (m *Mesh) Close() error {
 	var err error
 	m.once.Do(func() {
+		m.closing.Store(true)
 		m.cancel()
 		m.loop.Wait()
 		if m.list.NumMembers() > 1 {

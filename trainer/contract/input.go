@@ -101,6 +101,15 @@ func ParseInput(data []byte) (Input, error) {
 	return in, nil
 }
 
+// missing is an error of the pipeline: trying again cannot help.
+func (in Input) missing(format string, args ...any) *Error {
+	return &Error{
+		Class: ClassConfig, Code: "MISSING_INPUT", Field: "pipeline.edges",
+		Message: fmt.Sprintf("stage %q: ", in.Stage) + fmt.Sprintf(format, args...),
+		Hint:    "an edge of the pipeline is missing: each stage sees what its ancestors made",
+	}
+}
+
 // Find returns the input artifact that a stage made under a name.
 func (in Input) Find(stage, name string) (File, error) {
 	for _, f := range in.Inputs {
@@ -108,7 +117,7 @@ func (in Input) Find(stage, name string) (File, error) {
 			return f, nil
 		}
 	}
-	return File{}, fmt.Errorf("contract: no input %s/%s: stage %q needs it from an ancestor; check the pipeline's edges", stage, name, in.Stage)
+	return File{}, in.missing("the input %s/%s is not there", stage, name)
 }
 
 // FindName returns the input artifact with a name from whichever ancestor made
@@ -125,9 +134,9 @@ func (in Input) FindName(name string) (File, error) {
 	case 1:
 		return found[0], nil
 	case 0:
-		return File{}, fmt.Errorf("contract: no ancestor of stage %q made an artifact %q; check the pipeline's edges", in.Stage, name)
+		return File{}, in.missing("no ancestor made an artifact %q", name)
 	default:
-		return File{}, fmt.Errorf("contract: %d ancestors of stage %q made an artifact %q: %s and %s", len(found), in.Stage, name, found[0].Stage, found[1].Stage)
+		return File{}, in.missing("%d ancestors made an artifact %q: %s and %s", len(found), name, found[0].Stage, found[1].Stage)
 	}
 }
 
@@ -138,7 +147,7 @@ func (in Input) Source() (File, error) {
 			return f, nil
 		}
 	}
-	return File{}, fmt.Errorf("contract: stage %q got no dataset file", in.Stage)
+	return File{}, in.missing("there is no dataset file")
 }
 
 // Dir returns the local directory of a stage's artifacts under a name prefix,
@@ -149,7 +158,7 @@ func (in Input) Dir(stage, prefix string) (string, error) {
 			return filepath.Join(in.InputDir, stage, filepath.FromSlash(prefix)), nil
 		}
 	}
-	return "", fmt.Errorf("contract: no input %s/%s/: stage %q needs it", stage, prefix, in.Stage)
+	return "", in.missing("the input folder %s/%s is not there", stage, prefix)
 }
 
 // DirName is Dir for a tree from whichever ancestor made it.
@@ -159,7 +168,7 @@ func (in Input) DirName(prefix string) (string, error) {
 			return in.Dir(f.Stage, prefix)
 		}
 	}
-	return "", fmt.Errorf("contract: no ancestor of stage %q made %q; check the pipeline's edges", in.Stage, prefix+"/")
+	return "", in.missing("no ancestor made a folder %q", prefix)
 }
 
 // Previous decodes the output of the one ancestor that carries key into out.
@@ -177,5 +186,5 @@ func (in Input) Previous(key string, out any) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("contract: no ancestor of stage %q put %q into its output; check the pipeline's edges", in.Stage, key)
+	return in.missing("no ancestor put %q into its output", key)
 }
