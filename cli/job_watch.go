@@ -69,16 +69,18 @@ func (c *call) verdict(job api.JobDetail) error {
 	if job.State == api.JobSucceeded {
 		return c.summary(job)
 	}
-	if job.Reason != "" {
-		fmt.Fprintln(c.out, format.Indent("", format.Clean(job.Reason), c.scr.Width))
-	}
+	explained := false
 	next := []string{"Look closer: tunemesh job show " + job.ID}
 	for _, s := range job.Stages {
 		if s.Error != nil && s.State == api.StageFailed {
 			fmt.Fprintf(c.out, "Stage %s failed after %s:\n", s.Name, format.Plural(max(s.Tries, 1), "attempt"))
 			c.lines(view.ErrorLines(*s.Error, c.scr.Width, c.scr.Style))
 			next = append(next, goOn(*s.Error, job.ID)...)
+			explained = true
 		}
+	}
+	if job.Reason != "" && !explained {
+		fmt.Fprintln(c.out, format.Indent("", format.Clean(job.Reason), c.scr.Width))
 	}
 	if job.State == api.JobCancelled {
 		next = append(next, "Go on with it: tunemesh job resume "+job.ID)
