@@ -1,0 +1,110 @@
+package capability_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/nodeagent/capability"
+)
+
+func TestThisMachineIsDescribed(t *testing.T) {
+	c := capability.Detect(t.Context(), t.TempDir())
+	if c.OS != runtime.GOOS || c.Arch != runtime.GOARCH || c.CPU.Model == "" || c.CPU.Cores < 1 || c.CPU.Cores > runtime.NumCPU() {
+		t.Errorf("processor: %+v", c)
+	}
+	if c.MemoryBytes < 64<<20 || c.DiskBytes <= 0 {
+		t.Errorf("memory %d, disk %d", c.MemoryBytes, c.DiskBytes)
+	}
+	if !c.HasEngine("native") {
+		t.Error("the native engine runs everywhere")
+	}
+	for _, e := range c.Engines {
+		if !e.Available && e.Reason == "" {
+			t.Errorf("engine %s is not available and nobody says why", e.Name)
+		}
+	}
+	for _, g := range c.GPUs {
+		if g.Name == "" || g.Kind == "" || g.MemoryBytes <= 0 {
+			t.Errorf("gpu %+v", g)
+		}
+	}
+	t.Logf("%+v", c)
+}
+
+// A processor with AVX2 tells so: kernels are chosen by it.
+func TestInstructionSetsAreThoseOfTheKernel(t *testing.T) {
+	data, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil || runtime.GOARCH != "amd64" {
+		t.Skip("needs /proc/cpuinfo of an x86 processor to compare with")
+	}
+	_, flags, _ := strings.Cut(string(data), "flags")
+	flags, _, _ = strings.Cut(flags, "\n")
+	kernel := strings.Fields(flags)
+	features := capability.Detect(t.Context(), t.TempDir()).CPU.Features
+	for ours, theirs := range map[string]string{"avx": "avx", "avx2": "avx2", "fma": "fma", "f16c": "f16c", "sse4.2": "sse4_2", "avx512f": "avx512f", "avx512bw": "avx512bw", "avx512_vnni": "avx512_vnni"} {
+		if slices.Contains(features, ours) != slices.Contains(kernel, theirs) {
+			t.Errorf("%s: we say %v, the kernel says %v", ours, slices.Contains(features, ours), slices.Contains(kernel, theirs))
+		}
+	}
+}
+
+func TestTheDigestChangesWithTheMachineAndNotWithItsLoad(t *testing.T) {
+	c := api.Capability{OS: "linux", MemoryBytes: 1 << 30, DiskBytes: 5, GPUs: []api.GPU{{Name: "a", MemoryBytes: 10, MemoryFreeBytes: 7}}}
+	base := capability.Digest(c)
+	busy := c
+	busy.DiskBytes = 4
+	busy.GPUs = []api.GPU{{Name: "a", MemoryBytes: 10, MemoryFreeBytes: 1}}
+	if capability.Digest(busy) != base {
+		t.Error("load changes the digest")
+	}
+	if c.GPUs[0].MemoryFreeBytes != 7 {
+		t.Error("the document was changed")
+	}
+	other := c
+	other.MemoryBytes++
+	if capability.Digest(other) == base || len(base) != 64 {
+		t.Error("another machine has the same digest")
+	}
+}
+
+// A machine with an environment for peft, one with a Python that lacks it, and
+// one without Python: each says which it is.
+func TestPeftIsAvailableOnlyWhereTorchIs(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("the stand-ins are shell scripts")
+	}
+	script := func(body string) string {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "python3"), []byte("#!/bin/sh\n"+body), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	for name, c := range map[string]struct {
+		path      string
+		available bool
+		want      string
+	}{
+		"none":   {t.TempDir(), false, "no Python was found"},
+		"bare":   {script("echo Traceback >&2; echo \"ModuleNotFoundError: No module named 'torch'\" >&2; exit 1"), false, "No module named 'torch'"},
+		"whole":  {script(`echo '{"torch":"2.9.0","peft":"0.18.0","devices":["cpu","cuda"]}'`), true, "torch 2.9.0, peft 0.18.0"},
+		"broken": {script(`echo hello`), false, "cannot be read"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("PATH", c.path)
+			t.Setenv("VIRTUAL_ENV", "")
+			t.Setenv("CONDA_PREFIX", "")
+			engines := capability.Detect(context.Background(), t.TempDir()).Engines
+			i := slices.IndexFunc(engines, func(e api.Engine) bool { return e.Name == "peft" })
+			if e := engines[i]; e.Available != c.available || !strings.Contains(e.Reason+e.Version, c.want) {
+				t.Errorf("%+v, want %v %q", e, c.available, c.want)
+			}
+		})
+	}
+}

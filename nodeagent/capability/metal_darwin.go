@@ -1,0 +1,23 @@
+package capability
+
+import (
+	"context"
+
+	"github.com/shirou/gopsutil/v4/mem"
+
+	"github.com/tunemesh/tunemesh/api"
+)
+
+// metal asks the system's own report.
+func metal(ctx context.Context) []api.GPU {
+	out, found, err := ask(ctx, "system_profiler", "SPDisplaysDataType", "-json")
+	if !found || err != nil {
+		return nil
+	}
+	var memory int64
+	if v, err := mem.VirtualMemoryWithContext(ctx); err == nil {
+		memory = int64(v.Total)
+	}
+	gpus, _ := parseMetal(out, memory)
+	return gpus
+}
