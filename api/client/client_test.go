@@ -123,7 +123,7 @@ func TestErrorsAreProblems(t *testing.T) {
 	if !errors.As(err, &p) || p.Status != 422 || p.Errors[0].Field != "dataset" {
 		t.Errorf("got %v", err)
 	}
-	c, _ = start(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "a proxy says no", 403) })
+	c, _ = start(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "a proxy says no", http.StatusForbidden) })
 	if _, err = c.Jobs(t.Context()); !errors.As(err, &p) || p.Status != 403 || p.Detail != "a proxy says no" {
 		t.Errorf("an error without a document: %v", err)
 	}

@@ -194,7 +194,7 @@ func (r *cancelReader) Read(p []byte) (int, error) {
 }
 
 func TestPresignedURLsCarryBytesBothWays(t *testing.T) {
-	s, _ := s3test.Start(t)
+	s, _ := s3test.Shared(t)
 	for name, data := range map[string][]byte{"empty": {}, "small": []byte("hello"), "large": noise(9 << 20)} {
 		bucket, key, err := artifacts.PlaceKey(artifacts.PlaceAdapter, "01JOB", 41, "adapter/"+name)
 		if err != nil {
@@ -236,7 +236,7 @@ func TestPresignedURLsCarryBytesBothWays(t *testing.T) {
 }
 
 func TestVerifyFindsWhatIsNotThere(t *testing.T) {
-	s, _ := s3test.Start(t)
+	s, _ := s3test.Shared(t)
 	a, err := s.PutBytes(t.Context(), api.BucketArtifacts, "01JOB/7/metrics.json", []byte(`{"a":1}`))
 	if err != nil {
 		t.Fatal(err)
@@ -259,7 +259,7 @@ func TestVerifyFindsWhatIsNotThere(t *testing.T) {
 }
 
 func TestPublishCopiesWellKnownNamesAndMayBeRepeated(t *testing.T) {
-	s, _ := s3test.Start(t)
+	s, _ := s3test.Shared(t)
 	st := api.Stage{JobID: "01JOB", StageSpec: api.StageSpec{Name: "evaluation"}}
 	for _, name := range []string{"metrics.json", "notes.txt"} {
 		a, err := s.PutBytes(t.Context(), api.BucketArtifacts, "01JOB/7/"+name, []byte(name))
@@ -357,7 +357,7 @@ func TestARestartKeepsKeysPortAndData(t *testing.T) {
 }
 
 func TestWrongKeysAreRefused(t *testing.T) {
-	_, e := s3test.Start(t)
+	_, e := s3test.Shared(t)
 	c := e.Config()
 	c.SecretKey += "x"
 	if _, err := artifacts.Open(t.Context(), c); err == nil {

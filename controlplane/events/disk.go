@@ -79,7 +79,7 @@ func OpenDisk(c DiskConfig) (*Disk, error) {
 // is not called for one.
 func (d *Disk) with(job string, create bool, fn func(*jobLog) error) error {
 	dir := filepath.Join(d.config.Dir, job)
-	if !create {
+	if !create && !d.isOpen(job) {
 		if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
 			return d.alive()
 		}
@@ -97,6 +97,12 @@ func (d *Disk) with(job string, create bool, fn func(*jobLog) error) error {
 	}
 	d.release(h)
 	return err
+}
+
+func (d *Disk) isOpen(job string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.open[job] != nil
 }
 
 func (d *Disk) alive() error {

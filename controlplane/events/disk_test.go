@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -33,7 +34,6 @@ func TestDiskIsALog(t *testing.T) {
 		"defaults":       {},
 		"tiny segments":  {SegmentBytes: 700, RingEvents: 3},
 		"one open file":  {OpenJobs: 1, RingEvents: 1},
-		"no memory kept": {SegmentBytes: 300_000, RingEvents: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			eventstest.Run(t, func(t testing.TB) eventstest.Open {
@@ -174,6 +174,21 @@ func openFiles(t *testing.T) int {
 // BenchmarkAppend shows what group commit gives: events per second of one and
 // of 32 writers of a job, each waiting for its batch to be durable.
 func BenchmarkAppend(b *testing.B) {
+	b.Run("32 writers, batches of 1", func(b *testing.B) {
+		d := openIn(b, events.DiskConfig{Dir: b.TempDir()})
+		defer d.Close()
+		var writers atomic.Uint64
+		b.SetParallelism(16)
+		b.RunParallel(func(p *testing.PB) {
+			source := events.Source(writers.Add(1))
+			for first := uint64(1); p.Next(); first++ {
+				if _, err := d.Append(context.Background(), "J", source, first, eventstest.Batch(source, first, 1)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
+	})
 	for _, batch := range []int{1, 64} {
 		b.Run(fmt.Sprintf("one writer, batches of %d", batch), func(b *testing.B) {
 			d := openIn(b, events.DiskConfig{Dir: b.TempDir()})

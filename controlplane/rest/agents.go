@@ -62,8 +62,12 @@ func (s *Server) heartbeat(_ context.Context, in *heartbeatIn) (*one[api.Heartbe
 	return &one[api.HeartbeatReply]{reply}, err
 }
 
-// maxWait bounds a long poll.
-const maxWait = time.Minute
+const (
+	// maxWait bounds a long poll.
+	maxWait = time.Minute
+	// leaderCheck is how often a long poll looks whether this server still leads.
+	leaderCheck = time.Second
+)
 
 type assignmentsIn struct {
 	ID    string `path:"id"`
@@ -86,6 +90,8 @@ func (s *Server) assignments(ctx context.Context, in *assignmentsIn) (*one[api.A
 	defer cancel()
 	poll, stop := context.WithTimeout(poll, min(wait, maxWait))
 	defer stop()
+	tick := time.NewTicker(leaderCheck)
+	defer tick.Stop()
 	for {
 		changed := s.Store.WatchNode(in.ID)
 		view := s.Store.At()
@@ -99,7 +105,9 @@ func (s *Server) assignments(ctx context.Context, in *assignmentsIn) (*one[api.A
 		select {
 		case <-changed:
 		case <-poll.Done():
+		case <-tick.C:
 		}
+		// What another leader places now would not show here.
 		if !s.Raft.IsLeader() {
 			return nil, notLeader()
 		}

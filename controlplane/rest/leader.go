@@ -88,6 +88,7 @@ func (s *Server) toLeader(next http.Handler) http.Handler {
 			writeProblem(w, r, &notLeader().Problem)
 			return
 		}
+		w.Header().Del("X-Content-Type-Options") // the leader's answer has its own
 		s.proxy.proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), leaderKey{}, target)))
 	})
 }

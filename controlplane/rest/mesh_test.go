@@ -45,7 +45,7 @@ func newMesh(t testing.TB, change ...func(*rest.Config)) *mesh {
 	t.Helper()
 	dir := t.TempDir()
 	m := &mesh{tokens: map[api.Role]string{}}
-	m.store, m.s3 = s3test.Start(t)
+	m.store, m.s3 = s3test.Shared(t)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -146,7 +146,7 @@ func (m *mesh) clientWith(role api.Role, t http.RoundTripper) *client.Client {
 	return client.New(client.Config{Servers: []string{m.url}, Token: m.tokens[role], HTTP: &http.Client{Transport: t}})
 }
 
-// unfinished lists what lies in the dataset bucket without being a dataset.
+// unfinished lists what uploads in progress hold in the dataset bucket.
 func (m *mesh) unfinished(t testing.TB) []string {
 	t.Helper()
 	c := m.s3.Config()
@@ -155,7 +155,7 @@ func (m *mesh) unfinished(t testing.TB) []string {
 		t.Fatal(err)
 	}
 	var found []string
-	for o := range raw.ListObjects(context.Background(), api.BucketDatasets, minio.ListObjectsOptions{Recursive: true}) {
+	for o := range raw.ListObjects(context.Background(), api.BucketDatasets, minio.ListObjectsOptions{Prefix: "incoming/", Recursive: true}) {
 		if o.Err != nil {
 			t.Fatal(o.Err)
 		}

@@ -124,6 +124,7 @@ func (s *Server) recoverPanics(next http.Handler) http.Handler {
 				writeProblem(w, r, &problem(http.StatusInternalServerError, "", "the server failed; its log says why").Problem)
 			}
 		}()
+		w.Header().Set("X-Content-Type-Options", "nosniff")
 		next.ServeHTTP(w, r)
 	})
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"reflect"
-	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -199,14 +198,4 @@ type readIn struct{ readParams }
 type readID struct {
 	readParams
 	ID string `path:"id" maxLength:"256"`
-}
-
-// patterns lists all routes, for the docs page and tests.
-func (s *Server) patterns() []string {
-	var out []string
-	for p := range s.rules {
-		out = append(out, p)
-	}
-	slices.Sort(out)
-	return out
 }

@@ -163,6 +163,9 @@ func (s *Server) pump(ctx context.Context, q streamRequest, out *streamWriter) e
 			return err
 		}
 		if len(list) == 0 && settled.IsZero() {
+			if !s.Raft.IsLeader() && ctx.Value(staleKey{}) == nil {
+				return nil // without an end: the reader goes on where the leader is
+			}
 			if err := out.comment(); err != nil {
 				return err
 			}

@@ -264,3 +264,22 @@ func TestServerRoutes(t *testing.T) {
 		t.Errorf("node %+v", n)
 	}
 }
+
+func TestABodyOfAnotherKindIsRefusedInWords(t *testing.T) {
+	m := newMesh(t)
+	req, err := http.NewRequestWithContext(t.Context(), "POST", m.url+"/v1/jobs", strings.NewReader("dataset=x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+m.tokens[api.RoleUser])
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var p api.Problem
+	if err := json.NewDecoder(resp.Body).Decode(&p); err != nil || resp.StatusCode != http.StatusUnsupportedMediaType {
+		t.Errorf("%s: %+v, %v", resp.Status, p, err)
+	}
+}
