@@ -81,7 +81,7 @@ func Options(name string, c contract.Config) table.Options {
 func (p Profile) Open(in contract.Input, c contract.Config) (table.Reader, io.Closer, error) {
 	source, err := in.Source()
 	if err != nil {
-		return nil, nil, MissingInput(err)
+		return nil, nil, err
 	}
 	f, err := os.Open(source.Path)
 	if err != nil {
@@ -95,12 +95,6 @@ func (p Profile) Open(in contract.Input, c contract.Config) (table.Reader, io.Cl
 		return nil, nil, err
 	}
 	return rows, f, nil
-}
-
-// MissingInput is the error of a pipeline that gives a stage no input which it
-// needs: another attempt would get no more.
-func MissingInput(err error) error {
-	return &contract.Error{Class: contract.ClassConfig, Code: "MISSING_INPUT", Message: err.Error(), Field: "pipeline", Hint: "check the pipeline's edges: dataset comes before validation and preprocessing"}
 }
 
 // Config reads and checks the job's config for a stage.

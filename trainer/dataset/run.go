@@ -34,7 +34,7 @@ func Run(ctx context.Context, in contract.Input, emit *contract.Emitter) (contra
 	}
 	source, err := in.Source()
 	if err != nil {
-		return contract.Result{}, MissingInput(err)
+		return contract.Result{}, err
 	}
 	p, seconds, err := read(ctx, source, c, emit)
 	if err != nil {

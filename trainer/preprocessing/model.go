@@ -11,7 +11,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/tunemesh/tunemesh/trainer/contract"
-	"github.com/tunemesh/tunemesh/trainer/dataset"
 	"github.com/tunemesh/tunemesh/trainer/template"
 	"github.com/tunemesh/tunemesh/trainer/tokenizer"
 )
@@ -30,7 +29,7 @@ type baseModel struct {
 func loadModel(in contract.Input, c contract.Config) (*baseModel, error) {
 	dir, err := in.Dir(contract.ModelInputs, "")
 	if err != nil {
-		return nil, dataset.MissingInput(err)
+		return nil, err
 	}
 	unusable := func(err error) error {
 		return &contract.Error{Class: contract.ClassUnsupported, Code: "UNUSABLE_MODEL", Message: err.Error(), Field: "model", Hint: "choose another base model, or give this one what is missing"}

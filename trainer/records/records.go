@@ -66,7 +66,7 @@ func New(in contract.Input) (*Source, error) {
 	}
 	s := &Source{In: in, Config: c, Workers: in.Devices.CPUCores, seed: maphash.MakeSeed()}
 	if err := in.Previous(dataset.OutputKey, &s.Profile); err != nil {
-		return nil, dataset.MissingInput(err)
+		return nil, err
 	}
 	if s.Workers <= 0 {
 		s.Workers = runtime.GOMAXPROCS(0)
