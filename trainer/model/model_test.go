@@ -204,4 +204,3 @@ func TestLogprobsAndSessionsAgree(t *testing.T) {
 		t.Errorf("after truncating, %d tokens and log p is off by %g", s.Len(), d)
 	}
 }
-}
