@@ -84,6 +84,9 @@ func (n *Node) await(ctx context.Context, f raft.Future) error {
 		return n.meaning(err)
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", ErrUnknownOutcome, ctx.Err())
+	case <-n.stop:
+		// Raft forgets what it had committed and not applied when it shut down.
+		return fmt.Errorf("%w: this server was closed", ErrUnknownOutcome)
 	}
 }
 

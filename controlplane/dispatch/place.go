@@ -35,8 +35,8 @@ func (t *term) placeLoop(ctx context.Context) {
 		} else if len(decision.Placements) > perRound {
 			next = t.config.Clock()
 		}
-		// Planning takes at most half of one core.
-		if !t.sleep(ctx, w, t.placePoke, next, max(planning, minPause)) {
+		// Planning takes at most a quarter of one core.
+		if !t.sleep(ctx, w, t.placePoke, next, max(3*planning, minPause)) {
 			return
 		}
 	}
