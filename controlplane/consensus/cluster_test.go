@@ -134,6 +134,7 @@ func writeUntilKilled(dir string) {
 func TestNothingAcknowledgedIsLostWhenTheProcessIsKilled(t *testing.T) {
 	dir := t.TempDir()
 	acked := map[int]bool{}
+	total := 0
 	for range 3 {
 		child := exec.Command(os.Args[0])
 		child.Env = append(os.Environ(), childDir+"="+dir)
@@ -151,14 +152,16 @@ func TestNothingAcknowledgedIsLostWhenTheProcessIsKilled(t *testing.T) {
 				t.Fatalf("the child said %q", lines.Text())
 			}
 			acked[i] = true
+			total++
 		}
 		if err := child.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
 		_ = child.Wait()
 	}
-	if len(acked) < 600 {
-		t.Fatalf("only %d writes were acknowledged", len(acked))
+	// A round may begin with an id that the one before wrote without saying so.
+	if total < 600 || len(acked) < 500 {
+		t.Fatalf("only %d writes, %d of them new, were acknowledged", total, len(acked))
 	}
 	n := server(t, "s1", dir, founding)
 	leads(t, n)
