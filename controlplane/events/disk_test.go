@@ -31,9 +31,9 @@ func openIn(t testing.TB, c events.DiskConfig) *events.Disk {
 
 func TestDiskIsALog(t *testing.T) {
 	for name, c := range map[string]events.DiskConfig{
-		"defaults":       {},
-		"tiny segments":  {SegmentBytes: 700, RingEvents: 3},
-		"one open file":  {OpenJobs: 1, RingEvents: 1},
+		"defaults":      {},
+		"tiny segments": {SegmentBytes: 700, RingEvents: 3},
+		"one open file": {OpenJobs: 1, RingEvents: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			eventstest.Run(t, func(t testing.TB) eventstest.Open {
