@@ -67,3 +67,31 @@ func BenchmarkPlan(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkPlanManyDemands has 1,000 different demands instead of eight: each
+// class looks at each node once.
+func BenchmarkPlanManyDemands(b *testing.B) {
+	view := scheduler.View{Nodes: fleet(10_000), Requests: queue(100_000)}
+	for i := range view.Requests {
+		view.Requests[i].Requires.MemoryBytes = int64(i%125) << 20
+	}
+	placed := 0
+	for b.Loop() {
+		placed += len(scheduler.Plan(view, time.Time{}).Placements)
+	}
+	b.ReportMetric(float64(placed)/b.Elapsed().Seconds(), "placements/s")
+}
+
+// BenchmarkPlanFull has a fleet without room: what a plan costs when it finds
+// nothing, as most do.
+func BenchmarkPlanFull(b *testing.B) {
+	view := scheduler.View{Nodes: fleet(1_000), Requests: queue(100_000)}
+	for i, n := range view.Nodes {
+		view.Nodes[i].Used = scheduler.Used{CPUCores: n.Capability.CPU.Cores, GPUs: []int{0, 1, 2, 3}, Slots: []string{scheduler.SlotTraining}}
+	}
+	for b.Loop() {
+		if d := scheduler.Plan(view, time.Time{}); len(d.Waits) != 100_000 {
+			b.Fatal("something was placed")
+		}
+	}
+}

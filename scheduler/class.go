@@ -3,8 +3,10 @@ package scheduler
 // class is all requests with one demand, and the machines that can take them.
 type class struct {
 	demand demand
-	// eligible are the machines that suit the demand, whatever runs there.
+	// eligible are the machines that suit the demand, whatever runs there;
+	// suits says it of each machine.
 	eligible []int32
+	suits    []bool
 	// heap has the machines that fit, the best first, and stale entries.
 	heap []candidate
 	// seen is how much of planner.changed the heap knows of.
@@ -29,9 +31,10 @@ func (a candidate) less(b candidate) bool {
 }
 
 func newClass(p *planner, d demand) *class {
-	c := &class{demand: d}
+	c := &class{demand: d, suits: make([]bool, len(p.machines))}
 	for i := range p.machines {
 		if p.machines[i].suits(d) {
+			c.suits[i] = true
 			c.eligible = append(c.eligible, int32(i))
 		}
 	}
@@ -81,8 +84,15 @@ func (c *class) catchUp(p *planner) {
 		c.rebuild(p)
 		return
 	}
+	// Stages are packed, so that the same machine changes many times in a row;
+	// only how it is now matters.
+	p.round++
 	for _, i := range p.changed[c.seen:] {
-		if m := &p.machines[i]; m.suits(c.demand) && m.fits(c.demand) {
+		if !c.suits[i] || p.looked[i] == p.round {
+			continue
+		}
+		p.looked[i] = p.round
+		if p.machines[i].fits(c.demand) {
 			c.heap = append(c.heap, c.candidate(p, i))
 			c.up(len(c.heap) - 1)
 		}

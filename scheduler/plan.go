@@ -13,12 +13,15 @@ type planner struct {
 	classes  map[demand]*class
 	// changed lists the machines that placements went to, in order.
 	changed []int32
+	// looked[i] == round: the class that catches up has looked at machine i.
+	looked []int
+	round  int
 }
 
 // Plan decides which requests are placed now, and says of all others why
 // they wait.
 func Plan(v View, now time.Time) Decision {
-	p := &planner{classes: map[demand]*class{}, machines: machinesOf(v.Nodes)}
+	p := &planner{classes: map[demand]*class{}, machines: machinesOf(v.Nodes), looked: make([]int, len(v.Nodes))}
 	requests := slices.Clone(v.Requests)
 	slices.SortFunc(requests, func(a, b Request) int {
 		return cmp.Or(cmp.Compare(b.Priority, a.Priority), a.Since.Compare(b.Since),

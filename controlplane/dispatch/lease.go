@@ -32,7 +32,6 @@ type lease struct {
 	missed map[uint64]int
 	// vanished are fences that the node does not run, with the reason.
 	vanished map[uint64]string
-	load     api.NodeLoad
 }
 
 func (l *lease) alive(now time.Time) bool { return l.seen && now.Before(l.expires) }
@@ -65,7 +64,7 @@ func (t *term) heartbeat(nodeID string, h api.Heartbeat) api.HeartbeatReply {
 		poke(t.placePoke)
 		poke(t.leasePoke)
 	}
-	l.seen, l.silent, l.lastSeen, l.expires, l.load = true, false, now, now.Add(t.config.LeaseTTL), h.Load
+	l.seen, l.silent, l.lastSeen, l.expires = true, false, now, now.Add(t.config.LeaseTTL)
 	if l.count(attempts, h.Fences, now) {
 		poke(t.leasePoke)
 	}
