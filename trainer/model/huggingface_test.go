@@ -9,6 +9,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/tunemesh/tunemesh/trainer/kernel"
 	"github.com/tunemesh/tunemesh/trainer/model"
 	"github.com/tunemesh/tunemesh/trainer/optim"
 )
@@ -63,7 +64,7 @@ func hashedWeights(name string, n int, gain bool) []float32 {
 	return out
 }
 
-func hashedModel(t *testing.T, cfg model.Config) *model.Model {
+func hashedModel(t *testing.T, cfg model.Config, e *kernel.Engine) *model.Model {
 	t.Helper()
 	src := mapSource{}
 	for _, spec := range cfg.Tensors() {
@@ -77,6 +78,7 @@ func hashedModel(t *testing.T, cfg model.Config) *model.Model {
 	if err != nil {
 		t.Fatal(err)
 	}
+	m.SetEngine(e)
 	return m
 }
 
@@ -108,16 +110,18 @@ func TestTheEngineComputesWhatTransformersAndPEFTCompute(t *testing.T) {
 		t.Fatalf("%d cases in reference.json", len(cases))
 	}
 	for _, c := range cases {
-		t.Run(c.Name, func(t *testing.T) { compare(t, c) })
+		for isa := kernel.Pure; isa <= kernel.Best(); isa++ {
+			t.Run(c.Name+"/"+isa.String(), func(t *testing.T) { compare(t, c, kernel.New(isa)) })
+		}
 	}
 }
 
-func compare(t *testing.T, c referenceCase) {
+func compare(t *testing.T, c referenceCase, e *kernel.Engine) {
 	cfg, err := model.ParseConfig(c.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := hashedModel(t, cfg)
+	m := hashedModel(t, cfg, e)
 	tokens := hashedBatch(0, cfg.VocabSize)[2].Tokens
 	logits, err := m.NewSession().Append(tokens)
 	if err != nil {
@@ -142,13 +146,13 @@ func compare(t *testing.T, c referenceCase) {
 		t.Errorf("said %v (%v), transformers says %v", said, err, c.Greedy)
 	}
 
-	full := hashedModel(t, cfg)
+	full := hashedModel(t, cfg, e)
 	if err := full.TrainAll(); err != nil {
 		t.Fatal(err)
 	}
 	follow(t, "full", full, c.Full)
 
-	lora := hashedModel(t, cfg)
+	lora := hashedModel(t, cfg, e)
 	if err := lora.AddLoRA(model.LoRAConfig{Rank: 4, Alpha: 8, TargetModules: []string{"all-linear"}}, 1); err != nil {
 		t.Fatal(err)
 	}
