@@ -5,7 +5,8 @@ import "time"
 // AttemptState is the state of one try of a stage on one node.
 //
 //	placed -> running -> succeeded | failed | cancelled
-//	placed, running -> unknown (node disconnected) -> running | lost
+//	placed, running -> unknown (node disconnected) -> what it was | lost
+//	placed, running -> lost (its connected node does not run it)
 type AttemptState string
 
 // States of an attempt.
