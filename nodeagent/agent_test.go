@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -593,6 +594,153 @@ func TestANodeRegistersAgainWhenItIsForgotten(t *testing.T) {
 	}
 	if r := p.regs[0]; string(r.PublicKey) != string(id.Public()) || r.Name != "test" || r.Protocol != api.ProtocolVersion || r.Digest == "" || r.Capability.Launchers[0] != "local" {
 		t.Errorf("registration %+v", r)
+	}
+}
+
+// A GPU that appears is told without a restart.
+func TestANewCapabilityIsRegistered(t *testing.T) {
+	p, c := newPlane(t), config(t.TempDir())
+	looks := 0
+	c.DetectInterval = 20 * time.Millisecond
+	c.Detect = func(context.Context, string) api.Capability {
+		looks++ // one goroutine at a time
+		if looks < 4 {
+			return api.Capability{OS: "test"}
+		}
+		return api.Capability{OS: "test", GPUs: []api.GPU{{Name: "new"}}}
+	}
+	run(t, p, c)
+	p.until("it is registered twice", func() bool { return len(p.regs) == 2 })
+	if a, b := p.regs[0], p.regs[1]; len(a.Capability.GPUs) != 0 || len(b.Capability.GPUs) != 1 || a.Digest == b.Digest {
+		t.Errorf("registrations %+v", p.regs)
+	}
+}
+
+// The agent died after the start and before it had written the handle down.
+func TestAStartThatWasNotWrittenDownIsFoundAgain(t *testing.T) {
+	p, dir := newPlane(t), t.TempDir()
+	p.assign(builtin(60, `{"lines":60,"pause_ms":15}`))
+	end := run(t, p, config(dir))
+	_, child := processes(t, dir, 60)
+	p.until("it runs", func() bool { return len(p.events[60]) > 5 })
+	end()
+	edit(t, filepath.Join(dir, "attempts", "60", "record.json"), func(r map[string]any) {
+		r["phase"] = "prepare"
+		delete(r, "handle")
+		delete(r, "launched_at")
+	})
+	run(t, p, config(dir))
+	if _, now := processes(t, dir, 60); now != child {
+		t.Error("the stage was started again")
+	}
+	if r := p.ended(60); r.State != api.AttemptSucceeded {
+		t.Errorf("report %+v %+v", r, r.Error)
+	}
+	if got := p.messages(60); !slices.Equal(got, counted(1, 60)) {
+		t.Errorf("events %q", got)
+	}
+}
+
+// The agent died before the start: the attempt begins when it is assigned
+// again, and not from the disk alone.
+func TestAnAttemptThatWasNeverStartedBeginsOnlyIfItIsStillWanted(t *testing.T) {
+	p, dir := newPlane(t), t.TempDir()
+	for _, fence := range []string{"61", "62"} {
+		path := filepath.Join(dir, "attempts", fence)
+		if err := os.MkdirAll(filepath.Join(path, "launch"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		text := fmt.Sprintf(`{"version":1,"phase":"prepare","assignment":{"fence":%s,"job_id":"01JOB","stage":{"name":"training","kind":"training"}}}`, fence)
+		if err := os.WriteFile(filepath.Join(path, "record.json"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.assign(builtin(62, `{"lines":3}`))
+	run(t, p, config(dir))
+	if r := p.ended(62); r.State != api.AttemptSucceeded {
+		t.Errorf("report %+v %+v", r, r.Error)
+	}
+	cleared(t, dir, 61)
+	if len(p.reports[61]) > 0 || len(p.events[61]) > 0 {
+		t.Errorf("attempt 61 was run: %+v", p.reports[61])
+	}
+}
+
+func edit(t *testing.T, path string, change func(map[string]any)) {
+	t.Helper()
+	var doc map[string]any
+	data, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(data, &doc)
+	}
+	if err == nil {
+		change(doc)
+		data, err = json.Marshal(doc)
+	}
+	if err == nil {
+		err = os.WriteFile(path, data, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestACancelDuringADownloadEndsIt(t *testing.T) {
+	p, dir := newPlane(t), t.TempDir()
+	file := p.put("slow", []byte("x"))
+	asked, release := make(chan struct{}, 8), make(chan struct{})
+	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- struct{}{}
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+	}))
+	defer slow.Close()
+	defer close(release)
+	file.URL = slow.URL
+	as := shell(63, succeed)
+	as.Inputs = []api.StageArtifact{{Stage: "source", Artifact: file}}
+	p.assign(as)
+	run(t, p, config(dir))
+	<-asked
+	p.mu.Lock()
+	p.reports[63] = append(p.reports[63], api.AttemptReport{State: api.AttemptRunning}) // so that the fake still hears it
+	p.mu.Unlock()
+	p.withdraw(63)
+	if r := p.ended(63); r.State != api.AttemptCancelled {
+		t.Errorf("report %+v %+v", r, r.Error)
+	}
+	cleared(t, dir, 63)
+}
+
+func TestOldJobsAreClearedAway(t *testing.T) {
+	p, c := newPlane(t), config(t.TempDir())
+	c.KeepJobs = time.Hour
+	for name, age := range map[string]time.Duration{"old": 2 * time.Hour, "young": time.Minute} {
+		dir := filepath.Join(c.Dir, "jobs", name)
+		if err := os.MkdirAll(filepath.Join(dir, "checkpoints"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		then := time.Now().Add(-age)
+		if err := os.Chtimes(dir, then, then); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(t, p, c)
+	for range 500 {
+		if _, err := os.Stat(filepath.Join(c.Dir, "jobs", "old")); os.IsNotExist(err) {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	var left []string
+	entries, _ := os.ReadDir(filepath.Join(c.Dir, "jobs"))
+	for _, e := range entries {
+		left = append(left, e.Name())
+	}
+	if got := fmt.Sprint(left); got != "[young]" {
+		t.Errorf("left %s", got)
 	}
 }
 

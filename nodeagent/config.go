@@ -92,6 +92,8 @@ type Config struct {
 	Launcher launcher.Launcher
 	// Detect finds the machine's capability; capability.Detect by default.
 	Detect func(ctx context.Context, dir string) api.Capability
+	// DetectInterval is how often that is repeated; 5 minutes by default.
+	DetectInterval time.Duration
 	// OnRegistered is called after every registration, for the gossip peers and
 	// key in the reply. It must not block.
 	OnRegistered func(api.RegistrationReply)
@@ -126,6 +128,7 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.FlushInterval, 50*time.Millisecond)
 	def(&c.RetryBase, 200*time.Millisecond)
 	def(&c.RetryMax, 10*time.Second)
+	def(&c.DetectInterval, 5*time.Minute)
 	def(&c.CacheBytes, 20<<30)
 	def(&c.KeepJobs, 7*24*time.Hour)
 	def(&c.MinFreeBytes, 2<<30)

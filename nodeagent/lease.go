@@ -18,8 +18,6 @@ const (
 	// selfStopMargin is how long before the control plane gives an attempt to
 	// another node the agent stops it.
 	selfStopMargin = 30 * time.Second
-	// detectInterval is how often the capability is looked at again.
-	detectInterval = 5 * time.Minute
 )
 
 // lease is what the agent knows of its right to run attempts. Times are those
@@ -65,20 +63,25 @@ func (l *lease) lapsed(grace time.Duration) bool {
 // the first registration.
 func (a *Agent) keepLease(ctx context.Context, registered chan<- struct{}) {
 	var (
-		interval   = defaultHeartbeat
-		capable    = a.detect(ctx)
-		detectedAt = time.Now()
-		known      bool // this agent is registered with this capability
-		failures   int
-		meter      loadMeter
+		interval = defaultHeartbeat
+		capable  = a.detect(ctx)
+		known    bool // this agent is registered with this capability
+		failures int
+		meter    loadMeter
 	)
+	// A broken driver can make a look take long: not at a heartbeat's cost.
+	looks := make(chan api.Capability, 1)
+	var looking sync.WaitGroup
+	defer looking.Wait()
+	looking.Go(func() { a.lookAgain(ctx, looks) })
 	for ctx.Err() == nil {
-		if time.Since(detectedAt) > detectInterval {
-			fresh := a.detect(ctx)
-			known = known && capability.Digest(fresh) == capability.Digest(capable)
-			capable, detectedAt = fresh, time.Now()
-		}
 		var err error
+		select {
+		case fresh := <-looks:
+			known = known && capability.Digest(fresh) == capability.Digest(capable)
+			capable = fresh
+		default:
+		}
 		if !known {
 			var reply api.RegistrationReply
 			sent := time.Now()
@@ -116,6 +119,16 @@ func (a *Agent) keepLease(ctx context.Context, registered chan<- struct{}) {
 			failures = 0
 		}
 		sleep(ctx, pause)
+	}
+}
+
+// lookAgain detects the capability every so often: a driver comes and goes.
+func (a *Agent) lookAgain(ctx context.Context, out chan<- api.Capability) {
+	for sleep(ctx, a.cfg.DetectInterval) {
+		select {
+		case out <- a.detect(ctx):
+		case <-ctx.Done():
+		}
 	}
 }
 

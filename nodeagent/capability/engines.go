@@ -8,22 +8,22 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 
 	"github.com/tunemesh/tunemesh/api"
 )
 
-// probe prints the versions that the engine peft needs, or fails with Python's
-// own words.
-const probe = `import json,torch,transformers,peft
-d=["cpu"]
-if torch.cuda.is_available(): d.append("cuda")
-if getattr(torch.backends,"mps",None) and torch.backends.mps.is_available(): d.append("mps")
-print(json.dumps({"torch":torch.__version__,"peft":peft.__version__,"devices":d}))`
+// probe prints the versions of what the engine peft needs, or fails with
+// Python's own words. It asks for what is installed and imports nothing: to
+// import torch takes ten seconds on a cold disk.
+const probe = `import json
+from importlib.metadata import version
+print(json.dumps({n: version(n) for n in ("torch", "transformers", "peft")}))`
 
 // engines tells what this machine can train with.
 func engines(ctx context.Context, c api.Capability) []api.Engine {
 	native := api.Engine{Name: "native", Available: true, Devices: []string{"cpu"}}
-	return []api.Engine{native, peft(ctx, pythons())}
+	return []api.Engine{native, peft(ctx, pythons(), c)}
 }
 
 // pythons are the interpreters to look into, best first: an activated
@@ -43,7 +43,7 @@ func pythons() []string {
 }
 
 // peft looks for an environment with PyTorch, transformers and peft.
-func peft(ctx context.Context, pythons []string) api.Engine {
+func peft(ctx context.Context, pythons []string, c api.Capability) api.Engine {
 	e := api.Engine{Name: "peft"}
 	seen := false
 	for _, python := range slices.Compact(pythons) {
@@ -54,11 +54,11 @@ func peft(ctx context.Context, pythons []string) api.Engine {
 		seen = true
 		if err != nil {
 			if e.Reason == "" {
-				e.Reason = fmt.Sprintf("torch, transformers and peft cannot be imported: %v", err)
+				e.Reason = fmt.Sprintf("torch, transformers and peft are needed: %v", err)
 			}
 			continue
 		}
-		if err := describe(&e, out); err != nil {
+		if err := describe(&e, out, c); err != nil {
 			e.Reason = fmt.Sprintf("%s: %v", python, err)
 			continue
 		}
@@ -70,15 +70,19 @@ func peft(ctx context.Context, pythons []string) api.Engine {
 	return e
 }
 
-func describe(e *api.Engine, out []byte) error {
-	var v struct {
-		Torch, Peft string
-		Devices     []string
-	}
+func describe(e *api.Engine, out []byte, c api.Capability) error {
+	var v struct{ Torch, Peft string }
 	if err := json.Unmarshal(out, &v); err != nil {
 		return fmt.Errorf("its answer cannot be read: %w", err)
 	}
-	e.Available, e.Reason, e.Devices = true, "", v.Devices
+	e.Available, e.Reason, e.Devices = true, "", []string{"cpu"}
 	e.Version = fmt.Sprintf("torch %s, peft %s", v.Torch, v.Peft)
+	for _, g := range c.GPUs {
+		device := map[string]string{"cuda": "cuda", "rocm": "cuda", "metal": "mps"}[g.Kind]
+		// "2.9.0+cpu" is a build that knows no accelerator.
+		if device != "" && !slices.Contains(e.Devices, device) && !strings.HasSuffix(v.Torch, "+cpu") {
+			e.Devices = append(e.Devices, device)
+		}
+	}
 	return nil
 }
