@@ -59,7 +59,7 @@ type heartbeatIn struct {
 
 func (s *Server) heartbeat(_ context.Context, in *heartbeatIn) (*one[api.HeartbeatReply], error) {
 	reply, err := s.Dispatch.Heartbeat(in.ID, in.Body)
-	return &one[api.HeartbeatReply]{reply}, err
+	return &one[api.HeartbeatReply]{reply}, s.fromDispatch(err)
 }
 
 const (
@@ -353,5 +353,5 @@ func (s *Server) reportAttempt(ctx context.Context, in *reportIn) (*done, error)
 			return nil, err
 		}
 	}
-	return nil, s.Dispatch.Report(ctx, in.Fence, r)
+	return nil, s.fromDispatch(s.Dispatch.Report(ctx, in.Fence, r))
 }

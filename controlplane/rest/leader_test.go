@@ -192,6 +192,20 @@ func TestWhatAFailedWriteMeans(t *testing.T) {
 	}
 }
 
+func TestAnAgentIsToldToComeBackWhileNobodyLeads(t *testing.T) {
+	m := newMesh(t)
+	join(t, m.client(api.RoleNode))
+	// This server leads, but its loop does not run (yet).
+	f := follow(t, m, &leads{})
+	for path, body := range map[string]string{"/v1/nodes/" + nodeName + "/heartbeat": "{}"} {
+		var p api.Problem
+		resp := f.do(t, "POST", path, []byte(body), &p)
+		if resp.StatusCode != 503 || p.Type != api.ProblemNotLeader || resp.Header.Get("Retry-After") == "" {
+			t.Errorf("%s: %s %+v", path, resp.Status, p)
+		}
+	}
+}
+
 func TestTheClientGoesToAnotherServer(t *testing.T) {
 	m := newMesh(t)
 	var hits atomic.Int32

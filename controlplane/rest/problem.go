@@ -13,7 +13,6 @@ import (
 
 	"github.com/tunemesh/tunemesh/api"
 	"github.com/tunemesh/tunemesh/controlplane/consensus"
-	"github.com/tunemesh/tunemesh/controlplane/dispatch"
 	"github.com/tunemesh/tunemesh/controlplane/state"
 )
 
@@ -83,7 +82,7 @@ func (s *Server) asProblem(err error) error {
 		p.Outcome = "unknown"
 		p.Hint = "repeat the request with the same id"
 		return p
-	case errors.Is(err, consensus.ErrNotLeader), errors.Is(err, dispatch.ErrNotLeading):
+	case errors.Is(err, consensus.ErrNotLeader):
 		return notLeader()
 	case errors.Is(err, consensus.ErrDiskFull):
 		p := problem(http.StatusServiceUnavailable, api.ProblemOverloaded, "the server's disk is nearly full")
@@ -96,6 +95,19 @@ func (s *Server) asProblem(err error) error {
 	}
 	s.Log.Error("a request failed", "err", err)
 	return problem(http.StatusInternalServerError, "", "the server failed; its log says why")
+}
+
+// fromDispatch says what an error of the leader's loop means. What it does not
+// share with state and consensus is that it does not run here.
+func (s *Server) fromDispatch(err error) error {
+	var domain *state.Error
+	switch {
+	case err == nil, errors.As(err, &domain), errors.Is(err, consensus.ErrUnknownOutcome), errors.Is(err, consensus.ErrOverloaded),
+		errors.Is(err, consensus.ErrDiskFull), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	}
+	s.Log.Debug("the leader's loop does not answer", "err", err)
+	return notLeader()
 }
 
 func notLeader() *problemError {
