@@ -34,17 +34,6 @@ func (m Matrix) T() Matrix {
 	return m
 }
 
-// Rows returns the view of rows [r0, r1) of a matrix that is not transposed.
-func (m Matrix) Rows(r0, r1 int) Matrix {
-	if m.f32 != nil {
-		m.f32 = m.f32[r0*m.rs:]
-	} else {
-		m.bf16 = m.bf16[r0*m.rs:]
-	}
-	m.rows = r1 - r0
-	return m
-}
-
 // mustHold guards the assembly against slices shorter than their shape: a wrong
 // shape is a programming error, found here rather than as stray memory access.
 func mustHold(n, rows, cols, stride int) {

@@ -143,6 +143,9 @@ func (m *Model) Config() Config { return m.cfg }
 // SetEngine replaces the kernels, e.g. by the pure-Go ones.
 func (m *Model) SetEngine(e *kernel.Engine) { m.eng = e }
 
+// Kernels names the inner loops in use ("avx512", "avx2", "pure-go"), for a log.
+func (m *Model) Kernels() string { return m.eng.ISA().String() }
+
 // SetRecompute makes LossAndGrad keep only each layer's input and compute the
 // rest again on the way back: about a third more work for a fraction of the
 // memory. The results are the same bits.
