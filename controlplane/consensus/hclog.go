@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"strings"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -27,13 +28,14 @@ type sink struct {
 }
 
 // Accept implements hclog.SinkAdapter. What Raft calls info (each step of an
-// election, each snapshot) is detail to us.
+// election, each snapshot) is detail to us, and how every server starts is no
+// reason to warn anybody.
 func (s sink) Accept(_ string, level hclog.Level, msg string, args ...any) {
 	if level < s.level {
 		return
 	}
 	to := slogLevel(level)
-	if level == hclog.Info {
+	if level == hclog.Info || strings.HasPrefix(msg, "heartbeat timeout reached") {
 		to = slog.LevelDebug
 	}
 	s.log.Log(context.Background(), to, msg, args...)
