@@ -85,7 +85,9 @@ func newServer(o orders) (*s3api.S3ApiServer, error) {
 		}
 		metadata = sidecar
 	}
-	backend, err := posix.New(o.Data, metadata, posix.PosixOpts{NewDirPerm: 0o700, NewFilePerm: 0o600, SideCarDir: o.Sidecar, ValidateBucketNames: true, CopyObjectThreshold: copyLimit})
+	backend, err := posix.New(o.Data, metadata, posix.PosixOpts{NewDirPerm: 0o700, NewFilePerm: 0o600, SideCarDir: o.Sidecar, ValidateBucketNames: true, CopyObjectThreshold: copyLimit,
+		// Lock files are for several gateways on one folder; this is the only one.
+		ForceNoObjLockFile: true})
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", o.Data, err)
 	}
