@@ -49,7 +49,7 @@ func serverConfig(c localConfig) (controlplane.Config, error) {
 		RaftAddr:     c.raftAddr,
 		GossipAddr:   c.gossipAddr,
 		S3Child:      []string{self, childS3},
-		Models:       map[string]fs.FS{models.MiniName: models.Mini},
+		Models:       map[string]fs.FS{models.MiniName: models.Mini()},
 		DefaultModel: models.MiniName,
 		Version:      build(),
 		Log:          c.log,
