@@ -8,11 +8,19 @@ import (
 // Type is a number format of tensors (ggml_type).
 type Type uint32
 
-// The formats that this package writes. Others are read as opaque bytes.
+// The formats that Dequantize decodes, under their own names. F32, F16, BF16 and Q8_0
+// are written too; others than these are read as opaque bytes.
 const (
 	F32  Type = 0
 	F16  Type = 1
-	Q8_0 Type = 8 //nolint:revive // the format's own name
+	Q4_0 Type = 2
+	Q4_1 Type = 3
+	Q5_0 Type = 6
+	Q5_1 Type = 7
+	Q8_0 Type = 8
+	Q4_K Type = 12
+	Q5_K Type = 13
+	Q6_K Type = 14
 	BF16 Type = 30
 )
 
@@ -24,13 +32,13 @@ func (t Type) layout() (name string, elems, bytes int64, ok bool) {
 		return "F32", 1, 4, true
 	case F16:
 		return "F16", 1, 2, true
-	case 2:
+	case Q4_0:
 		return "Q4_0", 32, 18, true
-	case 3:
+	case Q4_1:
 		return "Q4_1", 32, 20, true
-	case 6:
+	case Q5_0:
 		return "Q5_0", 32, 22, true
-	case 7:
+	case Q5_1:
 		return "Q5_1", 32, 24, true
 	case Q8_0:
 		return "Q8_0", 32, 34, true
@@ -38,11 +46,11 @@ func (t Type) layout() (name string, elems, bytes int64, ok bool) {
 		return "Q2_K", 256, 84, true
 	case 11:
 		return "Q3_K", 256, 110, true
-	case 12:
+	case Q4_K:
 		return "Q4_K", 256, 144, true
-	case 13:
+	case Q5_K:
 		return "Q5_K", 256, 176, true
-	case 14:
+	case Q6_K:
 		return "Q6_K", 256, 210, true
 	case 24:
 		return "I8", 1, 1, true
