@@ -14,6 +14,8 @@ type rows struct {
 	spans  []kernel.Span
 	// cache is nil in training; in a session it holds the keys and values.
 	cache *Session
+	// branches says that each span continues what the cache holds by itself.
+	branches bool
 	// train says that LoRA dropout applies.
 	train bool
 }
@@ -112,7 +114,11 @@ func (m *Model) blockForward(l int, a *acts, r rows, x, out []float32) {
 	e.Rope(a.q, c.NumHeads, c.HeadDim, r.pos, m.work.cos, m.work.sin)
 	e.Rope(a.k, c.NumKVHeads, c.HeadDim, r.pos, m.work.cos, m.work.sin)
 	keys, values := a.k, a.v
-	if r.cache != nil {
+	switch {
+	case r.cache == nil:
+	case r.branches:
+		keys, values = r.cache.branch(l, r.spans, a.k, a.v)
+	default:
 		keys, values = r.cache.extend(l, a.k, a.v)
 	}
 	e.Attention(a.o, a.lse, a.q, keys, values, r.spans, m.heads())
