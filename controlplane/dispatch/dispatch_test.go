@@ -271,6 +271,29 @@ func TestANewLeaderGivesEverybodyTimeToSpeak(t *testing.T) {
 	})
 }
 
+// The old leader's clock may be another one: the grace is counted on the new
+// leader's own, from the end of the time that it gives everybody.
+func TestANewLeaderCountsTheGraceAnew(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		r.beating("n1", 2)
+		long := stage("a", "training")
+		long.MaxDisconnect = "10m"
+		r.job("j", long)
+		fence := r.running("j", "a")
+		delete(r.beats, "n1")
+		r.pass(9 * time.Minute)
+		r.elect()
+		r.pass(10*time.Minute + 30*time.Second)
+		if s := r.attempt(fence).State; s != api.AttemptUnknown {
+			t.Fatalf("%s within the grace", s)
+		}
+		r.pass(15 * time.Second)
+		if s := r.attempt(fence).State; s != api.AttemptLost {
+			t.Fatalf("%s after it", s)
+		}
+	})
+}
+
 func TestANewLeaderLearnsThatUnknownAttemptsRun(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		r.beating("n1", 2)

@@ -142,7 +142,8 @@ func (t *term) leaseLoop(ctx context.Context) {
 func (t *term) judge(now time.Time) verdict {
 	view := t.store.At()
 	var v verdict
-	var silent, back []string
+	var back []string
+	silent := map[string]time.Time{} // with the end of the lease
 	t.mu.Lock()
 	for id, l := range t.leases {
 		switch {
@@ -157,7 +158,7 @@ func (t *term) judge(now time.Time) verdict {
 				t.config.Log.Warn("node is disconnected", "node", id, "last_seen", l.lastSeen)
 				poke(t.placePoke)
 			}
-			silent = append(silent, id)
+			silent[id] = l.expires
 		}
 		for fence, reason := range l.vanished {
 			if a, err := view.Attempt(fence); err != nil || a.State.Terminal() {
@@ -168,8 +169,8 @@ func (t *term) judge(now time.Time) verdict {
 		}
 	}
 	t.mu.Unlock()
-	for _, id := range silent {
-		t.judgeSilent(view, id, now, &v)
+	for id, since := range silent {
+		t.judgeSilent(view, id, since, now, &v)
 	}
 	for _, id := range back {
 		settled := true
@@ -188,7 +189,11 @@ func (t *term) judge(now time.Time) verdict {
 	return v
 }
 
-func (t *term) judgeSilent(view state.View, node string, now time.Time, v *verdict) {
+// judgeSilent gives up what has been unknown for its grace, counted from the end
+// of the lease on this leader's monotonic clock. UnknownAt would be another
+// leader's wall clock; a grace that starts anew with a new leader only makes the
+// agent stop even more surely first.
+func (t *term) judgeSilent(view state.View, node string, since, now time.Time, v *verdict) {
 	for _, a := range view.AttemptsOnNode(node) {
 		if a.State != api.AttemptUnknown {
 			v.unknown = append(v.unknown, a.Fence)
@@ -199,7 +204,7 @@ func (t *term) judgeSilent(view state.View, node string, now time.Time, v *verdi
 			continue
 		}
 		grace := stage.DisconnectGrace()
-		until := a.UnknownAt.Add(grace)
+		until := since.Add(grace)
 		if now.Before(until) {
 			v.by(until)
 			continue
