@@ -666,6 +666,21 @@ func TestAnAttemptThatWasNeverStartedBeginsOnlyIfItIsStillWanted(t *testing.T) {
 	}
 }
 
+// An answer that was on its way when the attempt was reported still names it.
+func TestAReportedAttemptIsNotBegunAgain(t *testing.T) {
+	p, dir := newPlane(t), t.TempDir()
+	as := shell(64, `echo ran; `+succeed)
+	p.assign(as)
+	run(t, p, config(dir))
+	p.ended(64)
+	cleared(t, dir, 64)
+	p.assign(as)
+	time.Sleep(300 * time.Millisecond)
+	if _, err := os.Stat(filepath.Join(dir, "attempts", "64")); err == nil || len(p.reports[64]) != 2 {
+		t.Errorf("it was begun again: %+v", p.reports[64])
+	}
+}
+
 func edit(t *testing.T, path string, change func(map[string]any)) {
 	t.Helper()
 	var doc map[string]any
