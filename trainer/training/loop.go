@@ -1,0 +1,188 @@
+package training
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/tunemesh/tunemesh/trainer/contract"
+	"github.com/tunemesh/tunemesh/trainer/model"
+	"github.com/tunemesh/tunemesh/trainer/optim"
+	"github.com/tunemesh/tunemesh/trainer/sample"
+	"github.com/tunemesh/tunemesh/trainer/training/history"
+)
+
+// loop does the steps that are left.
+func (t *trainer) loop(ctx context.Context) error {
+	t.began, t.startTokens, t.startSamples = time.Now(), t.state.Tokens, t.state.Samples
+	perEpoch := t.order.StepsPerEpoch()
+	var steps [][]int
+	epoch := -1
+	if t.state.Step == 0 {
+		if err := t.evaluate(); err != nil { // what the base model makes of it
+			return err
+		}
+	}
+	window := t.newWindow()
+	for t.state.Step < t.total {
+		if ctx.Err() != nil {
+			return errors.Join(t.checkpoint("step_"+strconv.Itoa(t.state.Step), false), ctx.Err())
+		}
+		if e := t.state.Step / perEpoch; e != epoch {
+			epoch, steps = e, t.order.Epoch(e)
+		}
+		norm, rate, err := t.step(steps[t.state.Step%perEpoch])
+		if err != nil {
+			return err
+		}
+		t.state.Step++
+		t.state.Epoch = float64(t.state.Step) / float64(perEpoch)
+		last := t.state.Step == t.total
+		if t.state.Step%t.config.Training.LoggingSteps == 0 || last {
+			t.log(window, norm, rate)
+			window = t.newWindow()
+		}
+		if err := t.milestones(perEpoch, last); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// milestones evaluates and saves where it is time to.
+func (t *trainer) milestones(perEpoch int, last bool) error {
+	c := t.config.Training
+	within := t.state.Step % perEpoch
+	if last || within*c.EvaluationsPerEpoch/perEpoch != (within-1+perEpoch)%perEpoch*c.EvaluationsPerEpoch/perEpoch || within == 0 {
+		if err := t.evaluate(); err != nil {
+			return err
+		}
+	}
+	switch {
+	case within == 0:
+		return t.checkpoint("epoch_"+strconv.Itoa(t.state.Step/perEpoch), true)
+	case last: // ended by max_steps within an epoch
+		return t.checkpoint("epoch_"+strconv.Itoa(t.state.Step/perEpoch+1), true)
+	case t.state.Step%c.CheckpointSteps == 0:
+		return t.checkpoint("step_"+strconv.Itoa(t.state.Step), false)
+	}
+	return nil
+}
+
+// step makes one update from the samples of these indexes.
+func (t *trainer) step(indexes []int) (norm, rate float64, err error) {
+	t.model.ZeroGrad()
+	var sum float64
+	var targets int
+	for micro := range slices.Chunk(indexes, t.config.Training.BatchSize) {
+		batch := make([]model.Sequence, 0, len(micro))
+		for _, i := range micro {
+			batch = append(batch, sequence(&t.train[i]))
+			t.state.Tokens += int64(len(t.train[i].Tokens))
+		}
+		t.model.SetStep(t.state.Micro)
+		s, n, err := t.model.LossAndGrad(batch)
+		if err != nil {
+			return 0, 0, fmt.Errorf("training: step %d: %w", t.state.Step+1, err)
+		}
+		sum, targets = sum+s, targets+n
+		t.state.Micro++
+	}
+	t.state.Samples += int64(len(indexes))
+	norm = optim.ScaleAndClip(t.tensors, 1/float64(targets), t.config.Training.MaxGradNorm)
+	if bad(sum) || bad(norm) {
+		return 0, 0, t.diverged(sum/float64(targets), norm)
+	}
+	rate = t.rate.At(t.state.Step)
+	t.optim.Step(rate)
+	t.state.WindowLoss += sum
+	t.state.WindowTargets += int64(targets)
+	if t.state.Step == 0 {
+		t.state.FirstLoss = sum / float64(targets)
+	}
+	return norm, rate, nil
+}
+
+func bad(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) }
+
+// diverged ends a training that another attempt would end in the same way.
+func (t *trainer) diverged(loss, norm float64) error {
+	return &contract.Error{
+		Class: contract.ClassConfig, Code: "DIVERGED", Field: "training.learning_rate",
+		Message: fmt.Sprintf("the loss is %v and the gradient's norm %v at step %d of %d", loss, norm, t.state.Step+1, t.total),
+		Hint:    "lower training.learning_rate (a third of it), raise training.warmup_ratio, or lower training.max_grad_norm",
+	}
+}
+
+func sequence(s *sample.Sample) model.Sequence {
+	w := make([]float32, len(s.Tokens))
+	for _, r := range s.Loss {
+		for i := r[0]; i < r[1]; i++ {
+			w[i] = 1
+		}
+	}
+	return model.Sequence{Tokens: s.Tokens, Weights: w}
+}
+
+// window is what has happened since the last line of the log.
+type window struct {
+	at              time.Time
+	samples, tokens int64
+}
+
+func (t *trainer) newWindow() window { return window{time.Now(), t.state.Samples, t.state.Tokens} }
+
+// log writes a line of the log and a metric event.
+func (t *trainer) log(w window, norm, rate float64) {
+	loss := t.state.WindowLoss / float64(t.state.WindowTargets)
+	t.state.WindowLoss, t.state.WindowTargets = 0, 0
+	t.state.Log.Steps = append(t.state.Log.Steps, history.Step{
+		Step: t.state.Step, Epoch: t.state.Epoch, Loss: loss, LearningRate: rate, GradNorm: norm, Tokens: t.state.Tokens,
+	})
+	spent := max(time.Since(w.at).Seconds(), 1e-9)
+	all := time.Since(t.began).Seconds()
+	done := t.state.Step - t.resumedAt
+	eta := all / float64(max(done, 1)) * float64(t.total-t.state.Step)
+	step, epoch := int64(t.state.Step), t.state.Epoch
+	samples, tokens := float64(t.state.Samples-w.samples)/spent, float64(t.state.Tokens-w.tokens)/spent
+	t.emit.Emit(contract.Event{
+		Level: contract.LevelMetric, Step: &step, Epoch: &epoch, Loss: &loss, LearningRate: &rate, GradNorm: &norm,
+		SamplesPerSec: &samples, TokensPerSec: &tokens,
+		Progress: &contract.Progress{Done: step, Total: int64(t.total), Unit: "steps", ETASeconds: eta},
+	})
+}
+
+// evaluate measures the loss on the validation split.
+func (t *trainer) evaluate() error {
+	if len(t.validation) == 0 {
+		return nil
+	}
+	var sum float64
+	var targets int
+	for chunk := range slices.Chunk(t.validation, max(t.config.Training.BatchSize, 16)) {
+		batch := make([]model.Sequence, 0, len(chunk))
+		for i := range chunk {
+			batch = append(batch, sequence(&chunk[i]))
+		}
+		s, n, err := t.model.Loss(batch)
+		if err != nil {
+			return fmt.Errorf("training: evaluation at step %d: %w", t.state.Step, err)
+		}
+		sum, targets = sum+s, targets+n
+	}
+	loss := sum / float64(targets)
+	if bad(loss) {
+		return t.diverged(loss, 0)
+	}
+	// A resumed training has evaluated here before.
+	if e := t.state.Log.Evaluations; len(e) == 0 || e[len(e)-1].Step != t.state.Step {
+		t.state.Log.Evaluations = append(e, history.Evaluation{Step: t.state.Step, Epoch: t.state.Epoch, EvalLoss: loss})
+	}
+	step, epoch := int64(t.state.Step), t.state.Epoch
+	t.emit.Emit(contract.Event{Level: contract.LevelMetric, Step: &step, Epoch: &epoch, EvalLoss: &loss})
+	return nil
+}

@@ -1,0 +1,205 @@
+package training
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tunemesh/tunemesh/trainer/contract"
+	"github.com/tunemesh/tunemesh/trainer/model"
+	"github.com/tunemesh/tunemesh/trainer/optim"
+	"github.com/tunemesh/tunemesh/trainer/sample"
+	"github.com/tunemesh/tunemesh/trainer/weights"
+)
+
+// trainer is one attempt of the stage.
+type trainer struct {
+	config   contract.Config
+	emit     *contract.Emitter
+	modelDir string
+	weights  *weights.File
+	dtype    string
+
+	model   *model.Model
+	tensors []optim.Tensor
+	optim   *optim.AdamW
+	rate    optim.Schedule
+
+	train, validation []sample.Sample
+	order             Order
+	total             int // steps
+	fingerprint       Fingerprint
+	store             Store
+	state             State
+
+	began                     time.Time
+	startTokens, startSamples int64
+	resumedAt                 int
+}
+
+func (t *trainer) close() { _ = t.weights.Close() } // read-only: nothing to lose
+
+func prepare(in contract.Input, c contract.Config) (t *trainer, err error) {
+	if c.Training.Method != "lora" && c.Training.Method != "full" {
+		return nil, &contract.Error{Class: contract.ClassConfig, Code: "UNKNOWN_METHOD", Field: "training.method", Message: fmt.Sprintf("there is no method %q", c.Training.Method)}
+	}
+	t = &trainer{config: c, store: Store{Dir: in.CheckpointDir}}
+	if in.CheckpointDir == "" {
+		t.store.Dir = filepath.Join(in.OutputDir, "..", "checkpoints")
+	}
+	if err := t.loadModel(in); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			t.close()
+		}
+	}()
+	if err := t.loadData(in); err != nil {
+		return nil, err
+	}
+	if err := t.plan(); err != nil {
+		return nil, err
+	}
+	return t, t.identify(in)
+}
+
+func (t *trainer) loadModel(in contract.Input) error {
+	var err error
+	if t.modelDir, err = in.Dir(contract.ModelInputs, ""); err != nil {
+		return err
+	}
+	data, err := os.ReadFile(filepath.Join(t.modelDir, "config.json"))
+	if err != nil {
+		return fmt.Errorf("training: base model: %w", err)
+	}
+	shape, err := model.ParseConfig(data)
+	if err != nil {
+		return &contract.Error{Class: contract.ClassUnsupported, Code: "MODEL_UNSUPPORTED", Message: err.Error(), Field: "model", Hint: "the engine native trains models of Llama architecture"}
+	}
+	if t.weights, err = weights.Open(t.modelDir); err != nil {
+		return fmt.Errorf("training: base model: %w", err)
+	}
+	if names := t.weights.Names(); len(names) > 0 {
+		info, _ := t.weights.Info(names[0])
+		t.dtype = info.DType
+	}
+	if t.model, err = model.Load(shape, t.weights); err != nil {
+		t.close()
+		return &contract.Error{Class: contract.ClassUnsupported, Code: "MODEL_DAMAGED", Message: err.Error(), Field: "model"}
+	}
+	c := t.config.Training
+	if c.Method == "full" {
+		err = t.model.TrainAll()
+	} else {
+		err = t.model.AddLoRA(model.LoRAConfig{Rank: c.Rank, Alpha: c.Alpha, Dropout: c.Dropout, RSLoRA: c.RSLoRA, TargetModules: c.TargetModules}, t.config.Seed)
+	}
+	if err != nil {
+		t.close()
+		return &contract.Error{Class: contract.ClassConfig, Code: "INVALID_CONFIG", Message: err.Error(), Field: "training"}
+	}
+	return nil
+}
+
+func (t *trainer) loadData(in contract.Input) error {
+	read := func(name string) ([]sample.Sample, error) {
+		f, err := in.FindName(name)
+		if err != nil {
+			return nil, err
+		}
+		return sample.ReadFile(f.Path, 0)
+	}
+	var err error
+	if t.train, err = read(sample.TrainFile); err != nil {
+		return err
+	}
+	if t.validation, err = read(sample.ValidationFile); err != nil {
+		return err
+	}
+	if len(t.train) == 0 {
+		return &contract.Error{Class: contract.ClassBadInput, Code: "NO_TRAINING_DATA", Message: "preprocessing left no sample to train on", Hint: "its report says which rows were dropped and why"}
+	}
+	shape := t.model.Config()
+	for _, split := range [][]sample.Sample{t.train, t.validation} {
+		for i := range split {
+			s := &split[i]
+			if len(s.Tokens) > shape.MaxPositions {
+				return &contract.Error{Class: contract.ClassConfig, Code: "SAMPLE_TOO_LONG", Row: s.Row, Field: "preprocessing.max_length", Message: fmt.Sprintf("a sample has %d tokens, the model's context is %d", len(s.Tokens), shape.MaxPositions)}
+			}
+			if i := slices.IndexFunc(s.Tokens, func(id int32) bool { return id < 0 || int(id) >= shape.VocabSize }); i >= 0 {
+				return &contract.Error{Class: contract.ClassConfig, Code: "FOREIGN_TOKENS", Row: s.Row, Message: fmt.Sprintf("token %d is not in the model's vocabulary of %d: the data were tokenized for another model", s.Tokens[i], shape.VocabSize), Hint: "preprocessing and training must see the same base model"}
+			}
+		}
+	}
+	return nil
+}
+
+// plan sets up the order of the data, the schedule and the optimizer.
+func (t *trainer) plan() error {
+	c := t.config.Training
+	t.order = Order{PerStep: c.BatchSize * c.GradientAccum, Seed: t.config.Seed}
+	for i := range t.train {
+		t.order.Lengths = append(t.order.Lengths, len(t.train[i].Tokens))
+	}
+	t.total = c.Epochs * t.order.StepsPerEpoch()
+	if c.MaxSteps > 0 {
+		t.total = min(t.total, c.MaxSteps)
+	}
+	t.rate = optim.Schedule{Kind: c.Schedule, Peak: c.LearningRate, Warmup: int(c.WarmupRatio * float64(t.total)), Total: t.total}
+	if err := t.rate.Validate(); err != nil {
+		return &contract.Error{Class: contract.ClassConfig, Code: "INVALID_CONFIG", Message: err.Error(), Field: "training.schedule"}
+	}
+	for _, p := range t.model.Params() {
+		t.tensors = append(t.tensors, optim.Tensor{Name: p.Name, Data: p.Data, Grad: p.Grad, NoDecay: p.Norm})
+	}
+	settings := optim.DefaultAdamW()
+	settings.WeightDecay = c.WeightDecay
+	var err error
+	t.optim, err = optim.NewAdamW(t.tensors, settings)
+	return err
+}
+
+// identify computes what a checkpoint must agree with. How often is logged or
+// saved changes no weight and may differ.
+func (t *trainer) identify(in contract.Input) error {
+	settings := t.config.Training
+	settings.CheckpointSteps, settings.LoggingSteps, settings.EvaluationsPerEpoch = 0, 0, 0
+	config, err := json.Marshal(struct {
+		Seed     uint64
+		Training contract.TrainingConfig
+	}{t.config.Seed, settings})
+	if err != nil {
+		return fmt.Errorf("training: %w", err)
+	}
+	var data, base strings.Builder
+	for _, f := range in.Inputs {
+		switch {
+		case f.Stage == contract.ModelInputs && (f.Name == "config.json" || strings.HasSuffix(f.Name, ".safetensors")):
+			fmt.Fprintln(&base, f.Name, f.SHA256)
+		case f.Name == sample.TrainFile || f.Name == sample.ValidationFile:
+			fmt.Fprintln(&data, f.Name, f.SHA256)
+		}
+	}
+	t.fingerprint = Fingerprint{Config: hash(string(config)), Data: hash(data.String()), Model: hash(base.String())}
+	t.state = State{Version: stateVersion, Fingerprint: t.fingerprint, Seed: t.config.Seed}
+	return nil
+}
+
+func hash(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:])
+}
+
+func (t *trainer) trainable() int64 {
+	var n int64
+	for _, p := range t.model.Params() {
+		n += int64(len(p.Data))
+	}
+	return n
+}

@@ -1,0 +1,126 @@
+package training
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/tunemesh/tunemesh/trainer/contract"
+	"github.com/tunemesh/tunemesh/trainer/dataset"
+	"github.com/tunemesh/tunemesh/trainer/training/history"
+)
+
+// OutputKey is the key of Summary in this stage's output.
+const OutputKey = "training"
+
+// Names of the artifacts: an adapter's folder, or that of a whole model.
+const (
+	AdapterFolder = "adapter"
+	FullFolder    = "full"
+)
+
+// Summary is the stage's output under OutputKey.
+type Summary struct {
+	Engine          string  `json:"engine"`
+	Method          string  `json:"method"`
+	Steps           int     `json:"steps"`
+	Epochs          float64 `json:"epochs"`
+	Samples         int64   `json:"samples"` // seen, with repetitions
+	Tokens          int64   `json:"tokens"`  // seen, with repetitions, prompts included
+	TrainableParams int64   `json:"trainable_parameters"`
+	BaseParams      int64   `json:"base_parameters"`
+	FirstLoss       float64 `json:"first_loss"`
+	FinalLoss       float64 `json:"final_loss"`
+	FirstEvalLoss   float64 `json:"first_eval_loss,omitempty"`
+	FinalEvalLoss   float64 `json:"final_eval_loss,omitempty"`
+	BestEvalLoss    float64 `json:"best_eval_loss,omitempty"`
+	ResumedAt       int     `json:"resumed_at_step,omitempty"`
+	TokensPerSec    float64 `json:"tokens_per_sec"`
+	SamplesPerSec   float64 `json:"samples_per_sec"`
+}
+
+// Run is the stage. It needs the base model, and the artifacts train.jsonl and
+// validation.jsonl of an ancestor.
+func Run(ctx context.Context, in contract.Input, emit *contract.Emitter) (contract.Result, error) {
+	c, err := dataset.Config(in)
+	if err != nil {
+		return contract.Result{}, err
+	}
+	t, err := prepare(in, c)
+	if err != nil {
+		return contract.Result{}, err
+	}
+	defer t.close()
+	t.emit = emit
+	emit.Info("training with the engine native", map[string]any{
+		"method": c.Training.Method, "threads": runtime.GOMAXPROCS(0), "weights": t.dtype + ", frozen weights as stored, arithmetic in F32",
+		"trainable_parameters": t.trainable(), "base_parameters": t.model.Config().NumParams(),
+		"samples": len(t.train), "steps": t.total, "warmup_steps": t.rate.Warmup,
+	})
+	if err := t.resume(); err != nil {
+		return contract.Result{}, err
+	}
+	if err := t.loop(ctx); err != nil {
+		return contract.Result{}, err
+	}
+	return t.finish(in)
+}
+
+// finish writes the artifacts and says what came of it.
+func (t *trainer) finish(in contract.Input) (contract.Result, error) {
+	artifacts := map[string]contract.Artifact{history.FileName: {Path: history.FileName}}
+	folder := AdapterFolder
+	if t.config.Training.Method == "full" {
+		folder = FullFolder
+	}
+	if err := t.writeWeights(filepath.Join(in.OutputDir, folder), true); err != nil {
+		return contract.Result{}, err
+	}
+	artifacts[folder] = contract.Artifact{Path: folder, Place: contract.PlaceAdapter}
+	if err := t.state.Log.Write(filepath.Join(in.OutputDir, history.FileName)); err != nil {
+		return contract.Result{}, err
+	}
+	s := t.summary()
+	return contract.Result{
+		Output:    map[string]any{OutputKey: s},
+		Artifacts: artifacts,
+		Metrics:   map[string]float64{"loss": s.FinalLoss, "tokens_per_sec": s.TokensPerSec, "samples_per_sec": s.SamplesPerSec, "steps": float64(s.Steps)},
+	}, nil
+}
+
+func (t *trainer) summary() Summary {
+	s := Summary{
+		Engine: "native", Method: t.config.Training.Method, Steps: t.state.Step, Epochs: t.state.Epoch,
+		Samples: t.state.Samples, Tokens: t.state.Tokens, TrainableParams: t.trainable(), BaseParams: t.model.Config().NumParams(),
+		FirstLoss: t.state.FirstLoss, ResumedAt: t.resumedAt,
+	}
+	if n := len(t.state.Log.Steps); n > 0 {
+		s.FinalLoss = t.state.Log.Steps[n-1].Loss
+	}
+	if e := t.state.Log.Evaluations; len(e) > 0 {
+		s.FirstEvalLoss, s.FinalEvalLoss = e[0].EvalLoss, e[len(e)-1].EvalLoss
+	}
+	if best, ok := t.state.Log.BestEvalLoss(); ok {
+		s.BestEvalLoss = best.EvalLoss
+	}
+	if spent := time.Since(t.began).Seconds(); spent > 0 {
+		s.TokensPerSec = float64(t.state.Tokens-t.startTokens) / spent
+		s.SamplesPerSec = float64(t.state.Samples-t.startSamples) / spent
+	}
+	return s
+}
+
+// copyFile copies one file of a model's folder.
+func copyFile(from, to string) error {
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return fmt.Errorf("training: %w", err)
+	}
+	if err := os.WriteFile(to, data, 0o644); err != nil {
+		return fmt.Errorf("training: %w", err)
+	}
+	return nil
+}
