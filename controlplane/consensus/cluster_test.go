@@ -81,6 +81,7 @@ func apply(t *testing.T, n *consensus.Node, c state.Command) state.Result {
 }
 
 func TestASingleServerComesBackWithAllItAcknowledged(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	var index uint64
 	var hash string
@@ -132,6 +133,7 @@ func writeUntilKilled(dir string) {
 }
 
 func TestNothingAcknowledgedIsLostWhenTheProcessIsKilled(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	acked := map[int]bool{}
 	total := 0
@@ -173,6 +175,7 @@ func TestNothingAcknowledgedIsLostWhenTheProcessIsKilled(t *testing.T) {
 }
 
 func TestAServerComesBackFromASnapshotAndTheLogAfterIt(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	often := func(c *consensus.Config) {
 		c.SnapshotThreshold, c.TrailingLogs, c.SnapshotInterval = 20, 5, 20*time.Millisecond
@@ -208,6 +211,7 @@ func TestAServerComesBackFromASnapshotAndTheLogAfterIt(t *testing.T) {
 }
 
 func TestOneDirectoryIsForOneServer(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	server(t, "s1", dir, founding)
 	_, err := consensus.Open(consensus.Config{ID: "s1", Dir: dir, Bind: "127.0.0.1:0"})
@@ -217,6 +221,7 @@ func TestOneDirectoryIsForOneServer(t *testing.T) {
 }
 
 func TestWhatTheDomainSaysComesBackAsItsError(t *testing.T) {
+	t.Parallel()
 	n := server(t, "s1", t.TempDir(), founding)
 	leads(t, n)
 	if _, err := n.Apply(context.Background(), state.RevokeToken{ID: "t9"}); !errors.Is(err, state.ErrNotFound) {
@@ -229,6 +234,7 @@ func TestWhatTheDomainSaysComesBackAsItsError(t *testing.T) {
 }
 
 func TestAFullDiskRefusesWritesNotReads(t *testing.T) {
+	t.Parallel()
 	n := server(t, "s1", t.TempDir(), founding, func(c *consensus.Config) {
 		c.MinFreePercent, c.MinFreeBytes = 101, 1<<62
 	})

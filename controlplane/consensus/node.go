@@ -21,6 +21,7 @@ type Node struct {
 	store  *state.Store
 	raft   *raft.Raft
 	fsm    *fsm
+	stream *stream
 	bolt   *boltStore
 	// raftAddress is what the transport advertises.
 	raftAddress string
@@ -71,12 +72,11 @@ func (n *Node) open() (err error) {
 	if err != nil {
 		return fmt.Errorf("consensus: snapshots in %s: %w", c.Dir, err)
 	}
-	stream, err := listen(c)
-	if err != nil {
+	if n.stream, err = listen(c); err != nil {
 		return err
 	}
 	transport := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: stream, MaxPool: 3, Timeout: 10 * time.Second, Logger: log,
+		Stream: n.stream, MaxPool: 3, Timeout: 10 * time.Second, Logger: log,
 	})
 	defer func() {
 		if err != nil {

@@ -18,7 +18,9 @@ type stream struct {
 
 	mu     sync.Mutex
 	closed bool
-	conns  map[*conn]struct{}
+	// cut stands in for a network that carries nothing, in tests.
+	cut   bool
+	conns map[*conn]struct{}
 }
 
 func listen(c Config) (*stream, error) {
@@ -45,11 +47,16 @@ func (s *stream) Addr() net.Addr { return s.advertise }
 
 // Accept implements net.Listener.
 func (s *stream) Accept() (net.Conn, error) {
-	c, err := s.Listener.Accept()
-	if err != nil {
-		return nil, err
+	for {
+		c, err := s.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if kept, err := s.keep(c); err == nil {
+			return kept, nil
+		}
+		// Closed meanwhile: the next Accept says so.
 	}
-	return s.keep(c)
 }
 
 // Dial implements raft.StreamLayer.
@@ -65,22 +72,29 @@ func (s *stream) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, e
 func (s *stream) Close() error {
 	s.mu.Lock()
 	s.closed = true
+	s.mu.Unlock()
+	err := s.Listener.Close()
+	s.hangUp()
+	return err
+}
+
+// hangUp closes every connection.
+func (s *stream) hangUp() {
+	s.mu.Lock()
 	open := make([]*conn, 0, len(s.conns))
 	for c := range s.conns {
 		open = append(open, c)
 	}
 	s.mu.Unlock()
-	err := s.Listener.Close()
 	for _, c := range open {
 		_ = c.Close()
 	}
-	return err
 }
 
 func (s *stream) keep(c net.Conn) (net.Conn, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.closed || s.cut {
 		_ = c.Close()
 		return nil, net.ErrClosed
 	}
