@@ -18,7 +18,7 @@ import (
 var nodeID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
 
 type registerIn struct {
-	ID   string `path:"id"`
+	ID   string `path:"id" doc:"of the node"`
 	Body api.Registration
 }
 
@@ -53,7 +53,7 @@ func (s *Server) registerNode(ctx context.Context, in *registerIn) (*one[api.Reg
 }
 
 type heartbeatIn struct {
-	ID   string `path:"id"`
+	ID   string `path:"id" doc:"of the node"`
 	Body api.Heartbeat
 }
 
@@ -70,7 +70,7 @@ const (
 )
 
 type assignmentsIn struct {
-	ID    string `path:"id"`
+	ID    string `path:"id" doc:"of the node"`
 	Index uint64 `query:"index" doc:"of the set that the caller has; 0 for none"`
 	Wait  string `query:"wait" doc:"Go duration, at most 1m" default:"0s" example:"55s"`
 }
@@ -134,7 +134,7 @@ func (s *Server) live(fence uint64) (api.Attempt, error) {
 }
 
 type eventsIn struct {
-	Fence uint64 `path:"fence"`
+	Fence uint64 `path:"fence" doc:"of the attempt"`
 	Body  api.EventBatch
 }
 
@@ -185,7 +185,7 @@ func (s *Server) sign(e *api.Event, a api.Attempt) {
 }
 
 type uploadsIn struct {
-	Fence uint64 `path:"fence"`
+	Fence uint64 `path:"fence" doc:"of the attempt"`
 	Body  api.UploadRequest
 }
 
@@ -256,7 +256,7 @@ func (s *Server) destination(checkpoint string, a api.Attempt, f api.UploadFile,
 }
 
 type checkpointIn struct {
-	Fence uint64 `path:"fence"`
+	Fence uint64 `path:"fence" doc:"of the attempt"`
 	Body  api.CheckpointReport
 }
 
@@ -308,7 +308,7 @@ func (s *Server) present(ctx context.Context, field string, list []api.Artifact)
 }
 
 type reportIn struct {
-	Fence uint64 `path:"fence"`
+	Fence uint64 `path:"fence" doc:"of the attempt"`
 	Body  api.AttemptReport
 }
 

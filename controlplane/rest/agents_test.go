@@ -251,17 +251,23 @@ func (m *mesh) wantPublished(t *testing.T, key, want string) {
 
 func (m *mesh) wantMetrics(t *testing.T, lines ...string) {
 	t.Helper()
-	resp, err := http.Get(m.url + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, _ := io.ReadAll(resp.Body)
 	for _, line := range lines {
-		if !strings.Contains(string(body), "\n"+line) {
+		if !m.hasMetric(t, line) {
 			t.Errorf("/metrics has no %s", line)
 		}
 	}
+}
+
+// hasMetric says whether /metrics has a line that begins so.
+func (m *mesh) hasMetric(t *testing.T, line string) bool {
+	t.Helper()
+	resp := m.send(t, "GET", "/metrics", "", "")
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Contains(string(body), "\n"+line)
 }
 
 func TestAFailedAttemptIsTriedAgainFromItsCheckpoint(t *testing.T) {

@@ -2,6 +2,7 @@ package rest_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
+	"go.uber.org/goleak"
 
 	"github.com/tunemesh/tunemesh/api"
 	"github.com/tunemesh/tunemesh/api/client"
@@ -25,7 +27,16 @@ import (
 	"github.com/tunemesh/tunemesh/controlplane/state"
 )
 
-func TestMain(m *testing.M) { os.Exit(s3test.Main(m)) }
+func TestMain(m *testing.M) {
+	code := s3test.Main(m)
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
 
 // mesh is a whole control plane of one server on loopback: real Raft, real
 // event log, real object store, real HTTP.

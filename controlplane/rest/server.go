@@ -71,6 +71,9 @@ type Config struct {
 	MaxStreams int
 	// StreamHeartbeat is the time between comments on a silent stream; 15 s.
 	StreamHeartbeat time.Duration
+	// StreamWriteTime is how long one write to a stream may take; 5 s. A reader
+	// that is slower is cut off and goes on from its Last-Event-ID.
+	StreamWriteTime time.Duration
 	// Registry gets this server's metrics and is served at /metrics; a new one
 	// by default.
 	Registry *prometheus.Registry
@@ -87,6 +90,7 @@ func (c Config) withDefaults() Config {
 	def(&c.HeartbeatInterval, 5*time.Second)
 	def(&c.LeaseTTL, 20*time.Second)
 	def(&c.StreamHeartbeat, 15*time.Second)
+	def(&c.StreamWriteTime, 5*time.Second)
 	if c.MaxDatasetBytes == 0 {
 		c.MaxDatasetBytes = 100 << 30
 	}

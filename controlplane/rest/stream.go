@@ -19,9 +19,6 @@ import (
 )
 
 const (
-	// writeTime is how long one write to a stream may take. A reader that is
-	// slower is cut off and goes on from its Last-Event-ID.
-	writeTime = 5 * time.Second
 	// batchSize is how many events are read at once.
 	batchSize = 256
 	// settleTime is how long a finished job's stream waits for late lines.
@@ -120,7 +117,7 @@ func (s *Server) streamEvents(w http.ResponseWriter, r *http.Request) error {
 	defer s.metrics.streams.Dec()
 	ctx, cancel := s.bounded(r.Context())
 	defer cancel()
-	out := &streamWriter{rc: http.NewResponseController(w), w: w, ndjson: q.ndjson}
+	out := &streamWriter{rc: http.NewResponseController(w), w: w, ndjson: q.ndjson, limit: s.StreamWriteTime}
 	if err := out.begin(); err != nil {
 		return nil // the reader is gone; there is nobody to tell
 	}
@@ -210,6 +207,7 @@ type streamWriter struct {
 	w      http.ResponseWriter
 	rc     *http.ResponseController
 	ndjson bool
+	limit  time.Duration // of one write
 	buf    bytes.Buffer
 }
 
@@ -277,7 +275,7 @@ func (o *streamWriter) flush() error {
 	if o.buf.Len() == 0 {
 		return nil
 	}
-	_ = o.rc.SetWriteDeadline(time.Now().Add(writeTime))
+	_ = o.rc.SetWriteDeadline(time.Now().Add(o.limit))
 	if _, err := o.w.Write(o.buf.Bytes()); err != nil {
 		return err
 	}

@@ -281,6 +281,32 @@ func TestAReaderThatTakesNothingDoesNotHoldTheOthers(t *testing.T) {
 	}
 }
 
+func TestAReaderThatTakesNothingIsCutOff(t *testing.T) {
+	m := newMesh(t, func(c *rest.Config) { c.StreamWriteTime = 100 * time.Millisecond })
+	job := running(t, m, 0)
+	stuck := m.open(t, "/v1/jobs/"+job+"/events", nil)
+	m.wantMetrics(t, "api_event_streams 1")
+	big := eventstest.Batch("a1", 1, 400)
+	for i := range big {
+		big[i].Message = strings.Repeat("x", 100_000) // 40 MB: more than sockets hold
+	}
+	for i := 0; i < len(big); i += 50 {
+		if _, err := m.events.Append(t.Context(), job, events.Source(1), uint64(i+1), big[i:i+50]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for !m.hasMetric(t, "api_event_streams 0") {
+		if time.Now().After(deadline) {
+			t.Fatal("the stream is still open")
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if _, err := io.ReadAll(stuck.Body); err == nil {
+		t.Error("the stream ended as if it were whole")
+	}
+}
+
 func TestBadStreamRequests(t *testing.T) {
 	m := newMesh(t)
 	job := running(t, m, 0)

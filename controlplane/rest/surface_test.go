@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"slices"
 	"strings"
@@ -282,4 +283,29 @@ func TestABodyOfAnotherKindIsRefusedInWords(t *testing.T) {
 	if err := json.NewDecoder(resp.Body).Decode(&p); err != nil || resp.StatusCode != http.StatusUnsupportedMediaType {
 		t.Errorf("%s: %+v, %v", resp.Status, p, err)
 	}
+}
+
+// FuzzSubmit: whatever is submitted, the answer is a job or a problem document
+// that is the caller's fault.
+func FuzzSubmit(f *testing.F) {
+	f.Add(`{"dataset":"ds_1","config":{"training":{"rank":8}}}`)
+	f.Add(`{"dataset":"x","pipeline":{"nodes":[{"name":"a","command":["x"],"requires":{"gpus":1},"timeout":"1h"}],"edges":[{"from":"a","to":"a"}]}}`)
+	f.Add(`{"id":"01J","labels":{"a":"b"},"priority":-5,"config":null,"pipeline":null}`)
+	f.Add(`{"config":{"training":{"learning_rate":1e400}}}`)
+	m := newMesh(f)
+	handler := m.rest.Handler()
+	f.Fuzz(func(t *testing.T, body string) {
+		r := httptest.NewRequest("POST", "/v1/jobs", strings.NewReader(body))
+		r.Header.Set("Authorization", "Bearer "+m.tokens[api.RoleUser])
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r)
+		if w.Code/100 == 2 {
+			return
+		}
+		var p api.Problem
+		if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil || w.Code >= 500 || p.Status != w.Code || p.Title == "" {
+			t.Errorf("%q: %d %s", body, w.Code, w.Body)
+		}
+	})
 }
