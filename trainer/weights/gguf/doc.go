@@ -1,5 +1,6 @@
 // Package gguf reads and writes GGUF version 3, the format of llama.cpp and
-// Ollama, and exports Hugging Face folders and PEFT LoRA adapters to it.
+// Ollama, exports Hugging Face folders and PEFT LoRA adapters to it, and imports
+// models from it, quantized ones decoded.
 //
 // Nothing in a file is trusted: counts, lengths, offsets are checked against the
 // file's size before anything is allocated. The package knows the names that

@@ -43,56 +43,81 @@ func Export(ctx context.Context, modelDir, out string, opts Options) error {
 	return nil
 }
 
-func export(ctx context.Context, dir, out string, opts Options) error {
+// Exportable says why the model in a Hugging Face folder cannot be exported, before
+// anyone has trained it for hours; nil if it can. It reads no weights.
+func Exportable(modelDir string) error {
+	p, err := planExport(modelDir, Options{})
+	if err != nil {
+		return fmt.Errorf("gguf: export %s: %w", modelDir, err)
+	}
+	return p.src.Close()
+}
+
+// exportPlan is all that is known before the weights are read.
+type exportPlan struct {
+	src      *weights.File // to be closed
+	jobs     []job
+	metadata []KV // without the general ones
+	fileType uint32
+}
+
+func planExport(dir string, opts Options) (*exportPlan, error) {
 	matrices, fileType, err := opts.matrixType()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	config, err := readConfig(dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	tok, err := tokenizer.Load(dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	jinja, eos, err := template.Source(dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if opts.ChatTemplate != "" {
 		jinja = opts.ChatTemplate
 	}
 	vocab, err := vocabMetadata(tok, config, eos, jinja)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	src, err := weights.Open(dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer src.Close()
 	jobs, err := config.jobs(src, matrices)
+	if err != nil {
+		src.Close()
+		return nil, err
+	}
+	return &exportPlan{src, jobs, append(config.metadata(), vocab...), fileType}, nil
+}
+
+func export(ctx context.Context, dir, out string, opts Options) error {
+	p, err := planExport(dir, opts)
 	if err != nil {
 		return err
 	}
-
+	defer p.src.Close()
 	name := opts.Name
 	if name == "" {
 		if abs, err := filepath.Abs(dir); err == nil {
 			name = filepath.Base(abs)
 		}
 	}
-	metadata := []KV{
+	metadata := append([]KV{
 		{"general.architecture", "llama"},
 		{"general.type", "model"},
 		{"general.name", name},
-		{"general.file_type", fileType},
+		{"general.file_type", p.fileType},
 		{"general.quantization_version", uint32(2)}, // GGML_QNT_VERSION
-	}
-	metadata = append(append(metadata, config.metadata()...), vocab...)
-	infos := make([]TensorInfo, len(jobs))
-	for i, j := range jobs {
+	}, p.metadata...)
+	infos := make([]TensorInfo, len(p.jobs))
+	for i, j := range p.jobs {
 		infos[i] = j.info
 	}
 	w, err := NewWriter(out, metadata, infos)
@@ -100,8 +125,8 @@ func export(ctx context.Context, dir, out string, opts Options) error {
 		return err
 	}
 	defer w.Abort()
-	for _, j := range jobs {
-		if err := j.write(ctx, w, src); err != nil {
+	for _, j := range p.jobs {
+		if err := j.write(ctx, w, p.src); err != nil {
 			return err
 		}
 	}
