@@ -1,6 +1,9 @@
 package evaluation
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+)
 
 // ClassScore is one class of a report.
 type ClassScore struct {
@@ -16,14 +19,17 @@ type ClassScore struct {
 // zero_division=0: a class that was never predicted has precision 0, one that
 // never occurs has recall 0, and both count in the macro mean.
 type Classification struct {
-	Accuracy   float64      `json:"accuracy"`
-	MacroF1    float64      `json:"macro_f1"`
-	MicroF1    float64      `json:"micro_f1"`
-	WeightedF1 float64      `json:"weighted_f1"`
-	PerClass   []ClassScore `json:"per_class"`
-	Labels     []string     `json:"labels"`
+	Accuracy float64 `json:"accuracy"`
+	// AccuracyCI95 is Wilson's interval for the accuracy, at 95 %: what it may
+	// well be on other samples of the same kind.
+	AccuracyCI95 [2]float64   `json:"accuracy_ci95"`
+	MacroF1      float64      `json:"macro_f1"`
+	MicroF1      float64      `json:"micro_f1"`
+	WeightedF1   float64      `json:"weighted_f1"`
+	PerClass     []ClassScore `json:"per_class,omitempty"`
+	Labels       []string     `json:"labels,omitempty"`
 	// Confusion[i][j] counts the samples of class i that were predicted as j.
-	Confusion [][]int `json:"confusion_matrix"`
+	Confusion [][]int `json:"confusion_matrix,omitempty"`
 }
 
 // Classify scores predictions, given as indexes into labels, against the truth.
@@ -70,6 +76,7 @@ func (r *Classification) score(n int) {
 		r.WeightedF1 += c.F1 * float64(support) / float64(n)
 	}
 	r.Accuracy = ratio(hits, n)
+	r.AccuracyCI95 = wilson(hits, n)
 	// Each sample has one true and one predicted label, so that false positives
 	// and false negatives are equally many: micro F1 is the accuracy.
 	r.MicroF1 = r.Accuracy
@@ -80,4 +87,14 @@ func ratio(a, b int) float64 {
 		return 0
 	}
 	return float64(a) / float64(b)
+}
+
+// wilson is the 95 % score interval of a share of hits among n (Wilson 1927).
+func wilson(hits, n int) [2]float64 {
+	const z = 1.959963984540054
+	p, m := ratio(hits, n), float64(n)
+	centre := p + z*z/(2*m)
+	half := z * math.Sqrt(p*(1-p)/m+z*z/(4*m*m))
+	scale := 1 + z*z/m
+	return [2]float64{max(0, (centre-half)/scale), min(1, (centre+half)/scale)}
 }

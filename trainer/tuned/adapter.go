@@ -1,0 +1,56 @@
+package tuned
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/tunemesh/tunemesh/trainer/adapter"
+	"github.com/tunemesh/tunemesh/trainer/contract"
+	"github.com/tunemesh/tunemesh/trainer/model"
+)
+
+// Apply puts the PEFT adapter in dir over a model that has none. Every matrix of
+// the model's adapter must be in the folder and every matrix of the folder in the
+// model: one left out would count as zero and go unnoticed. Dropout is for
+// training and stays off.
+func Apply(m *model.Model, dir string) error {
+	cfg, tensors, err := adapter.Load(dir)
+	if err != nil {
+		return broken(err)
+	}
+	err = m.AddLoRA(model.LoRAConfig{Rank: cfg.Rank, Alpha: cfg.Alpha, RSLoRA: cfg.UseRSLoRA, TargetModules: cfg.TargetModules}, 0)
+	if err != nil {
+		return broken(err)
+	}
+	byName := make(map[string]adapter.Tensor, len(tensors))
+	for _, t := range tensors {
+		byName[t.Name] = t
+	}
+	for _, p := range m.Params() {
+		t, ok := byName[p.Name]
+		if !ok {
+			return broken(fmt.Errorf("%s lacks the matrix %s, which target_modules %v ask for", adapter.WeightsName, p.Name, cfg.TargetModules))
+		}
+		if t.Rows != p.Shape[0] || t.Cols != p.Shape[1] {
+			return broken(fmt.Errorf("the matrix %s is %d x %d, the base model needs %d x %d: the adapter was made for another model", p.Name, t.Rows, t.Cols, p.Shape[0], p.Shape[1]))
+		}
+		for i, v := range t.Data {
+			if f := float64(v); math.IsNaN(f) || math.IsInf(f, 0) {
+				return broken(fmt.Errorf("the matrix %s holds %v at %d: the training diverged, or the file is damaged", p.Name, v, i))
+			}
+		}
+		copy(p.Data, t.Data)
+		delete(byName, p.Name)
+	}
+	for name := range byName {
+		return broken(fmt.Errorf("the matrix %s has no place in the base model: the adapter was made for another one", name))
+	}
+	return nil
+}
+
+func broken(err error) *contract.Error {
+	return &contract.Error{
+		Class: contract.ClassBadInput, Code: "BAD_ADAPTER", Message: err.Error(),
+		Hint: "the adapter does not fit the job's base model: train it again with this one",
+	}
+}
