@@ -156,8 +156,22 @@ func run(t *testing.T, p *plane, c nodeagent.Config) (end func()) {
 			t.Error("Run did not end")
 		}
 	}
-	t.Cleanup(end)
+	t.Cleanup(func() {
+		end()
+		endStages(c)
+	})
 	return end
+}
+
+// endStages ends what a test that failed has left running.
+func endStages(c nodeagent.Config) {
+	l := launcher.NewLocal(c.Executable)
+	dirs, _ := filepath.Glob(filepath.Join(c.Dir, "attempts", "*", "launch"))
+	for _, dir := range dirs {
+		if h, err := l.Find(dir); err == nil {
+			_ = l.Kill(h)
+		}
+	}
 }
 
 func builtin(fence uint64, cfg string) api.Assignment {

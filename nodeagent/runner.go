@@ -68,10 +68,15 @@ func newRunner(a *Agent, rec record, links *api.Assignment) (*runner, error) {
 }
 
 // stop asks the attempt to end. The first reason counts, but that it is stale
-// overrides all: then nothing is reported. It does not block.
+// overrides all: then nothing is reported. Once the report is made there is
+// nothing to stop: that an attempt is no longer wanted then is the answer to
+// its report, come first by the other way. It does not block.
 func (r *runner) stop(why reason) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.rec.Report != nil && why != reasonStale {
+		return
+	}
 	first := r.rec.Reason == ""
 	if first {
 		r.rec.Reason = why
