@@ -41,7 +41,7 @@ func TestControlGroupLimitsAreRespected(t *testing.T) {
 			"sys/fs/cgroup/memory/memory.limit_in_bytes":    file("9223372036854771712\n"),
 		}, 4, 2 << 30},
 		"v1 without limits": {fstest.MapFS{
-			"proc/self/cgroup": file("9:memory:/\n4:cpu:/\n"),
+			"proc/self/cgroup":                           file("9:memory:/\n4:cpu:/\n"),
 			"sys/fs/cgroup/cpu/cpu.cfs_quota_us":         file("-1\n"),
 			"sys/fs/cgroup/cpu/cpu.cfs_period_us":        file("100000\n"),
 			"sys/fs/cgroup/memory/memory.limit_in_bytes": file("9223372036854771712\n"),

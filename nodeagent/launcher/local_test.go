@@ -236,6 +236,7 @@ func TestAReusedPIDIsNeitherAliveNorSignalled(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = bystander.Process.Kill(); _ = bystander.Wait() }()
+	time.Sleep(30 * time.Millisecond) // start times are in ticks of 10 ms
 	x := start(t, `exit 0`)
 	x.wait()
 	var data map[string]any
