@@ -65,7 +65,7 @@ type Judge struct{ dir string }
 // and half a minute.
 func New(t testing.TB) *Judge {
 	t.Helper()
-	if os.Getenv("TUNEMESH_GGUF") != "1" {
+	if os.Getenv("TUNEMESH_GGUF") != "1" && os.Getenv("TUNEMESH_MODELS") != "1" {
 		t.Skip("TUNEMESH_GGUF=1 asks llama.cpp, by node-llama-cpp from npm; left out of the fast suite because it is slow and may have to download")
 	}
 	dir, err := prepare()
