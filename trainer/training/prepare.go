@@ -45,29 +45,24 @@ type trainer struct {
 
 func (t *trainer) close() { _ = t.weights.Close() } // read-only: nothing to lose
 
-func prepare(in contract.Input, c contract.Config) (t *trainer, err error) {
+func prepare(in contract.Input, c contract.Config) (*trainer, error) {
 	if c.Training.Method != "lora" && c.Training.Method != "full" {
 		return nil, &contract.Error{Class: contract.ClassConfig, Code: "UNKNOWN_METHOD", Field: "training.method", Message: fmt.Sprintf("there is no method %q", c.Training.Method)}
 	}
-	t = &trainer{config: c, store: Store{Dir: in.CheckpointDir}}
+	t := &trainer{config: c, store: Store{Dir: in.CheckpointDir}}
 	if in.CheckpointDir == "" {
 		t.store.Dir = filepath.Join(in.OutputDir, "..", "checkpoints")
 	}
 	if err := t.loadModel(in); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
+	for _, next := range []func(contract.Input) error{t.loadData, t.plan, t.identify} {
+		if err := next(in); err != nil {
 			t.close()
+			return nil, err
 		}
-	}()
-	if err := t.loadData(in); err != nil {
-		return nil, err
 	}
-	if err := t.plan(); err != nil {
-		return nil, err
-	}
-	return t, t.identify(in)
+	return t, nil
 }
 
 func (t *trainer) loadModel(in contract.Input) error {
@@ -141,7 +136,7 @@ func (t *trainer) loadData(in contract.Input) error {
 }
 
 // plan sets up the order of the data, the schedule and the optimizer.
-func (t *trainer) plan() error {
+func (t *trainer) plan(contract.Input) error {
 	c := t.config.Training
 	t.order = Order{PerStep: c.BatchSize * c.GradientAccum, Seed: t.config.Seed}
 	for i := range t.train {
