@@ -33,6 +33,6 @@
 // O(c*n + r*log r + p*log n) where classes are few or take few turns, and a class
 // that fits nowhere any more costs nothing further. A queue of 100,000 stages
 // with eight different needs is planned in 0.1 to 0.4 s on up to 10,000 nodes;
-// with 1,000 different needs on 10,000 nodes it takes 9 s, which is the case to
+// with 1,000 different needs on 10,000 nodes it takes 6 to 9 s, which is the case to
 // improve should it ever be met.
 package scheduler
