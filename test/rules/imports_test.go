@@ -71,7 +71,7 @@ var mayImport = map[string][]string{
 	"nodeagent":              {"api", "trainer/contract"},
 	"trainer":                {},
 	"trainer/contract":       {},
-	"models":                 {"trainer"},
+	"models":                 {"trainer", "examples"},
 	"examples":               {},
 	"cmd":                    {"api", "cli", "controlplane", "nodeagent", "mesh", "trainer", "models", "examples"},
 	"test":                   {"api", "cli", "controlplane", "nodeagent", "mesh", "trainer", "models", "examples", "scheduler"},

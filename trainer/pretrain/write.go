@@ -76,7 +76,7 @@ A small language model of Llama architecture: %.1f million parameters, %d layers
 
 ## What it has read
 
-%.1f million tokens of training, of:
+It was trained on %.1f million tokens, in passes over:
 
 - the prose of the documentation comments of %s's standard library (BSD-3-Clause, the Go Authors);
 - lines of synthetic support tickets without labels, from the generator in examples/tickets (ours);
