@@ -41,5 +41,15 @@
 // line exactly once goes by (Fence, SourceSeq) and reads again from 0. The log
 // says in a warning that a stream went back.
 //
+// # Reading
+//
+// A job that somebody waits for has one follower in this process: one blocking
+// XREAD, whose events its readers get from memory; all other reads are XRANGE.
+// While a job is followed, a Read at its end is answered from memory: it has all
+// that this process appended, and what another server appended once the follower
+// got it, about a round trip later. That a stream was lost is noticed at this
+// process's next append or within a second; until then readers may get events
+// of the lost stream from memory, all of which were acknowledged.
+//
 // The package knows nothing of jobs' states, leases or HTTP.
 package redis
