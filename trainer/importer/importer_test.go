@@ -1,0 +1,577 @@
+package importer_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/text/unicode/norm"
+
+	"github.com/tunemesh/tunemesh/trainer/importer"
+	"github.com/tunemesh/tunemesh/trainer/model"
+	"github.com/tunemesh/tunemesh/trainer/template"
+	"github.com/tunemesh/tunemesh/trainer/tokenizer"
+	"github.com/tunemesh/tunemesh/trainer/weights"
+	"github.com/tunemesh/tunemesh/trainer/weights/gguf"
+)
+
+const testdata = "../tokenizer/testdata"
+
+// source is a Hugging Face folder in the making.
+type source struct {
+	t      *testing.T
+	dir    string
+	config map[string]any
+	rng    *rand.Rand
+}
+
+// newSource has a tiny model with the tokenizer of the vectors called kind.
+func newSource(t *testing.T, kind string, changes map[string]any) *source {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(testdata, kind+".tokenizer.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kind == "llama2" {
+		raw = closed(t, raw)
+	}
+	tok, err := tokenizer.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends := []int32{1} // eos, and the end of a turn where there is one
+	for _, end := range []string{"<|eot_id|>", "<|im_end|>"} {
+		if id, ok := tok.TokenID(end); ok && id != 1 && len(ends) == 1 {
+			ends = append(ends, id)
+		}
+	}
+	s := &source{t: t, dir: t.TempDir(), rng: rand.New(rand.NewPCG(1, 2))}
+	s.config = map[string]any{
+		"architectures": []string{"LlamaForCausalLM"}, "model_type": "llama", "hidden_act": "silu", "hidden_size": 64, "intermediate_size": 96,
+		"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "vocab_size": tok.VocabSize() + 3,
+		"max_position_embeddings": 1024, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": true, "bos_token_id": 0, "eos_token_id": ends,
+	}
+	maps.Copy(s.config, changes)
+	s.write("tokenizer.json", raw)
+	eos, _ := tok.Token(1)
+	chatml, err := template.ByName("chatml", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.writeJSON("tokenizer_config.json", map[string]any{"eos_token": eos, "chat_template": chatml.Jinja()})
+	s.writeJSON("config.json", s.config)
+	return s
+}
+
+// closed gives a tokenizer of the SentencePiece kind every merge that one made from a
+// SentencePiece model has, in the order of the tokens.
+func closed(t *testing.T, raw []byte) []byte {
+	t.Helper()
+	var file map[string]any
+	if err := json.Unmarshal(raw, &file); err != nil {
+		t.Fatal(err)
+	}
+	tok, err := tokenizer.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var merges [][2]string
+	seen := map[string]bool{}
+	for _, m := range tok.Merges() {
+		whole := m[0] + m[1]
+		if seen[whole] {
+			continue
+		}
+		seen[whole] = true
+		for i := range whole {
+			_, left := tok.TokenID(whole[:i])
+			_, right := tok.TokenID(whole[i:])
+			if i > 0 && left && right {
+				merges = append(merges, [2]string{whole[:i], whole[i:]})
+			}
+		}
+	}
+	file["model"].(map[string]any)["merges"] = merges
+	if raw, err = json.Marshal(file); err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+func (s *source) write(name string, data []byte) {
+	s.t.Helper()
+	if err := os.WriteFile(filepath.Join(s.dir, name), data, 0o644); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *source) writeJSON(name string, v any) {
+	s.t.Helper()
+	raw, err := json.Marshal(v)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.write(name, raw)
+}
+
+// tensors are random ones of the config's shapes.
+func (s *source) tensors(dtype string) []weights.Tensor {
+	s.t.Helper()
+	raw, err := json.Marshal(s.config)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	config, err := model.ParseConfig(raw)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var out []weights.Tensor
+	for _, spec := range config.Tensors() {
+		out = append(out, s.tensor(spec.Name, dtype, spec.Shape...))
+	}
+	return out
+}
+
+func (s *source) tensor(name, dtype string, shape ...int) weights.Tensor {
+	s.t.Helper()
+	values := make([]float32, (model.TensorSpec{Shape: shape}).Len())
+	for i := range values {
+		values[i] = float32(s.rng.NormFloat64())
+	}
+	info := weights.TensorInfo{Name: name, DType: dtype, Shape: shape}
+	size, err := info.Bytes()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	data := make([]byte, size)
+	if dtype == weights.F32 || dtype == weights.F16 || dtype == weights.BF16 {
+		if err := weights.FromF32(data, dtype, values); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	return weights.Tensor{TensorInfo: info, Data: data}
+}
+
+func (s *source) save(tensors []weights.Tensor) *source {
+	s.t.Helper()
+	if err := weights.WriteFile(filepath.Join(s.dir, weights.SingleName), tensors, nil); err != nil {
+		s.t.Fatal(err)
+	}
+	return s
+}
+
+// saveShards writes the tensors in two files and an index.
+func (s *source) saveShards(tensors []weights.Tensor) *source {
+	s.t.Helper()
+	index := map[string]string{}
+	for i, name := range []string{"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"} {
+		part := tensors[i*len(tensors)/2 : (i+1)*len(tensors)/2]
+		if err := weights.WriteFile(filepath.Join(s.dir, name), part, nil); err != nil {
+			s.t.Fatal(err)
+		}
+		for _, t := range part {
+			index[t.Name] = name
+		}
+	}
+	s.writeJSON(weights.IndexName, map[string]any{"weight_map": index})
+	return s
+}
+
+func run(t *testing.T, from string, o importer.Options) (importer.Description, string) {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "out")
+	d, err := importer.Import(context.Background(), from, out, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d, out
+}
+
+// same says whether the folder has exactly these tensors.
+func same(t *testing.T, dir string, want []weights.Tensor) {
+	t.Helper()
+	f, err := weights.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if got := f.Names(); len(got) != len(want) {
+		t.Errorf("%d tensors, want %d", len(got), len(want))
+	}
+	for _, w := range want {
+		dtype, shape, data, err := f.Tensor(w.Name)
+		if err != nil {
+			t.Error(err)
+		} else if dtype != w.DType || !slices.Equal(shape, w.Shape) || !bytes.Equal(data, w.Data) {
+			t.Errorf("%s: %s %v, want %s %v; same bytes: %v", w.Name, dtype, shape, w.DType, w.Shape, bytes.Equal(data, w.Data))
+		}
+	}
+}
+
+// A folder comes out in one file with its tensors as they were, whatever the number
+// format and the number of shards.
+func TestFolder(t *testing.T) {
+	for _, dtype := range []string{weights.F32, weights.F16, weights.BF16} {
+		for _, sharded := range []bool{false, true} {
+			s := newSource(t, "smollm", nil)
+			tensors := s.tensors(dtype)
+			if sharded {
+				s.saveShards(tensors)
+			} else {
+				s.save(tensors)
+			}
+			s.write("README.md", []byte("---\nlanguage: en\nlicense: apache-2.0\n---\n# A model\nlicense: mit\n"))
+			s.write("LICENSE", []byte("the text"))
+			s.write("optimizer.pt", []byte("not of the model"))
+			var last, all int64
+			d, out := run(t, s.dir, importer.Options{Progress: func(done, total int64) { last, all = done, total }})
+			same(t, out, tensors)
+			if d.DType != dtype || d.SourceDType != dtype || d.Kind != "huggingface" || d.Architecture != "LlamaForCausalLM" || d.License != "apache-2.0" ||
+				d.Template != "chatml" || d.Context != 1024 || len(d.Warnings) != 0 || len(d.Notes) != 0 {
+				t.Errorf("%s: %+v", dtype, d)
+			}
+			if last != all || all == 0 {
+				t.Errorf("progress ended at %d of %d", last, all)
+			}
+			var names []string
+			for _, f := range d.Files {
+				names = append(names, f.Name)
+				if st, err := os.Stat(filepath.Join(out, f.Name)); err != nil || st.Size() != f.Size || len(f.SHA256) != 64 {
+					t.Errorf("%+v: %v", f, err)
+				}
+			}
+			if want := []string{"LICENSE", "README.md", "config.json", "import.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}; !slices.Equal(names, want) {
+				t.Errorf("files %q, want %q", names, want)
+			}
+		}
+	}
+}
+
+// Asked for another number format the matrices are converted, the vectors are not,
+// and it is said.
+func TestFolderConverted(t *testing.T) {
+	s := newSource(t, "smollm", nil)
+	tensors := s.tensors(weights.F32)
+	s.save(tensors)
+	d, out := run(t, s.dir, importer.Options{DType: weights.BF16})
+	if len(d.Notes) != 1 || !strings.Contains(d.Notes[0], "rounded from F32 to BF16") || d.DType != weights.BF16 {
+		t.Errorf("%+v", d)
+	}
+	for i, w := range tensors {
+		if len(w.Shape) < 2 {
+			continue
+		}
+		values := make([]float32, len(w.Data)/4)
+		if err := weights.ToF32(values, weights.F32, w.Data); err != nil {
+			t.Fatal(err)
+		}
+		tensors[i].DType, tensors[i].Data = weights.BF16, make([]byte, 2*len(values))
+		if err := weights.FromF32(tensors[i].Data, weights.BF16, values); err != nil {
+			t.Fatal(err)
+		}
+	}
+	same(t, out, tensors)
+}
+
+// What is redundant is left out.
+func TestTiedHeadIsLeftOut(t *testing.T) {
+	s := newSource(t, "smollm", nil)
+	tensors := s.tensors(weights.BF16)
+	s.save(append(slices.Clone(tensors), s.tensor("lm_head.weight", weights.BF16, s.config["vocab_size"].(int), 64),
+		s.tensor("model.layers.0.self_attn.rotary_emb.inv_freq", weights.F32, 16)))
+	d, out := run(t, s.dir, importer.Options{})
+	same(t, out, tensors)
+	if len(d.Notes) != 1 || !strings.Contains(d.Notes[0], "lm_head") {
+		t.Errorf("notes %q", d.Notes)
+	}
+}
+
+// A model that cannot be used is refused with the reason, and nothing is left behind.
+func TestRefusals(t *testing.T) {
+	for want, c := range map[string]struct {
+		change      map[string]any
+		spoil       func(*source)
+		unsupported bool
+	}{
+		"Qwen2ForCausalLM":     {change: map[string]any{"architectures": []string{"Qwen2ForCausalLM"}}, unsupported: true},
+		"attention_bias":       {change: map[string]any{"attention_bias": true}, unsupported: true},
+		"quantization_config":  {change: map[string]any{"quantization_config": map[string]any{"bits": 4}}, unsupported: true},
+		`rope_scaling "yarn"`:  {change: map[string]any{"rope_scaling": map[string]any{"rope_type": "yarn", "factor": 4.0}}, unsupported: true},
+		"no config.json":       {spoil: func(s *source) { os.Remove(filepath.Join(s.dir, "config.json")) }},
+		"no tokenizer.json":    {spoil: func(s *source) { os.Remove(filepath.Join(s.dir, "tokenizer.json")) }},
+		"save_pretrained(DIR)": {spoil: func(s *source) { os.Remove(filepath.Join(s.dir, "tokenizer.json")); s.write("tokenizer.model", nil) }, unsupported: true},
+		"pickled": {spoil: func(s *source) {
+			os.Remove(filepath.Join(s.dir, weights.SingleName))
+			s.write("pytorch_model.bin", nil)
+		}, unsupported: true},
+		"PEFT adapter": {spoil: func(s *source) {
+			os.Remove(filepath.Join(s.dir, weights.SingleName))
+			s.write("adapter_config.json", nil)
+		}, unsupported: true},
+		"neither model.safetensors":    {spoil: func(s *source) { os.Remove(filepath.Join(s.dir, weights.SingleName)) }},
+		"model.norm.weight is missing": {spoil: func(s *source) { all := s.tensors(weights.F32); s.save(all[:len(all)-1]) }},
+		"model.norm.weight has shape [63]": {spoil: func(s *source) {
+			all := s.tensors(weights.F32)
+			s.save(append(all[:len(all)-1], s.tensor("model.norm.weight", weights.F32, 63)))
+		}},
+		"model.norm.weight is F64": {spoil: func(s *source) {
+			all := s.tensors(weights.F32)
+			s.save(append(all[:len(all)-1], s.tensor("model.norm.weight", "F64", 64)))
+		}},
+		"model.layers.0.self_attn.q_norm.weight is none": {spoil: func(s *source) {
+			s.save(append(s.tensors(weights.F32), s.tensor("model.layers.0.self_attn.q_norm.weight", weights.F32, 32)))
+		}},
+		"not a number": {spoil: func(s *source) {
+			all := s.tensors(weights.BF16)
+			all[0].Data[5], all[0].Data[4] = 0x7f, 0xc0
+			s.save(all)
+		}},
+		"the tokenizer has":                {change: map[string]any{"vocab_size": 100}},
+		"truncated":                        {spoil: func(s *source) { os.Truncate(filepath.Join(s.dir, weights.SingleName), 9000) }},
+		"neither a folder nor a GGUF file": {spoil: func(s *source) { s.dir = filepath.Join(s.dir, "config.json") }},
+	} {
+		s := newSource(t, "smollm", nil)
+		maps.Copy(s.config, c.change)
+		tensors := []weights.Tensor{}
+		if !c.unsupported || c.change == nil {
+			tensors = s.tensors(weights.F32)
+		}
+		s.writeJSON("config.json", s.config)
+		s.save(tensors)
+		if c.spoil != nil {
+			c.spoil(s)
+		}
+		for _, exists := range []bool{false, true} {
+			out := filepath.Join(t.TempDir(), "out")
+			if exists {
+				if err := os.Mkdir(out, 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, err := importer.Import(context.Background(), s.dir, out, importer.Options{})
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("got %v, want %q", err, want)
+				continue
+			}
+			var u *importer.UnsupportedError
+			if errors.As(err, &u) != c.unsupported {
+				t.Errorf("%v: unsupported is %v, want %v", err, !c.unsupported, c.unsupported)
+			}
+			if left, err := os.ReadDir(out); len(left) > 0 || exists && err != nil || !exists && !os.IsNotExist(err) {
+				t.Errorf("%s: %v is left behind, %v", want, left, err)
+			}
+		}
+	}
+}
+
+func TestNothingIsOverwritten(t *testing.T) {
+	s := newSource(t, "smollm", nil)
+	s.save(s.tensors(weights.F32))
+	out := t.TempDir()
+	if err := os.WriteFile(filepath.Join(out, "mine"), []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := importer.Import(context.Background(), s.dir, out, importer.Options{}); err == nil || !strings.Contains(err.Error(), "not empty") {
+		t.Errorf("got %v", err)
+	}
+	if data, err := os.ReadFile(filepath.Join(out, "mine")); err != nil || string(data) != "x" {
+		t.Errorf("%q, %v", data, err)
+	}
+}
+
+func TestCancelledImportLeavesNothing(t *testing.T) {
+	s := newSource(t, "smollm", nil)
+	s.save(s.tensors(weights.F32))
+	ctx, cancel := context.WithCancel(context.Background())
+	out := filepath.Join(t.TempDir(), "out")
+	_, err := importer.Import(ctx, s.dir, out, importer.Options{Progress: func(int64, int64) { cancel() }})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := os.Stat(out); !os.IsNotExist(err) {
+		t.Errorf("the folder is there: %v", err)
+	}
+}
+
+// A template that is not built in is a warning that names the nearest one, and so is
+// none at all.
+func TestTemplates(t *testing.T) {
+	for jinja, want := range map[string][2]string{
+		"{% for m in messages %}<|im_start|>{{ m }}{% endfor %}": {"own", "set template to chatml"},
+		"{{ messages }}": {"own", "set template to alpaca, chatml, llama, zephyr"},
+		"":               {"none", "has no chat template"},
+	} {
+		s := newSource(t, "smollm", nil)
+		s.save(s.tensors(weights.BF16))
+		s.writeJSON("tokenizer_config.json", map[string]any{"eos_token": "x", "chat_template": jinja})
+		d, out := run(t, s.dir, importer.Options{})
+		if d.Template != want[0] || len(d.Warnings) != 1 || !strings.Contains(d.Warnings[0], want[1]) {
+			t.Errorf("%q: %s %q", jinja, d.Template, d.Warnings)
+		}
+		if got, _, err := template.Source(out); err != nil || got != jinja {
+			t.Errorf("the template became %q, %v", got, err)
+		}
+	}
+}
+
+// What is exported as GGUF and imported again is the same model: every number, every
+// id of a hard text, the shape, the template.
+func TestGGUFRoundTrip(t *testing.T) {
+	llama3 := map[string]any{"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+	for _, c := range []struct {
+		kind, tokenizer, dtype string
+		change                 map[string]any
+	}{
+		{"F32", "smollm", weights.F32, nil},
+		{"F16", "gpt2", weights.F16, nil},
+		{"BF16", "qwen2", weights.BF16, map[string]any{"tie_word_embeddings": false}},
+		{"F16", "llama2", weights.F16, map[string]any{"bos_token_id": 1}},
+		{"F32", "llama3", weights.F32, map[string]any{"rope_scaling": llama3, "rope_theta": 500000.0}},
+		{"F32", "smollm", weights.F32, map[string]any{"rope_scaling": map[string]any{"rope_type": "linear", "factor": 2.5}, "num_key_value_heads": 4}},
+	} {
+		s := newSource(t, c.tokenizer, c.change)
+		tensors := s.tensors(c.dtype)
+		for i, w := range tensors { // a GGUF file has its vectors in F32
+			if len(w.Shape) < 2 {
+				tensors[i] = s.tensor(w.Name, weights.F32, w.Shape...)
+			}
+		}
+		s.save(tensors)
+		file := filepath.Join(t.TempDir(), "x.gguf")
+		if err := gguf.Export(context.Background(), s.dir, file, gguf.Options{Type: c.kind, Name: "a model"}); err != nil {
+			t.Fatal(err)
+		}
+		d, out := run(t, file, importer.Options{})
+		same(t, out, tensors)
+		if d.Kind != "gguf" || d.Name != "a model" || d.DType != c.dtype || d.Template != "chatml" || len(d.Warnings) != 0 || len(d.Notes) != 0 {
+			t.Errorf("%+v", d)
+		}
+		sameConfig(t, s.dir, out)
+		sameIDs(t, s.dir, out, c.tokenizer == "qwen2")
+	}
+}
+
+// sameConfig compares what the engine understands.
+func sameConfig(t *testing.T, a, b string) {
+	t.Helper()
+	var got [2]string
+	for i, dir := range []string{a, b} {
+		raw, err := os.ReadFile(filepath.Join(dir, "config.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		config, err := model.ParseConfig(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		config.TorchDType = ""
+		raw, err = json.Marshal(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[i] = string(raw)
+	}
+	if got[0] != got[1] {
+		t.Errorf("config\n was %s\n now %s", got[0], got[1])
+	}
+}
+
+// sameIDs compares ids and decoded texts. GGUF has no word for the NFC of Qwen2, so
+// that tokenizer is compared on texts that are in it.
+func sameIDs(t *testing.T, a, b string, nfc bool) {
+	t.Helper()
+	was, err := tokenizer.Load(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now, err := tokenizer.Load(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range hardTexts(t) {
+		if nfc && !norm.NFC.IsNormalString(text) {
+			continue
+		}
+		for _, special := range []bool{false, true} {
+			want, got := was.Encode(text, special), now.Encode(text, special)
+			if !slices.Equal(got, want) {
+				t.Errorf("%q became %v, was %v", text, got, want)
+			}
+			if w, g := was.Decode(want, true), now.Decode(got, true); w != g {
+				t.Errorf("%q is decoded as %q, was %q", text, g, w)
+			}
+		}
+	}
+}
+
+func hardTexts(t *testing.T) []string {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(testdata, "gpt2.vectors.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var vectors []struct{ Text string }
+	if err := json.Unmarshal(raw, &vectors); err != nil {
+		t.Fatal(err)
+	}
+	var texts []string
+	for _, v := range vectors {
+		if v.Text != "" {
+			texts = append(texts, v.Text)
+		}
+	}
+	if len(texts) < 100 {
+		t.Fatalf("only %d texts", len(texts))
+	}
+	return texts
+}
+
+// A quantized file is decoded to F32, or rounded to what is asked for.
+func TestQuantized(t *testing.T) {
+	s := newSource(t, "smollm", nil)
+	tensors := s.tensors(weights.F32)
+	s.save(tensors)
+	file := filepath.Join(t.TempDir(), "x.gguf")
+	if err := gguf.Export(context.Background(), s.dir, file, gguf.Options{Type: "Q8_0"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, dtype := range []string{weights.F32, weights.BF16, weights.F16} {
+		o := importer.Options{DType: dtype}
+		if dtype == weights.F32 {
+			o.DType = "" // by itself
+		}
+		d, out := run(t, file, o)
+		if d.DType != dtype || d.SourceDType != "Q8_0" || len(d.Notes) != 1 {
+			t.Errorf("%+v", d)
+		}
+		f, err := weights.Open(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, w := range tensors {
+			want := make([]float32, len(w.Data)/4)
+			if err := weights.ToF32(want, weights.F32, w.Data); err != nil {
+				t.Fatal(err)
+			}
+			got, _, err := f.Float32(w.Name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range want { // half a step of a block whose largest value is some 3
+				if math.Abs(float64(got[i]-want[i])) > 0.05 {
+					t.Fatalf("%s %s[%d] is %g, was %g", dtype, w.Name, i, got[i], want[i])
+				}
+			}
+		}
+		f.Close()
+	}
+}
