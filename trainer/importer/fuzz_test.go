@@ -15,12 +15,12 @@ import (
 // nothing is left.
 func FuzzImportGGUF(f *testing.F) {
 	vocabulary := []gguf.KV{
-		{"tokenizer.ggml.model", "gpt2"}, {"tokenizer.ggml.pre", "smollm"}, {"tokenizer.ggml.tokens", []string{"a", "b", "ab", "<e>"}},
-		{"tokenizer.ggml.token_type", []int32{1, 1, 1, 3}}, {"tokenizer.ggml.merges", []string{"a b"}}, {"tokenizer.ggml.eos_token_id", uint32(3)},
+		{Key: "tokenizer.ggml.model", Value: "gpt2"}, {Key: "tokenizer.ggml.pre", Value: "smollm"}, {Key: "tokenizer.ggml.tokens", Value: []string{"a", "b", "ab", "<e>"}},
+		{Key: "tokenizer.ggml.token_type", Value: []int32{1, 1, 1, 3}}, {Key: "tokenizer.ggml.merges", Value: []string{"a b"}}, {Key: "tokenizer.ggml.eos_token_id", Value: uint32(3)},
 	}
 	sentencePiece := []gguf.KV{
-		{"tokenizer.ggml.model", "llama"}, {"tokenizer.ggml.tokens", []string{"<u>", "<s>", "▁", "▁▁"}}, {"tokenizer.ggml.scores", []float32{0, 0, -2, -1}},
-		{"tokenizer.ggml.token_type", []int32{2, 3, 1, 1}}, {"tokenizer.ggml.bos_token_id", uint32(1)},
+		{Key: "tokenizer.ggml.model", Value: "llama"}, {Key: "tokenizer.ggml.tokens", Value: []string{"<u>", "<s>", "▁", "▁▁"}}, {Key: "tokenizer.ggml.scores", Value: []float32{0, 0, -2, -1}},
+		{Key: "tokenizer.ggml.token_type", Value: []int32{2, 3, 1, 1}}, {Key: "tokenizer.ggml.bos_token_id", Value: uint32(1)},
 	}
 	for _, vocab := range [][]gguf.KV{vocabulary, sentencePiece} {
 		f.Add(tinyGGUF(f, vocab))
@@ -42,9 +42,9 @@ func FuzzImportGGUF(f *testing.F) {
 func tinyGGUF(t testing.TB, vocab []gguf.KV) []byte {
 	t.Helper()
 	kvs := append([]gguf.KV{
-		{"general.architecture", "llama"}, {"llama.block_count", uint32(1)}, {"llama.context_length", uint32(8)}, {"llama.embedding_length", uint32(32)},
-		{"llama.feed_forward_length", uint32(32)}, {"llama.attention.head_count", uint32(2)}, {"llama.attention.head_count_kv", uint32(1)},
-		{"llama.attention.layer_norm_rms_epsilon", float32(1e-5)},
+		{Key: "general.architecture", Value: "llama"}, {Key: "llama.block_count", Value: uint32(1)}, {Key: "llama.context_length", Value: uint32(8)}, {Key: "llama.embedding_length", Value: uint32(32)},
+		{Key: "llama.feed_forward_length", Value: uint32(32)}, {Key: "llama.attention.head_count", Value: uint32(2)}, {Key: "llama.attention.head_count_kv", Value: uint32(1)},
+		{Key: "llama.attention.layer_norm_rms_epsilon", Value: float32(1e-5)},
 	}, vocab...)
 	var infos []gguf.TensorInfo
 	for name, shape := range map[string][]int{
@@ -87,8 +87,8 @@ func tinyGGUF(t testing.TB, vocab []gguf.KV) []byte {
 func TestTheSeedsAreImported(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.gguf")
 	data := tinyGGUF(t, []gguf.KV{
-		{"tokenizer.ggml.model", "llama"}, {"tokenizer.ggml.tokens", []string{"<u>", "<s>", "▁", "▁▁"}}, {"tokenizer.ggml.scores", []float32{0, 0, -2, -1}},
-		{"tokenizer.ggml.token_type", []int32{2, 3, 1, 1}}, {"tokenizer.ggml.bos_token_id", uint32(1)},
+		{Key: "tokenizer.ggml.model", Value: "llama"}, {Key: "tokenizer.ggml.tokens", Value: []string{"<u>", "<s>", "▁", "▁▁"}}, {Key: "tokenizer.ggml.scores", Value: []float32{0, 0, -2, -1}},
+		{Key: "tokenizer.ggml.token_type", Value: []int32{2, 3, 1, 1}}, {Key: "tokenizer.ggml.bos_token_id", Value: uint32(1)},
 	})
 	if err := os.WriteFile(path, data, 0o644); err != nil {
 		t.Fatal(err)
