@@ -18,6 +18,7 @@ type inventory struct {
 
 	mu        sync.Mutex
 	documents map[string][]byte // by member
+	seen      map[string]bool   // members in sight
 }
 
 var (
@@ -26,7 +27,7 @@ var (
 )
 
 func newInventory(self string, meta, document []byte, events chan<- Event) *inventory {
-	i := &inventory{self: self, meta: meta, events: events, documents: map[string][]byte{}}
+	i := &inventory{self: self, meta: meta, events: events, documents: map[string][]byte{}, seen: map[string]bool{}}
 	if len(document) > 0 {
 		i.documents[self] = document
 	}
@@ -69,6 +70,8 @@ func (i *inventory) LocalState(bool) []byte {
 // MergeRemoteState implements memberlist.Delegate. Which of two documents is the
 // right one is decided when they are read, by the digest in the owner's meta;
 // what the other side knows of itself or heard later simply replaces the old.
+// Only of members in sight is one kept: it would go round for ever after its
+// owner has left. memberlist tells of members first, then of their documents.
 func (i *inventory) MergeRemoteState(data []byte, _ bool) {
 	var theirs map[string][]byte
 	if json.Unmarshal(data, &theirs) != nil {
@@ -77,14 +80,19 @@ func (i *inventory) MergeRemoteState(data []byte, _ bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for name, doc := range theirs {
-		if name != i.self && len(doc) > 0 && len(doc) <= MaxDocument {
+		if name != i.self && i.seen[name] && len(doc) > 0 && len(doc) <= MaxDocument {
 			i.documents[name] = doc
 		}
 	}
 }
 
 // NotifyJoin implements memberlist.EventDelegate.
-func (i *inventory) NotifyJoin(n *memberlist.Node) { i.tell(Event{Name: n.Name}) }
+func (i *inventory) NotifyJoin(n *memberlist.Node) {
+	i.mu.Lock()
+	i.seen[n.Name] = true
+	i.mu.Unlock()
+	i.tell(Event{Name: n.Name})
+}
 
 // NotifyUpdate implements memberlist.EventDelegate.
 func (i *inventory) NotifyUpdate(n *memberlist.Node) { i.tell(Event{Name: n.Name}) }
@@ -92,7 +100,10 @@ func (i *inventory) NotifyUpdate(n *memberlist.Node) { i.tell(Event{Name: n.Name
 // NotifyLeave implements memberlist.EventDelegate.
 func (i *inventory) NotifyLeave(n *memberlist.Node) {
 	i.mu.Lock()
-	delete(i.documents, n.Name)
+	delete(i.seen, n.Name)
+	if n.Name != i.self {
+		delete(i.documents, n.Name)
+	}
 	i.mu.Unlock()
 	i.tell(Event{Name: n.Name, Gone: true})
 }
