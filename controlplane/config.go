@@ -25,6 +25,10 @@ type Config struct {
 	// Bootstrap founds a new mesh if Dir is new.
 	Bootstrap bool
 
+	// RedisURL puts the event log into Redis, for servers that share one; empty
+	// keeps it in Dir. It may hold a password. See events/redis for its forms.
+	RedisURL string
+
 	// S3 is the object store. With an empty endpoint the embedded one is started
 	// by S3Child, a command that runs artifacts.RunChild.
 	S3      artifacts.Config

@@ -15,6 +15,7 @@ import (
 	"github.com/tunemesh/tunemesh/controlplane/consensus"
 	"github.com/tunemesh/tunemesh/controlplane/dispatch"
 	"github.com/tunemesh/tunemesh/controlplane/events"
+	"github.com/tunemesh/tunemesh/controlplane/events/redis"
 	"github.com/tunemesh/tunemesh/controlplane/rest"
 	"github.com/tunemesh/tunemesh/mesh"
 )
@@ -83,12 +84,16 @@ func Open(ctx context.Context, c Config) (s *Server, err error) {
 
 // openStores opens what holds bytes: the event log and the object store.
 func (s *Server) openStores(ctx context.Context) error {
-	log, err := events.OpenDisk(events.DiskConfig{Dir: filepath.Join(s.config.Dir, "events"), Log: s.config.Log.With("room", "events")})
+	var err error
+	if logger := s.config.Log.With("room", "events"); s.config.RedisURL != "" {
+		s.events, err = redis.Open(ctx, redis.Config{URL: s.config.RedisURL, Log: logger})
+	} else {
+		s.events, err = events.OpenDisk(events.DiskConfig{Dir: filepath.Join(s.config.Dir, "events"), Log: logger})
+	}
 	if err != nil {
 		return err
 	}
-	s.events = log
-	s.onClose(log.Close)
+	s.onClose(s.events.Close)
 
 	target := s.config.S3
 	if target.Endpoint == "" {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -37,6 +38,7 @@ listens on loopback alone: agents on other machines need one that they reach.`,
 				return err
 			}
 			c.log = log
+			c.redisURL = cmp.Or(c.redisURL, os.Getenv("TUNEMESH_REDIS_URL"))
 			config, err := serverConfig(c)
 			if err != nil {
 				return err
@@ -68,6 +70,7 @@ listens on loopback alone: agents on other machines need one that they reach.`,
 	f.StringVar(&s3.Endpoint, "s3-endpoint", "", "`HOST:PORT` of an S3 server; the embedded one if empty")
 	f.StringVar(&s3.Public, "s3-public-endpoint", "", "`HOST:PORT` of the same S3 server as agents and clients reach it")
 	f.BoolVar(&s3.Secure, "s3-tls", false, "speak https to the S3 server")
+	redisFlag(cmd, &c.redisURL)
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	return cmd
 }

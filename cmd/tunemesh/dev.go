@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"os"
@@ -31,6 +32,7 @@ The client verbs of this user (tunemesh job ...) are logged in to it.`,
 				return err
 			}
 			c.log = log
+			c.redisURL = cmp.Or(c.redisURL, os.Getenv("TUNEMESH_REDIS_URL"))
 			if c.dir == "" {
 				home, err := os.UserHomeDir()
 				if err != nil {
@@ -46,6 +48,7 @@ The client verbs of this user (tunemesh job ...) are logged in to it.`,
 	f.StringVar(&c.httpAddr, "http-addr", "127.0.0.1:7700", "`ADDRESS` of the API")
 	f.StringVar(&c.raftAddr, "raft-addr", "127.0.0.1:7701", "`ADDRESS` of Raft")
 	f.StringVar(&c.gossipAddr, "gossip-addr", "127.0.0.1:0", "`ADDRESS` of gossip")
+	redisFlag(cmd, &c.redisURL)
 	f.StringVar(&level, "log-level", "warn", "debug, info, warn or error")
 	return cmd
 }

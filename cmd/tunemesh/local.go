@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/spf13/cobra"
+
 	"github.com/tunemesh/tunemesh/api"
 	"github.com/tunemesh/tunemesh/api/client"
 	"github.com/tunemesh/tunemesh/controlplane"
@@ -35,6 +37,7 @@ type local struct {
 type localConfig struct {
 	dir                            string
 	httpAddr, raftAddr, gossipAddr string
+	redisURL                       string
 	log                            *slog.Logger
 }
 
@@ -48,6 +51,7 @@ func serverConfig(c localConfig) (controlplane.Config, error) {
 		HTTPAddr:     c.httpAddr,
 		RaftAddr:     c.raftAddr,
 		GossipAddr:   c.gossipAddr,
+		RedisURL:     c.redisURL,
 		S3Child:      []string{self, childS3},
 		Models:       map[string]fs.FS{models.MiniName: models.Mini()},
 		DefaultModel: models.MiniName,
@@ -164,4 +168,10 @@ func readToken(path string) (string, error) {
 		return "", fmt.Errorf("read token: %w", err)
 	}
 	return strings.TrimSpace(string(data)), nil
+}
+
+// redisFlag defines --redis-url. Its default is not the environment's value: the
+// help would print the password.
+func redisFlag(cmd *cobra.Command, url *string) {
+	cmd.Flags().StringVar(url, "redis-url", "", "`URL` of a Redis for the event log: redis://, redis+sentinel://, redis+cluster:// or rediss... for TLS (default $TUNEMESH_REDIS_URL; with neither the log is on this server's disk)")
 }

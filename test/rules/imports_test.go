@@ -113,6 +113,7 @@ var soleImporters = map[string][]string{
 	"go.etcd.io/bbolt":                    {"controlplane/consensus"},
 	"github.com/hashicorp/memberlist":     {"mesh"},
 	"github.com/minio/minio-go/v7":        {"controlplane/artifacts"},
+	"github.com/redis/go-redis/v9":        {"controlplane/events/redis"},
 	"github.com/versity/versitygw":        {"controlplane/artifacts"},
 	"github.com/danielgtaylor/huma/v2":    {"controlplane/rest"},
 	"github.com/NVIDIA/go-nvml":           {"nodeagent/capability"},
