@@ -1,0 +1,29 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/tunemesh/tunemesh/api"
+)
+
+// modelTime bounds the call that makes a model known: the server reads all of its
+// files before it believes them.
+const modelTime = 10 * time.Minute
+
+// RequestModelUploads says where a base model's files go: the answer is in the order
+// of files, each with a presigned URL for Put.
+func (c *Client) RequestModelUploads(ctx context.Context, name string, files []api.ModelFile) ([]api.Artifact, error) {
+	var out api.UploadReply
+	err := c.do(ctx, call{method: http.MethodPost, path: "/v1/models/" + esc(name) + "/uploads", body: api.ModelUploads{Files: files}}, &out)
+	return out.Files, err
+}
+
+// CreateModel makes an uploaded base model known. It may be repeated: the same files
+// are the same model.
+func (c *Client) CreateModel(ctx context.Context, name string, m api.ModelManifest) (api.Model, error) {
+	var out api.Model
+	err := c.do(ctx, call{method: http.MethodPut, path: "/v1/models/" + esc(name), body: m, timeout: modelTime}, &out)
+	return out, err
+}
