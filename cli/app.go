@@ -29,6 +29,8 @@ type Options struct {
 	Getenv func(string) string
 	// Screen says what is known of an output; nil asks the operating system.
 	Screen func(io.Writer) Screen
+	// Import prepares models for the verb `model import`; nil leaves the verb out.
+	Import Importer
 }
 
 // app is what all verbs share.

@@ -44,6 +44,7 @@ type fakeMesh struct {
 
 	submitted []api.JobSpec
 	uploads   []string
+	manifests []api.ModelManifest
 	cancelled string
 
 	submitError error
@@ -157,6 +158,25 @@ func (f *fakeMesh) Models(context.Context) ([]api.Model, error) { return f.model
 func (f *fakeMesh) Model(_ context.Context, name string) (api.Model, error) {
 	return find(f.models, func(m api.Model) bool { return m.Name == name })
 }
+func (f *fakeMesh) RequestModelUploads(_ context.Context, name string, files []api.ModelFile) ([]api.Artifact, error) {
+	var out []api.Artifact
+	for _, file := range files {
+		out = append(out, api.Artifact{Name: file.Name, Size: file.Size, SHA256: file.SHA256, URL: "http://store.test/" + name + "/" + file.Name})
+	}
+	return out, nil
+}
+func (f *fakeMesh) Put(_ context.Context, a api.Artifact, body io.Reader) error {
+	data, err := io.ReadAll(body)
+	if err == nil && int64(len(data)) != a.Size {
+		err = fmt.Errorf("%s: got %d bytes, announced %d", a.Name, len(data), a.Size)
+	}
+	f.uploads = append(f.uploads, a.Name+" "+string(data))
+	return err
+}
+func (f *fakeMesh) CreateModel(_ context.Context, name string, m api.ModelManifest) (api.Model, error) {
+	f.manifests = append(f.manifests, m)
+	return api.Model{Name: name, Architecture: m.Architecture, Parameters: m.Parameters, License: m.License, SHA256: api.ModelSHA256(m.Files)}, nil
+}
 func (f *fakeMesh) Version(context.Context) (api.Version, error) {
 	return api.Version{Version: "1.2.3", Go: "go1.26", Protocol: 1}, nil
 }
@@ -266,6 +286,7 @@ func (l cmdline) root(out, errOut io.Writer) *cobra.Command {
 			}
 			return l.screen
 		},
+		Import: fakeImport,
 	}
 	if l.mesh != nil {
 		o.Connect = func(cli.Context) (cli.Mesh, error) { return l.mesh, nil }

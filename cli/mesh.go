@@ -28,6 +28,9 @@ type Mesh interface {
 	DrainNode(ctx context.Context, id string, drain bool) (api.Node, error)
 	Models(ctx context.Context) ([]api.Model, error)
 	Model(ctx context.Context, name string) (api.Model, error)
+	RequestModelUploads(ctx context.Context, name string, files []api.ModelFile) ([]api.Artifact, error)
+	Put(ctx context.Context, a api.Artifact, body io.Reader) error
+	CreateModel(ctx context.Context, name string, m api.ModelManifest) (api.Model, error)
 	Version(ctx context.Context) (api.Version, error)
 	Ready(ctx context.Context) error
 }

@@ -20,6 +20,11 @@ func (a *app) modelCommand() *cobra.Command {
   tunemesh model show tunemesh-mini`,
 	}
 	group.AddCommand(a.modelList(), a.modelShow())
+	if a.Import != nil {
+		group.Short = "Import and look at the base models of the mesh"
+		group.Example += "\n  tunemesh model import ./SmolLM2-135M-Instruct --name smollm2"
+		group.AddCommand(a.modelImport())
+	}
 	return group
 }
 

@@ -95,7 +95,7 @@ With nothing else installed this binary is a whole mesh of one node:
 		c.GroupID = "roles"
 		root.AddCommand(c)
 	}
-	for _, c := range cli.Commands(cli.Options{Version: build()}) {
+	for _, c := range cli.Commands(cli.Options{Version: build(), Import: importModel}) {
 		c.GroupID = "client"
 		root.AddCommand(c)
 	}

@@ -1,0 +1,122 @@
+package cli_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/cli"
+)
+
+// fakeImport copies a file that says "refuse" or what the model shall hold.
+func fakeImport(_ context.Context, source, outDir, dtype string, progress func(done, total int64)) (cli.Imported, error) {
+	data, err := os.ReadFile(source)
+	if err != nil {
+		return cli.Imported{}, err
+	}
+	if string(data) == "refuse" {
+		return cli.Imported{}, errors.New("import x: architectures is [Qwen2ForCausalLM]")
+	}
+	if err := os.MkdirAll(outDir, 0o755); err != nil {
+		return cli.Imported{}, err
+	}
+	if err := os.WriteFile(filepath.Join(outDir, "model.safetensors"), data, 0o644); err != nil {
+		return cli.Imported{}, err
+	}
+	progress(1, 2)
+	progress(2, 2)
+	sum := sha256.Sum256(data)
+	return cli.Imported{
+		Architecture: "LlamaForCausalLM", Parameters: 134_515_008, DType: "F32", SourceDType: "Q4_1" + dtype, Context: 8192, Tokenizer: "byte-level BPE, 49152 tokens",
+		Template: "own", License: "apache-2.0", Notes: []string{"the weights are exact"}, Warnings: []string{"set template to chatml in the job's config"},
+		Files: []api.ModelFile{{Name: "model.safetensors", Size: int64(len(data)), SHA256: hex.EncodeToString(sum[:])}},
+	}, nil
+}
+
+func modelFile(t *testing.T, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "My Model (v2).Q4_1.gguf")
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestAModelIsImported(t *testing.T) {
+	mesh, work := demoMesh(), t.TempDir()
+	l := cmdline{t: t, mesh: mesh}
+	r := l.run("model", "import", modelFile(t, "weights"), "--work-dir", work)
+	if r.code != 0 {
+		t.Fatalf("%+v", r)
+	}
+	golden(t, "model-import.golden", r.out+r.err)
+	if want := []string{"model.safetensors weights"}; !slices.Equal(mesh.uploads, want) {
+		t.Errorf("uploaded %q, want %q", mesh.uploads, want)
+	}
+	if len(mesh.manifests) != 1 || mesh.manifests[0].License != "apache-2.0" || mesh.manifests[0].Replace || len(mesh.manifests[0].Files) != 1 {
+		t.Errorf("manifests %+v", mesh.manifests)
+	}
+	if left, err := os.ReadDir(work); err != nil || len(left) > 0 {
+		t.Errorf("%v is left behind, %v", left, err)
+	}
+	r = l.run("model", "import", modelFile(t, "weights"), "--name", "small", "--dtype", "bf16", "--json")
+	var m api.Model
+	if err := json.Unmarshal([]byte(r.out), &m); err != nil || m.Name != "small" {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+func TestAModelThatIsThereIsNotSentAgain(t *testing.T) {
+	mesh := demoMesh()
+	sum := sha256.Sum256([]byte("weights"))
+	mesh.models = append(mesh.models, api.Model{Name: "same", SHA256: api.ModelSHA256([]api.ModelFile{{Name: "model.safetensors", SHA256: hex.EncodeToString(sum[:])}})}, api.Model{Name: "other", SHA256: "00"})
+	l := cmdline{t: t, mesh: mesh}
+	if r := l.run("model", "import", modelFile(t, "weights"), "--name", "same"); r.code != 0 || !strings.Contains(r.err, "already") {
+		t.Errorf("%+v", r)
+	}
+	if r := l.run("model", "import", modelFile(t, "weights"), "--name", "other"); r.code != cli.ExitRefused || !strings.Contains(r.err, "--replace") {
+		t.Errorf("%+v", r)
+	}
+	if len(mesh.uploads) > 0 || len(mesh.manifests) > 0 {
+		t.Errorf("sent %q %+v", mesh.uploads, mesh.manifests)
+	}
+	if r := l.run("model", "import", modelFile(t, "weights"), "--name", "other", "--replace"); r.code != 0 || len(mesh.manifests) != 1 || !mesh.manifests[0].Replace {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestADryRunNeedsNoMesh(t *testing.T) {
+	r := cmdline{t: t}.run("model", "import", modelFile(t, "weights"), "--dry-run", "--json")
+	var found cli.Imported
+	if err := json.Unmarshal([]byte(r.out), &found); err != nil || r.code != 0 || found.Architecture != "LlamaForCausalLM" || len(found.Files) != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+func TestWrongImportsAreRefusedBeforeTheWork(t *testing.T) {
+	mesh := demoMesh()
+	for want, args := range map[string][]string{
+		"no such file":            {"nothing.gguf"},
+		"Qwen2ForCausalLM":        {modelFile(t, "refuse")},
+		"none that is known":      {modelFile(t, "weights"), "--dtype", "int4"},
+		"is no name for a model":  {modelFile(t, "weights"), "--name", "../x"},
+		"no place to work in":     {modelFile(t, "weights"), "--work-dir", filepath.Join(t.TempDir(), "none")},
+		"model import needs PATH": {},
+	} {
+		r := cmdline{t: t, mesh: mesh}.run(append([]string{"model", "import"}, args...)...)
+		if r.code != cli.ExitUsage || !strings.Contains(r.err, want) {
+			t.Errorf("%v: %+v, want %q", args, r, want)
+		}
+	}
+	if len(mesh.uploads) > 0 {
+		t.Errorf("uploaded %q", mesh.uploads)
+	}
+}
