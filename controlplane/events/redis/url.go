@@ -35,17 +35,10 @@ type target struct {
 // contains a password.
 func parseURL(raw string) (t target, err error) {
 	u, err := url.Parse(raw)
-	if err != nil {
-		// The error quotes the URL with its password; its cause does so only
-		// where the cause lies in the part that holds it.
-		if strings.Contains(raw, "@") {
-			return t, errors.New("events/redis: the Redis URL cannot be parsed (special characters in a password must be %-encoded)")
-		}
-		var fault *url.Error
-		if errors.As(err, &fault) {
-			err = fault.Err
-		}
-		return t, fmt.Errorf("events/redis: the Redis URL cannot be parsed: %w", err)
+	// An @ behind the host means that a password has a / or ? in it, which ends
+	// the host: what follows must not be quoted.
+	if err != nil || strings.Contains(u.EscapedPath()+u.RawQuery, "@") || u.Fragment != "" {
+		return t, errors.New("events/redis: the Redis URL cannot be parsed (special characters in a password must be %-encoded)")
 	}
 	scheme, kind, _ := strings.Cut(u.Scheme, "+")
 	if (scheme != "redis" && scheme != "rediss") || (kind != "" && kind != "sentinel" && kind != "cluster") {
