@@ -226,5 +226,6 @@ func modelName(path string) string {
 	}
 	name := strings.ToLower(filepath.Base(path))
 	name = strings.TrimSuffix(name, ".gguf")
-	return strings.Trim(notOfAName.ReplaceAllString(name, "-"), "-._")
+	name = notOfAName.ReplaceAllString(name, "-")
+	return strings.Trim(strings.NewReplacer("-.", ".", ".-", ".").Replace(name), "-._")
 }
