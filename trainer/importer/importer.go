@@ -26,8 +26,8 @@ type Options struct {
 
 // Description is what is known of an imported model.
 type Description struct {
-	Source       string   `json:"source"` // base name of the file or folder
-	Kind         string   `json:"kind"`   // "huggingface" or "gguf"
+	Source       string   `json:"-"`    // base name of the file or folder; a renamed file is the same model
+	Kind         string   `json:"kind"` // "huggingface" or "gguf"
 	Name         string   `json:"name,omitempty"`
 	Architecture string   `json:"architecture"`
 	Parameters   int64    `json:"parameters"`

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/tunemesh/tunemesh/trainer/tokenizer"
 	"github.com/tunemesh/tunemesh/trainer/weights"
@@ -147,11 +148,16 @@ func (g *Imported) choose(jobs []importJob, want string) error {
 	default: // quantized, or a mixture that only F32 holds exactly
 		g.DType = weights.F32
 	}
+	var names []string
+	for _, t := range g.Types {
+		names = append(names, t.String())
+	}
+	from := strings.Join(names, " and ")
 	switch {
 	case quantized && g.DType == weights.F32:
-		g.Notes = append(g.Notes, fmt.Sprintf("the weights are those that %v stands for, exactly; what quantization lost is not brought back", g.Types))
+		g.Notes = append(g.Notes, fmt.Sprintf("the weights are exactly what %s stands for; what quantization lost is not brought back", from))
 	case quantized || wide && g.DType != weights.F32 || seen[F16] && g.DType == weights.BF16 || seen[BF16] && g.DType == weights.F16:
-		g.Notes = append(g.Notes, fmt.Sprintf("the matrices are rounded from %v to %s", g.Types, g.DType))
+		g.Notes = append(g.Notes, fmt.Sprintf("the matrices are rounded from %s to %s", from, g.DType))
 	}
 	return nil
 }
