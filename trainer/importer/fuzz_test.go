@@ -14,15 +14,7 @@ import (
 // No file makes the import fail otherwise than by an error, and after an error
 // nothing is left.
 func FuzzImportGGUF(f *testing.F) {
-	vocabulary := []gguf.KV{
-		{Key: "tokenizer.ggml.model", Value: "gpt2"}, {Key: "tokenizer.ggml.pre", Value: "smollm"}, {Key: "tokenizer.ggml.tokens", Value: []string{"a", "b", "ab", "<e>"}},
-		{Key: "tokenizer.ggml.token_type", Value: []int32{1, 1, 1, 3}}, {Key: "tokenizer.ggml.merges", Value: []string{"a b"}}, {Key: "tokenizer.ggml.eos_token_id", Value: uint32(3)},
-	}
-	sentencePiece := []gguf.KV{
-		{Key: "tokenizer.ggml.model", Value: "llama"}, {Key: "tokenizer.ggml.tokens", Value: []string{"<u>", "<s>", "▁", "▁▁"}}, {Key: "tokenizer.ggml.scores", Value: []float32{0, 0, -2, -1}},
-		{Key: "tokenizer.ggml.token_type", Value: []int32{2, 3, 1, 1}}, {Key: "tokenizer.ggml.bos_token_id", Value: uint32(1)},
-	}
-	for _, vocab := range [][]gguf.KV{vocabulary, sentencePiece} {
+	for _, vocab := range [][]gguf.KV{byteLevel(), sentencePiece()} {
 		f.Add(tinyGGUF(f, vocab))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -38,8 +30,24 @@ func FuzzImportGGUF(f *testing.F) {
 	})
 }
 
-// tinyGGUF is a model of one layer and 4 tokens.
-func tinyGGUF(t testing.TB, vocab []gguf.KV) []byte {
+// byteLevel and sentencePiece are vocabularies of 4 tokens.
+func byteLevel() []gguf.KV {
+	return []gguf.KV{
+		{Key: "tokenizer.ggml.model", Value: "gpt2"}, {Key: "tokenizer.ggml.pre", Value: "smollm"}, {Key: "tokenizer.ggml.tokens", Value: []string{"a", "b", "ab", "<e>"}},
+		{Key: "tokenizer.ggml.token_type", Value: []int32{1, 1, 1, 3}}, {Key: "tokenizer.ggml.merges", Value: []string{"a b"}}, {Key: "tokenizer.ggml.eos_token_id", Value: uint32(3)},
+	}
+}
+
+func sentencePiece() []gguf.KV {
+	return []gguf.KV{
+		{Key: "tokenizer.ggml.model", Value: "llama"}, {Key: "tokenizer.ggml.tokens", Value: []string{"<u>", "<s>", "▁", "▁▁"}}, {Key: "tokenizer.ggml.scores", Value: []float32{0, 0, -2, -1}},
+		{Key: "tokenizer.ggml.token_type", Value: []int32{2, 3, 1, 1}}, {Key: "tokenizer.ggml.bos_token_id", Value: uint32(1)},
+	}
+}
+
+// tinyGGUF is a model of one layer and 4 tokens, with its metadata and its tensors
+// changed by change.
+func tinyGGUF(t testing.TB, vocab []gguf.KV, change ...func(kvs map[string]any, tensors map[string]*gguf.TensorInfo)) []byte {
 	t.Helper()
 	kvs := append([]gguf.KV{
 		{Key: "general.architecture", Value: "llama"}, {Key: "llama.block_count", Value: uint32(1)}, {Key: "llama.context_length", Value: uint32(8)}, {Key: "llama.embedding_length", Value: uint32(32)},
@@ -57,6 +65,24 @@ func tinyGGUF(t testing.TB, vocab []gguf.KV) []byte {
 			kind = gguf.F32
 		}
 		infos = append(infos, gguf.TensorInfo{Name: name, Type: kind, Shape: shape})
+	}
+	for _, c := range change {
+		values, tensors := map[string]any{}, map[string]*gguf.TensorInfo{}
+		for _, kv := range kvs {
+			values[kv.Key] = kv.Value
+		}
+		for i := range infos {
+			tensors[infos[i].Name] = &infos[i]
+		}
+		c(values, tensors)
+		kvs, infos = kvs[:0], nil
+		for key, value := range values {
+			kvs = append(kvs, gguf.KV{Key: key, Value: value})
+		}
+		for name, info := range tensors {
+			info.Name = name
+			infos = append(infos, *info)
+		}
 	}
 	path := filepath.Join(t.TempDir(), "x.gguf")
 	w, err := gguf.NewWriter(path, kvs, infos)
@@ -86,10 +112,7 @@ func tinyGGUF(t testing.TB, vocab []gguf.KV) []byte {
 // The seeds of the fuzzing are models: otherwise it would look at the first check only.
 func TestTheSeedsAreImported(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.gguf")
-	data := tinyGGUF(t, []gguf.KV{
-		{Key: "tokenizer.ggml.model", Value: "llama"}, {Key: "tokenizer.ggml.tokens", Value: []string{"<u>", "<s>", "▁", "▁▁"}}, {Key: "tokenizer.ggml.scores", Value: []float32{0, 0, -2, -1}},
-		{Key: "tokenizer.ggml.token_type", Value: []int32{2, 3, 1, 1}}, {Key: "tokenizer.ggml.bos_token_id", Value: uint32(1)},
-	})
+	data := tinyGGUF(t, sentencePiece())
 	if err := os.WriteFile(path, data, 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -192,7 +192,7 @@ func (m metadata) ropeScaling(c llamaConfig) (*ropeConfig, error) {
 	}
 	// All models with this scaling use the frequency factors 1 and 4; the original
 	// context is a power of two.
-	for original := 16; original <= 1<<22; original *= 2 {
+	for original := 16; original <= 1<<22 && slices.Max(have) > 1; original *= 2 {
 		r := &ropeConfig{Type: "llama3", Factor: float64(slices.Max(have)), LowFreqFactor: 1, HighFreqFactor: 4, OriginalMax: original}
 		try := c
 		try.RopeScaling = r

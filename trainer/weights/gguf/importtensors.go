@@ -29,10 +29,10 @@ func (c llamaConfig) imports(f *File) ([]importJob, error) {
 		switch {
 		case !ok:
 			faults = append(faults, fmt.Sprintf("tensor %s is missing", name))
-		case !slices.Equal(info.Shape, shape):
-			faults = append(faults, fmt.Sprintf("tensor %s has shape %v, but the metadata ask for %v", name, info.Shape, shape))
 		case !info.Type.Decodes():
 			faults = append(faults, fmt.Sprintf("tensor %s is %s, which is not decoded: quantize the model in another format", name, info.Type))
+		case !slices.Equal(info.Shape, shape):
+			faults = append(faults, fmt.Sprintf("tensor %s has shape %v, but the metadata ask for %v", name, info.Shape, shape))
 		default:
 			out = append(out, importJob{info, target, heads})
 		}
