@@ -144,6 +144,11 @@ func (c *call) uploadModel(f importFlags, folder string, found Imported) (api.Mo
 	case err != nil && !(errors.As(err, &p) && p.Status == 404):
 		return have, err
 	}
+	for _, file := range found.Files {
+		if file.Size > maxModelFile {
+			return have, wrong("convert it to 16 bits with --dtype BF16, or choose a smaller model", "%s is %s large; the mesh takes %s in one file", file.Name, format.Bytes(file.Size), format.Bytes(maxModelFile))
+		}
+	}
 	places, err := c.mesh.RequestModelUploads(c.ctx, f.name, found.Files)
 	if err != nil {
 		return have, err
@@ -164,6 +169,9 @@ func (c *call) uploadModel(f importFlags, folder string, found Imported) (api.Mo
 		Architecture: found.Architecture, Parameters: found.Parameters, License: found.License, Files: found.Files, Replace: f.replace,
 	})
 }
+
+// maxModelFile is what the object store takes in one PUT.
+const maxModelFile = 5 << 30
 
 // putTries is how often a file is sent whose connection breaks.
 const putTries = 4

@@ -1,6 +1,7 @@
 package models_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"math"
@@ -124,6 +125,29 @@ func TestImport(t *testing.T) {
 		}
 		t.Logf("%s: %.1f MB in, %.1f MB out in %v: %.0f MB/s written", d.DType, float64(st.Size())/1e6, float64(size)/1e6, took.Round(time.Millisecond), float64(size)/1e6/took.Seconds())
 	}
+}
+
+// What was imported is itself a Hugging Face folder, and imported again the same model.
+func TestImportedAgain(t *testing.T) {
+	dir := folder(t)
+	out := filepath.Join(t.TempDir(), "model")
+	began := time.Now()
+	d, err := importer.Import(context.Background(), dir, out, importer.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	took := time.Since(began)
+	if d.Kind != "huggingface" || d.Parameters != 134515008 {
+		t.Errorf("%+v", d)
+	}
+	for _, name := range []string{"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} {
+		was, err1 := os.ReadFile(filepath.Join(dir, name))
+		now, err2 := os.ReadFile(filepath.Join(out, name))
+		if err1 != nil || err2 != nil || !bytes.Equal(was, now) {
+			t.Errorf("%s: %d and %d bytes, %v, %v", name, len(was), len(now), err1, err2)
+		}
+	}
+	t.Logf("%v: %.0f MB/s", took.Round(time.Millisecond), 539.5/took.Seconds())
 }
 
 // maxImportMemory is far below the largest tensor (113 MB in F32): rows, and the
