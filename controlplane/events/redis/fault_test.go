@@ -146,7 +146,7 @@ func TestKilledInMidAppend(t *testing.T) {
 	var sending, reading sync.WaitGroup
 	total := 0
 	for i := range 4 {
-		w := &sender{source: events.Source(uint64(i + 1)), total: 1500, batch: 4}
+		w := &sender{source: events.Source(uint64(i + 1)), total: 1000, batch: 4}
 		senders, total = append(senders, w), total+int(w.total)
 		sending.Go(func() { w.run(t, ctx, l) })
 	}
@@ -201,7 +201,7 @@ func TestEmptiedInMidStream(t *testing.T) {
 	var sending sync.WaitGroup
 	total := uint64(0)
 	for i := range 4 {
-		w := &sender{source: events.Source(uint64(i + 1)), total: 1500, batch: 4}
+		w := &sender{source: events.Source(uint64(i + 1)), total: 1000, batch: 4}
 		senders, total = append(senders, w), total+w.total
 		sending.Go(func() { w.run(t, ctx, l) })
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -15,12 +16,11 @@ import (
 )
 
 func TestRedisIsALog(t *testing.T) {
-	s := newServer(t)
+	s := newServer(t, "--appendfsync", "no")
 	for name, c := range map[string]redis.Config{
-		"defaults":        {},
-		"tiny memory":     {RingEvents: 3},
-		"one connection":  {RingEvents: 1, Followed: 1},
-		"far from limits": {KeepBytes: 1 << 30, KeepFor: time.Hour},
+		"defaults":       {},
+		"tiny memory":    {RingEvents: 3},
+		"one connection": {RingEvents: 1, Followed: 1, KeepBytes: 1 << 30, KeepFor: time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
 			eventstest.Run(t, func(t testing.TB) eventstest.Open {
@@ -55,6 +55,35 @@ func TestARedisThatIsAwayIsNamedAndWaitedFor(t *testing.T) {
 	defer cancel()
 	if err := l.Wait(short, "J", 0); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("wait: %v", err)
+	}
+}
+
+// A Redis that is there and does nothing, as on a host that swaps.
+func TestARedisThatHangsIsGivenUpOn(t *testing.T) {
+	s := newServer(t)
+	l := open(t, redis.Config{URL: s.url()})
+	ctx := context.Background()
+	if err := s.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	short, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+	defer cancel()
+	begun := time.Now()
+	if _, err := l.Append(short, "J", "a1", 1, eventstest.Batch("a1", 1, 1)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("append with little time: %v", err)
+	}
+	if took := time.Since(begun); took > 2*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if err := s.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	// The first batch may have arrived or not; sent again it is there once.
+	if next, err := l.Append(ctx, "J", "a1", 1, eventstest.Batch("a1", 1, 1)); err != nil || next != 2 {
+		t.Errorf("sent again: %d, %v", next, err)
+	}
+	if got := readAll(t, l, "J"); len(got) != 1 {
+		t.Errorf("stored %v", got)
 	}
 }
 
