@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"time"
 
 	"github.com/tunemesh/tunemesh/api"
 	"github.com/tunemesh/tunemesh/controlplane/artifacts"
@@ -24,6 +25,10 @@ type Config struct {
 	URL string
 	// Bootstrap founds a new mesh if Dir is new.
 	Bootstrap bool
+	// ElectionTimeout is the silence after which this server wants to lead; 0
+	// means the default. A mesh that has one server for good may keep it short:
+	// nobody else can be silent.
+	ElectionTimeout time.Duration
 
 	// RedisURL puts the event log into Redis, for servers that share one; empty
 	// keeps it in Dir. It may hold a password. See events/redis for its forms.

@@ -121,14 +121,15 @@ func (s *Server) openRaft() error {
 	s.raft, err = consensus.Open(consensus.Config{
 		ID: id, Dir: filepath.Join(s.config.Dir, "raft"),
 		Bind: s.config.RaftAddr, HTTPAddress: s.url, Bootstrap: s.config.Bootstrap,
-		Log: s.config.Log, Fatal: s.config.Fatal,
+		HeartbeatTimeout: s.config.ElectionTimeout,
+		Log:              s.config.Log, Fatal: s.config.Fatal,
 	})
 	if err != nil {
 		return err
 	}
 	s.onClose(s.raft.Close)
 	s.dispatch = dispatch.New(dispatch.Config{
-		Raft: s.raft, Store: s.raft.Store(), Events: eventLog{s.events}, Publisher: s.objects,
+		Raft: s.raft, Store: s.raft.Store(), Events: events.Projection{Log: s.events}, Publisher: s.objects,
 		Log: s.config.Log.With("room", "dispatch"),
 	})
 	return nil
@@ -179,6 +180,7 @@ func (s *Server) lead(ctx context.Context) error {
 			if err != nil {
 				s.config.Log.Error("cannot prepare the mesh", "err", err)
 			}
+			leading.Go(func() { s.sweep(term) })
 			if err := s.dispatch.Run(term); err != nil && term.Err() == nil {
 				s.config.Log.Error("dispatch ended", "err", err)
 			}
@@ -205,6 +207,22 @@ func (s *Server) prepareMesh(ctx context.Context) error {
 		return err
 	}
 	return s.seedModels(ctx)
+}
+
+// sweep removes, now and then, what servers left that were killed in an upload.
+func (s *Server) sweep(term context.Context) {
+	tick := time.NewTicker(time.Hour)
+	defer tick.Stop()
+	for {
+		if err := s.objects.Sweep(term, 24*time.Hour); err != nil && term.Err() == nil {
+			s.config.Log.Warn("cannot sweep the object store", "err", err)
+		}
+		select {
+		case <-term.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 // URL is the base URL of this server's API.

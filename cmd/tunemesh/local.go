@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -69,7 +70,7 @@ func startLocal(ctx context.Context, c localConfig) (*local, error) {
 	if err != nil {
 		return nil, err
 	}
-	config.Bootstrap = true
+	config.Bootstrap, config.ElectionTimeout = true, 200*time.Millisecond
 	server, err := controlplane.Open(ctx, config)
 	if err != nil {
 		return nil, err
