@@ -270,12 +270,25 @@ func TestSameTokensWholeVocabularies(t *testing.T) {
 	}
 }
 
+// checkTokens compares llama.cpp's ids with those of the tokenizer that was exported,
+// and with those of the one that is imported from the file again.
 func checkTokens(t *testing.T, j *judge.Judge, tok *tokenizer.Tokenizer, model string, texts []string) {
 	t.Helper()
 	a := ask(t, j, judge.Request{Model: model, Texts: texts})
+	dir := t.TempDir()
+	if _, err := gguf.Import(context.Background(), model, dir, gguf.ImportOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	imported, err := tokenizer.Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for i, text := range texts {
 		if want := tok.Encode(text, false); !slices.Equal(a.Texts[i], want) {
 			t.Errorf("%q\n llama.cpp %v\n      ours %v", text, a.Texts[i], want)
+		}
+		if got := imported.Encode(text, false); !slices.Equal(a.Texts[i], got) {
+			t.Errorf("%q\n llama.cpp %v\n  imported %v", text, a.Texts[i], got)
 		}
 	}
 }

@@ -72,7 +72,7 @@ func importFile(ctx context.Context, f *File, dir string, opts ImportOptions) (I
 		return got, fmt.Errorf("%d tokens, but the embedding has %d rows", len(vocab.tokens), config.VocabSize)
 	}
 	got.PreToken = vocab.kind()
-	got.Notes = vocab.notes
+	got.Notes = append(vocab.notes, vocab.ties()...)
 	jobs, err := config.imports(f)
 	if err != nil {
 		return got, err

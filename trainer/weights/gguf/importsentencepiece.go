@@ -2,7 +2,9 @@ package gguf
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
+	"unicode/utf8"
 )
 
 // sentencePieceParts fills in the components of Llama 2's tokenizer.json.
@@ -65,4 +67,27 @@ func (v vocabulary) mergesByScore(ids map[string]int32) [][2]string {
 		out[i] = [2]string{m.left, m.right}
 	}
 	return out
+}
+
+// ties says whether tokens have the same score: llama.cpp then joins the leftmost,
+// tokenizer.json the one with the lower id. Models made by SentencePiece have none.
+func (v vocabulary) ties() []string {
+	if !v.sentencePiece {
+		return nil
+	}
+	seen := map[float32]bool{}
+	count := 0
+	for id, t := range v.tokens {
+		if v.types[id] != tokenNormal || utf8.RuneCountInString(t) < 2 { // nothing is joined to a single character
+			continue
+		}
+		if seen[v.scores[id]] {
+			count++
+		}
+		seen[v.scores[id]] = true
+	}
+	if count == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("%d tokens share their score with another: where both fit, ids may differ from llama.cpp's", count)}
 }
