@@ -54,7 +54,7 @@ PATH is a folder as Hugging Face has it (config.json, safetensors, tokenizer.jso
 form on this machine, and uploaded. What cannot be trained exactly is refused with the reason.
 
 Weights keep their number format. Those of a quantized GGUF file are decoded: to F32, exactly, up
-to 1 GiB of them, to BF16 above; --dtype chooses.
+to a billion parameters (4 GiB), to BF16 above; --dtype chooses.
 With --json: the model (api.Model); with --dry-run what was found.`,
 		Example: `  tunemesh model import ./SmolLM2-135M-Instruct --name smollm2
   tunemesh model import tinyllama.Q4_K_M.gguf --name tinyllama --dtype BF16

@@ -18,7 +18,8 @@ const DescriptionName = "import.json"
 // Options of an import; the zero value chooses.
 type Options struct {
 	// DType is the number format of the matrices: "F32", "F16" or "BF16". Empty keeps
-	// the source's; of a quantized GGUF file it is F32 up to 1 GiB and BF16 above.
+	// the source's; of a quantized GGUF file it is F32 if that makes up to 4 GiB, else
+	// BF16.
 	DType string
 	// Progress, if set, hears now and then of the bytes of weights that are done.
 	Progress func(done, total int64)

@@ -12,15 +12,15 @@ import (
 	"github.com/tunemesh/tunemesh/trainer/weights/atomicfile"
 )
 
-// autoF32Limit is the size up to which a quantized file is imported as F32: its
-// weights are no 16-bit numbers, and up to about a gigabyte of them the exact
-// numbers still fit into the memory of a machine that can train them at all.
-const autoF32Limit = 1 << 30
+// autoF32Limit is the size that the matrices of a quantized file may have as F32 to be
+// imported so: they are no 16-bit numbers. Above, about a billion parameters, the file
+// would not go through one upload, and training would need twice the memory.
+const autoF32Limit = 4 << 30
 
 // ImportOptions of an import; the zero value chooses.
 type ImportOptions struct {
 	// DType of the matrices: "F32", "F16" or "BF16". Empty keeps what the file has;
-	// of a quantized file it is F32 up to 1 GiB, BF16 above.
+	// of a quantized file it is F32 if that makes up to 4 GiB, else BF16.
 	DType string
 	// Progress, if set, hears of the bytes of the file that have been converted.
 	Progress func(done, total int64)
@@ -117,18 +117,14 @@ func writeWhole(path string, data []byte) error {
 
 // choose settles the number format and says what it costs.
 func (g *Imported) choose(jobs []importJob, want string) error {
-	var size int64
+	var size int64 // of the matrices as F32
 	seen := map[Type]bool{}
 	quantized, wide := false, false
 	for _, j := range jobs {
-		n, err := j.info.Bytes()
-		if err != nil {
-			return err
-		}
-		size += n
 		if len(j.info.Shape) < 2 {
 			continue
 		}
+		size += 4 * int64(j.info.Shape[0]) * int64(j.info.Shape[1])
 		if t := j.info.Type; !seen[t] {
 			seen[t] = true
 			g.Types = append(g.Types, t)
