@@ -151,7 +151,7 @@ func (g *Imported) choose(jobs []importJob, want string) error {
 	from := strings.Join(names, " and ")
 	switch {
 	case quantized && g.DType == weights.F32:
-		g.Notes = append(g.Notes, fmt.Sprintf("the weights are exactly what %s stands for; what quantization lost is not brought back", from))
+		g.Notes = append(g.Notes, fmt.Sprintf("the weights are decoded exactly from %s; what quantization lost is not brought back", from))
 	case quantized || wide && g.DType != weights.F32 || seen[F16] && g.DType == weights.BF16 || seen[BF16] && g.DType == weights.F16:
 		g.Notes = append(g.Notes, fmt.Sprintf("the matrices are rounded from %s to %s", from, g.DType))
 	}
