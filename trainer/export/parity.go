@@ -23,18 +23,21 @@ type Parity struct {
 	SameTop   float64 `json:"same_top"`          // share of positions with the same best token
 	LimitKL   float64 `json:"limit_kl"`          // MaxKL at which the export is refused
 	Limit     float64 `json:"limit_delta_logit"` // MaxDelta at which it is refused
-	DType     string  `json:"dtype"`             // format of the exported matrices
+	// TrainedDelta is the largest difference of a logit between the tuned and the
+	// base model: what the differences above have to be small against.
+	TrainedDelta float64 `json:"trained_delta_logit"`
+	DType        string  `json:"dtype"` // format of the exported matrices
 }
 
 // limits are the bounds of parity by the format that the merged weights are
-// rounded to: the share of the largest logit that one may be off, and nats. F32 is
-// rounded once more than the adapter's sum; BF16 keeps 8 bits of each weight, so
-// that logits move by some thousandths; a wrong scale, a matrix left out or one
-// transposed moves them by far more than a tenth.
+// rounded to: the share of the largest logit that one may be off, and nats of
+// divergence. F32 differs in the order of sums only. BF16 keeps 8 bits of each
+// weight, which moves logits by about a thousandth; a wrong scale, a matrix left
+// out or transposed moves them by far more.
 var limits = map[string]struct{ delta, kl float64 }{
 	weights.F32:  {1e-3, 1e-4},
 	weights.F16:  {1e-2, 1e-3},
-	weights.BF16: {1e-1, 5e-2},
+	weights.BF16: {5e-2, 1e-2},
 }
 
 const (
@@ -42,7 +45,7 @@ const (
 	parityTokens  = 4 // of each completion, besides the end of the prompt
 )
 
-// probes are token sequences, of which the distributions after the last few tokens
+// probe is a token sequence of which the distributions after the last few tokens
 // are compared.
 type probe struct {
 	prompt []int32

@@ -127,6 +127,10 @@ func (e *exporter) merge(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	before, err := e.compute(ctx, e.files.OpenBase, list)
+	if err != nil {
+		return err
+	}
 	want, err := e.writeMerged(ctx, dir, list)
 	if err != nil {
 		return err
@@ -134,6 +138,7 @@ func (e *exporter) merge(ctx context.Context) error {
 	if err := e.prove(ctx, MergedFolder, dir, e.layout.dtype, list, want); err != nil {
 		return err
 	}
+	e.weigh(compare(len(list), e.layout.dtype, want, before).MaxDelta)
 	e.artifacts[MergedFolder] = contract.Artifact{Path: MergedFolder, Place: contract.PlaceMerged}
 	return nil
 }
@@ -156,16 +161,33 @@ func (e *exporter) writeMerged(ctx context.Context, dir string, list []probe) ([
 	return want, writeFiles(e.files.Base, dir, e.template, e.layout.dtype)
 }
 
-// prove reads a model's folder again and compares it with the tuned model.
-func (e *exporter) prove(ctx context.Context, what, dir, dtype string, list []probe, want [][]float32) error {
-	m, err := tuned.Open(dir)
+// compute gives a model's logits and closes it again.
+func (e *exporter) compute(ctx context.Context, open func() (*tuned.Model, error), list []probe) ([][]float32, error) {
+	m, err := open()
 	if err != nil {
-		return fmt.Errorf("export: read %s again: %w", what, err)
+		return nil, err
 	}
 	defer m.Close()
-	got, err := logits(ctx, m.Model, list)
+	return logits(ctx, m.Model, list)
+}
+
+// weigh warns if the number format took away much of what was learnt: effect is
+// the largest difference of a logit that the training made.
+func (e *exporter) weigh(effect float64) {
+	p := e.card.Parity[MergedFolder]
+	p.TrainedDelta = effect
+	e.card.Parity[MergedFolder] = p
+	if p.MaxDelta > effect/2 {
+		e.emit.Warn("LOST_IN_ROUNDING", fmt.Sprintf("the merged model's logits are off by up to %.3g, and training changed them by %.3g only: in %s much of it is lost", p.MaxDelta, effect, dtypeName[e.layout.dtype]),
+			map[string]any{"hint": "use the adapter, which holds every bit, over the base model"})
+	}
+}
+
+// prove reads a model's folder again and compares it with the tuned model.
+func (e *exporter) prove(ctx context.Context, what, dir, dtype string, list []probe, want [][]float32) error {
+	got, err := e.compute(ctx, func() (*tuned.Model, error) { return tuned.Open(dir) }, list)
 	if err != nil {
-		return err
+		return fmt.Errorf("export: read %s again: %w", what, err)
 	}
 	p := compare(len(list), dtype, want, got)
 	if err := p.check(what); err != nil {
