@@ -66,6 +66,8 @@ type DeadLetter struct {
 	Tries  int        `json:"tries"`
 	NodeID string     `json:"node_id"`
 	Error  StageError `json:"error"`
+	// Input is what the last attempt was given; filled in when asked for.
+	Input *Assignment `json:"input,omitempty"`
 	// Events are the attempt's last events, newest last.
 	Events []Event   `json:"events,omitempty"`
 	At     time.Time `json:"at"`

@@ -25,15 +25,31 @@ func (s *Server) compose(ctx context.Context, view state.View, attempts []api.At
 	return out, nil
 }
 
+// composeOne is what a node is told of an attempt, with links to read by.
 func (s *Server) composeOne(ctx context.Context, view state.View, a api.Attempt) (api.Assignment, error) {
-	out := api.Assignment{Fence: a.Fence, JobID: a.JobID, Attempt: a.Number, Devices: a.Devices, PreviousOutput: map[string]json.RawMessage{}}
-	job, err := view.Job(a.JobID)
+	out, stage, err := describe(view, a)
 	if err != nil {
 		return out, err
 	}
+	for i := range out.Inputs {
+		if out.Inputs[i].Artifact, err = s.linked(ctx, out.Inputs[i].Artifact); err != nil {
+			return out, err
+		}
+	}
+	out.Checkpoint, err = s.newestCheckpoint(ctx, stage)
+	return out, err
+}
+
+// describe is an attempt's input: its config, what its ancestors said and made.
+func describe(view state.View, a api.Attempt) (api.Assignment, api.Stage, error) {
+	out := api.Assignment{Fence: a.Fence, JobID: a.JobID, Attempt: a.Number, Devices: a.Devices, PreviousOutput: map[string]json.RawMessage{}}
+	job, err := view.Job(a.JobID)
+	if err != nil {
+		return out, api.Stage{}, err
+	}
 	stages, err := view.Stages(a.JobID)
 	if err != nil {
-		return out, err
+		return out, api.Stage{}, err
 	}
 	byName := make(map[string]api.Stage, len(stages))
 	for _, st := range stages {
@@ -41,11 +57,11 @@ func (s *Server) composeOne(ctx context.Context, view state.View, a api.Attempt)
 	}
 	stage, ok := byName[a.Stage]
 	if !ok {
-		return out, fmt.Errorf("the job has no stage %s", a.Stage)
+		return out, stage, fmt.Errorf("the job has no stage %s", a.Stage)
 	}
 	out.Stage = stage.StageSpec
 	if out.Config, err = stageConfig(job, stage); err != nil {
-		return out, err
+		return out, stage, err
 	}
 	for _, name := range pipelineOf(stages).Ancestors(a.Stage) {
 		before := byName[name]
@@ -56,16 +72,22 @@ func (s *Server) composeOne(ctx context.Context, view state.View, a api.Attempt)
 			out.Inputs = append(out.Inputs, api.StageArtifact{Stage: name, Artifact: artifact})
 		}
 	}
-	if err := addSources(view, job, &out); err != nil {
-		return out, err
-	}
-	for i := range out.Inputs {
-		if out.Inputs[i].Artifact, err = s.linked(ctx, out.Inputs[i].Artifact); err != nil {
-			return out, err
+	return out, stage, addSources(view, job, &out)
+}
+
+// withInput adds to dead letters what their attempts were given, so that a
+// person sees all that it takes to try again.
+func withInput(view state.View, letters []api.DeadLetter) []api.DeadLetter {
+	out := make([]api.DeadLetter, 0, len(letters))
+	for _, l := range letters {
+		if a, err := view.Attempt(l.Fence); err == nil {
+			if input, _, err := describe(view, a); err == nil {
+				l.Input = &input
+			}
 		}
+		out = append(out, l)
 	}
-	out.Checkpoint, err = s.newestCheckpoint(ctx, stage)
-	return out, err
+	return out
 }
 
 // addSources adds the dataset's file and the base model's files.

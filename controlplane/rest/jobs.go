@@ -151,12 +151,13 @@ func (s *Server) listJobDeadLetters(ctx context.Context, in *readID) (*listOut[a
 	if _, err := view.Job(in.ID); err != nil {
 		return nil, err
 	}
-	return listed(view.DeadLetters(in.ID)), nil
+	return listed(withInput(view, view.DeadLetters(in.ID))), nil
 }
 
 func (s *Server) listDeadLetters(ctx context.Context, in *readIn) (*listOut[api.DeadLetter], error) {
 	if err := s.fresh(ctx, in.readParams); err != nil {
 		return nil, err
 	}
-	return listed(s.Store.DeadLetters("")), nil
+	view := s.Store.At()
+	return listed(withInput(view, view.DeadLetters(""))), nil
 }

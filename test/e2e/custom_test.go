@@ -118,6 +118,10 @@ func TestAFailingStageIsRetriedThenDeadThenResumed(t *testing.T) {
 		t.Errorf("dead letter: %s", pretty(l))
 	}
 
+	if in := letters[0].Input; in == nil || len(in.Inputs) != 1 || in.Inputs[0].Stage != "source" || string(in.PreviousOutput["count"]) == "" {
+		t.Errorf("the dead letter does not say what its attempt was given: %s", pretty(in))
+	}
+
 	if err := os.WriteFile(flag, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
