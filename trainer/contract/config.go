@@ -69,9 +69,9 @@ type TrainingConfig struct {
 	TargetModules       []string `json:"target_modules,omitempty" doc:"all-linear, or names of modules: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj"`
 	Epochs              int      `json:"epochs,omitempty" doc:"passes over the training split"`
 	MaxSteps            int      `json:"max_steps,omitempty" doc:"ends training after so many steps; epochs decide if not given"`
-	BatchSize           int      `json:"batch_size,omitempty" doc:"samples per step; default 16"`
+	BatchSize           int      `json:"batch_size,omitempty" doc:"samples per step"`
 	GradientAccum       int      `json:"gradient_accumulation,omitempty" doc:"micro-batches per optimizer step"`
-	LearningRate        float64  `json:"learning_rate,omitempty" doc:"peak of the schedule"`
+	LearningRate        float64  `json:"learning_rate,omitempty" doc:"peak of the schedule; if not given, by the size of the base model: 0.002 below 20 million parameters, 0.0005 below a billion, 0.0002 above"`
 	Schedule            string   `json:"schedule,omitempty" doc:"cosine, linear or constant"`
 	WarmupRatio         float64  `json:"warmup_ratio,omitempty" doc:"part of the steps in which the learning rate rises"`
 	WeightDecay         float64  `json:"weight_decay,omitempty" doc:"decoupled, of AdamW; default 0"`
@@ -145,15 +145,14 @@ func (c Config) WithDefaults() Config {
 	def(&c.Preprocessing.ValidationFraction, 0.05)
 	t := &c.Training
 	def(&t.Method, "lora")
-	def(&t.Rank, 8)
+	def(&t.Rank, 16)
 	def(&t.Alpha, 2*float64(t.Rank))
 	if len(t.TargetModules) == 0 {
 		t.TargetModules = []string{"all-linear"}
 	}
-	def(&t.Epochs, 3)
-	def(&t.BatchSize, 16)
+	def(&t.Epochs, 4)
+	def(&t.BatchSize, 8)
 	def(&t.GradientAccum, 1)
-	def(&t.LearningRate, 1e-3)
 	def(&t.Schedule, "cosine")
 	def(&t.WarmupRatio, 0.05)
 	def(&t.MaxGradNorm, 1)
@@ -220,7 +219,7 @@ func (c Config) Validate() []FieldError {
 	between("training.max_steps", float64(t.MaxSteps), 0, 1e9)
 	between("training.batch_size", float64(t.BatchSize), 1, 4096)
 	between("training.gradient_accumulation", float64(t.GradientAccum), 1, 4096)
-	between("training.learning_rate", t.LearningRate, 1e-9, 1)
+	between("training.learning_rate", t.LearningRate, 0, 1)
 	oneOf("training.schedule", t.Schedule, "cosine", "linear", "constant")
 	between("training.warmup_ratio", t.WarmupRatio, 0, 1)
 	between("training.weight_decay", t.WeightDecay, 0, 1)

@@ -58,7 +58,7 @@ func Run(ctx context.Context, in contract.Input, emit *contract.Emitter) (contra
 	emit.Info("training with the engine native", map[string]any{
 		"method": c.Training.Method, "threads": runtime.GOMAXPROCS(0), "weights": t.dtype + ", frozen weights as stored, arithmetic in F32",
 		"trainable_parameters": t.trainable(), "base_parameters": t.model.Config().NumParams(),
-		"samples": len(t.train), "steps": t.total, "warmup_steps": t.rate.Warmup,
+		"samples": len(t.train), "steps": t.total, "warmup_steps": t.rate.Warmup, "learning_rate": t.config.Training.LearningRate,
 	})
 	if err := t.resume(); err != nil {
 		return contract.Result{}, err

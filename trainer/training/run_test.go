@@ -85,7 +85,9 @@ func samples(n int, seed uint64) []byte {
 	return out
 }
 
-const config = `{"model":"tiny","training":{%s"epochs":3,"batch_size":4,"gradient_accumulation":2,"dropout":0.1,"rank":4,"learning_rate":0.01,"checkpoint_steps":2,"logging_steps":1}}`
+// The model has no tokenizer, so what is tested here is trained without a look at
+// the export.
+const config = `{"model":"tiny","export":{"skip_merged":true},"training":{%s"epochs":3,"batch_size":4,"gradient_accumulation":2,"dropout":0.1,"rank":4,"learning_rate":0.01,"checkpoint_steps":2,"logging_steps":1}}`
 
 var methods = []string{`"method":"lora",`, `"method":"full",`}
 
@@ -225,6 +227,7 @@ func TestWhatCannotBeTrainedIsRefused(t *testing.T) {
 		change     func(in *contract.Input)
 		config     string
 	}{
+		{"a model that could not be exported", "UNUSABLE_MODEL", contract.ClassUnsupported, func(*contract.Input) {}, `{}`},
 		{"tokens of another model", "FOREIGN_TOKENS", contract.ClassConfig, func(in *contract.Input) {
 			s := sample.Sample{Row: 9, Tokens: []int32{1, 99}, Loss: [][2]int{{1, 2}}, PromptTokens: 1}
 			replace(in, sample.TrainFile, sample.Append(nil, &s))
