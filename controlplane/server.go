@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tunemesh/tunemesh/controlplane/artifacts"
@@ -33,6 +34,9 @@ type Server struct {
 	gossip   *mesh.Mesh
 	rest     *rest.Server
 	http     *http.Server
+
+	// prepared: this server leads and the mesh has what jobs need.
+	prepared atomic.Bool
 
 	close []func() error // what to end, in the order of opening
 }
@@ -138,7 +142,7 @@ func (s *Server) openRaft() error {
 func (s *Server) openRest(listener net.Listener) (err error) {
 	s.rest, err = rest.New(rest.Config{
 		Raft: s.raft, Store: s.raft.Store(), Dispatch: s.dispatch, Events: s.events, Objects: s.objects,
-		DefaultModel: s.config.DefaultModel, Version: s.config.Version, Gossip: s.gossipPeers,
+		Prepared: s.prepared.Load, DefaultModel: s.config.DefaultModel, Version: s.config.Version, Gossip: s.gossipPeers,
 		Log: s.config.Log.With("room", "rest"),
 	})
 	if err != nil {
@@ -172,7 +176,9 @@ func (s *Server) lead(ctx context.Context) error {
 	var leading sync.WaitGroup
 	leading.Go(func() {
 		s.raft.WhileLeading(life, func(term context.Context) {
+			s.prepared.Store(false)
 			err := s.prepareMesh(term)
+			s.prepared.Store(err == nil)
 			select {
 			case ready <- err:
 			default:

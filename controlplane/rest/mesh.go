@@ -101,6 +101,9 @@ func (s *Server) readyz(ctx context.Context, _ *struct{}) (*one[health], error) 
 		if err := s.Raft.ConsistentRead(ctx); err != nil {
 			return nil, err
 		}
+		if s.Prepared != nil && !s.Prepared() {
+			return nil, problem(http.StatusServiceUnavailable, "", "the mesh is being prepared: its base models are not all in the object store yet")
+		}
 	}
 	return &one[health]{health{Status: "ready", Leader: s.Raft.IsLeader(), Index: s.Store.Index()}}, nil
 }

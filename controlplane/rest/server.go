@@ -59,6 +59,9 @@ type Config struct {
 	Events   events.Log
 	Objects  Objects
 
+	// Prepared says, on the leader, whether the mesh has what jobs need; nil means
+	// always.
+	Prepared func() bool
 	// DefaultModel is the base model of jobs that name none.
 	DefaultModel string
 	Version      api.Version

@@ -176,7 +176,9 @@ func (m *mesh) crash() {
 	m.t.Logf("killed %d processes", killed)
 }
 
-// processes lists the pids whose environment carries the mesh's mark.
+// processes lists the pids that belong to the mesh: those whose environment
+// carries its mark, and the stages, which see a clean environment but work in
+// its folder.
 func (m *mesh) processes() []int {
 	entries, _ := os.ReadDir("/proc")
 	var pids []int
@@ -186,7 +188,8 @@ func (m *mesh) processes() []int {
 			continue
 		}
 		env, err := os.ReadFile(filepath.Join("/proc", e.Name(), "environ"))
-		if err == nil && bytes.Contains(env, []byte(m.mark)) {
+		line, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+		if err == nil && (bytes.Contains(env, []byte(m.mark)) || bytes.Contains(env, []byte(m.dir+"/")) || bytes.Contains(line, []byte(m.dir+"/"))) {
 			pids = append(pids, pid)
 		}
 	}
