@@ -52,7 +52,7 @@ fuzz: ## every fuzz target for FUZZTIME each (default 10s)
 
 .PHONY: bench
 bench: ## benchmarks, readable by benchstat (BENCH=regexp, COUNT=n)
-	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchtime $(or $(BENCHTIME),1s) -count $(or $(COUNT),1) -timeout 60m $(or $(PKG),./...) | tee bench.out
+	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchtime $(or $(BENCHTIME),1s) -count $(or $(COUNT),1) -timeout 60m $(or $(PKG),./...) | tee $(or $(BENCH_OUT),bench.out)
 
 .PHONY: base-model
 base-model: ## make the bundled base model anew (15 minutes on 2 cores; goes on where it was stopped)

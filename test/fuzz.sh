@@ -10,7 +10,7 @@ for file in $targets; do
   dir=$(dirname "$file")
   for target in $(grep -ohE '^func Fuzz[A-Za-z0-9_]*' "$file" | sed 's/^func //' | sort -u); do
     printf -- '-- %s %s\n' "$dir" "$target"
-    go test -run '^$' -fuzz "^${target}\$" -fuzztime "$time" "$dir"
+    go test -run '^$' -fuzz "^${target}\$" -fuzztime "$time" -fuzzminimizetime 10x "$dir"
     count=$((count + 1))
   done
 done
