@@ -77,7 +77,7 @@ brings them to an end whatever restarts in between.
 
 With nothing else installed this binary is a whole mesh of one node:
 
-  tunemesh demo        the whole pipeline on sample data, about two minutes
+  tunemesh demo        the whole pipeline on sample data, about a minute
   tunemesh dev         the same mesh, staying up for your own data`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
