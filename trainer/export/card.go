@@ -93,6 +93,12 @@ func newCard(in contract.Input, c contract.Config, base string, cfg model.Config
 	}
 	_ = in.Previous("validation", &card.Validation) // a pipeline may do without
 	_ = in.Previous("training", &card.Training)
+	var done struct {
+		LearningRate float64 `json:"learning_rate"`
+	}
+	if card.Training != nil && json.Unmarshal(card.Training, &done) == nil && card.Settings.Training.LearningRate == 0 {
+		card.Settings.Training.LearningRate = done.LearningRate // chosen by the model's size
+	}
 	var report evaluation.Report
 	if in.Previous(evaluation.OutputKey, &report) == nil {
 		// Answers hold texts of the user's rows: a card is passed on, they are not.

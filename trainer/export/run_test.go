@@ -129,7 +129,7 @@ func TestTheCardNamesDataSettingsMetricsAndFiles(t *testing.T) {
 	if card.Metrics == nil || card.Metrics.TestSamples == 0 || card.Metrics.Tuned.Classification == nil || len(card.Metrics.Answers) > 0 {
 		t.Errorf("metrics %+v", card.Metrics)
 	}
-	if card.Settings.Training.Rank != 8 || card.Prepared == nil || card.Prepared.Template != "chatml" {
+	if card.Settings.Training.Rank != (contract.Config{}).WithDefaults().Training.Rank || card.Prepared == nil || card.Prepared.Template != "chatml" {
 		t.Errorf("settings %+v, preprocessing %+v", card.Settings.Training, card.Prepared)
 	}
 	names := map[string]bool{}

@@ -28,8 +28,9 @@ type Summary struct {
 	Method          string  `json:"method"`
 	Steps           int     `json:"steps"`
 	Epochs          float64 `json:"epochs"`
-	Samples         int64   `json:"samples"` // seen, with repetitions
-	Tokens          int64   `json:"tokens"`  // seen, with repetitions, prompts included
+	Samples         int64   `json:"samples"`       // seen, with repetitions
+	Tokens          int64   `json:"tokens"`        // seen, with repetitions, prompts included
+	LearningRate    float64 `json:"learning_rate"` // the schedule's peak
 	TrainableParams int64   `json:"trainable_parameters"`
 	BaseParams      int64   `json:"base_parameters"`
 	FirstLoss       float64 `json:"first_loss"`
@@ -95,7 +96,8 @@ func (t *trainer) summary() Summary {
 	s := Summary{
 		Engine: "native", Method: t.config.Training.Method, Steps: t.state.Step, Epochs: t.state.Epoch,
 		Samples: t.state.Samples, Tokens: t.state.Tokens, TrainableParams: t.trainable(), BaseParams: t.model.Config().NumParams(),
-		FirstLoss: t.state.FirstLoss, ResumedAt: t.resumedAt,
+		LearningRate: t.config.Training.LearningRate,
+		FirstLoss:    t.state.FirstLoss, ResumedAt: t.resumedAt,
 	}
 	if n := len(t.state.Log.Steps); n > 0 {
 		s.FinalLoss = t.state.Log.Steps[n-1].Loss
