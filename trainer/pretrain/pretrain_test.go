@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -113,7 +113,11 @@ func TestTheModelsFolderIsOneThatTheTrainerReads(t *testing.T) {
 // The demo would prove nothing if the base model had seen its labels as answers
 // or its question.
 func TestTheCorpusKnowsNothingOfTheDemosTask(t *testing.T) {
-	prose, err := pretrain.GoComments(filepath.Join(runtime.GOROOT(), "src", "net"))
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	prose, err := pretrain.GoComments(filepath.Join(strings.TrimSpace(string(root)), "src", "net"))
 	if err != nil {
 		t.Fatal(err)
 	}
