@@ -81,12 +81,17 @@ func startLocal(ctx context.Context, c localConfig) (*local, error) {
 		return nil, errors.Join(err, server.Close())
 	}
 	cp := client.New(client.Config{Servers: []string{server.URL()}, Token: token, UserAgent: "tunemesh-agent/" + version})
+	joined := make(chan struct{})
+	registered := sync.OnceFunc(func() { close(joined) })
 	agent, err := nodeagent.New(nodeagent.Config{
 		Dir:              agentDir,
 		Version:          version,
 		StopStagesOnExit: true,
-		OnRegistered:     l.gossip.join,
-		Logger:           log.With("room", "nodeagent"),
+		OnRegistered: func(r api.RegistrationReply) {
+			l.gossip.join(r)
+			registered()
+		},
+		Logger: log.With("room", "nodeagent"),
 	}, cp)
 	if err != nil {
 		return nil, errors.Join(err, server.Close())
@@ -94,7 +99,15 @@ func startLocal(ctx context.Context, c localConfig) (*local, error) {
 	life, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
 	go func() { l.agent <- agent.Run(life) }()
-	return l, nil
+	select {
+	case <-joined:
+		return l, nil
+	case err := <-l.agent:
+		l.agent <- err
+		return nil, errors.Join(fmt.Errorf("the node agent ended at its start: %w", err), l.Close())
+	case <-ctx.Done():
+		return nil, errors.Join(ctx.Err(), l.Close())
+	}
 }
 
 // Close ends the agent first, so that its last reports are heard.

@@ -72,7 +72,7 @@ pipeline_tag: text-generation
 
 A small language model of Llama architecture: %.1f million parameters, %d layers, width %d, a context of %d tokens and a byte-level BPE vocabulary of %d. Tunemesh's own trainer made it from scratch, on a CPU, for one purpose: to show a whole fine-tuning in two minutes on a laptop, and to test one.
 
-**It is small.** It writes fragments that look like English and knows nothing. Tuned on a narrow task, such as sorting short texts into classes, it does that task. For anything else take a real model.
+**It is small.** It writes fragments that look like English and knows nothing. Tuned on a narrow task, such as sorting short texts into classes, it does that task. For anything else take a real model. It was pretrained on rows of 128 tokens; longer texts work by the grace of the rotary positions, and worse.
 
 ## What it has read
 
