@@ -164,3 +164,29 @@ func TestAFaultyJobIsRefusedWithTheFieldsName(t *testing.T) {
 		t.Errorf("a refused job was kept: %v %v", jobs, err)
 	}
 }
+
+// A stage that no node can run waits, and the job says why in words.
+func TestAStageThatNeedsAGPUSaysWhyItWaits(t *testing.T) {
+	m := newMesh(t)
+	ds := m.upload("small.csv", []byte(smallCSV))
+	job := m.submit(api.JobSpec{Dataset: ds.ID, Pipeline: &api.Pipeline{Nodes: []api.StageSpec{
+		{Name: "hungry", Command: []string{"true"}, Requires: api.Requirements{GPUs: 1, GPUMemoryBytes: 8 << 30, Labels: map[string]string{"room": "none-such"}}},
+	}}})
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		out, err := m.cli("job", "show", job.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if reason := stage(t, m.job(job.ID), "hungry").WaitReason; strings.Contains(reason, "no node") && strings.Contains(reason, "nearest") {
+			if !strings.Contains(strings.Join(strings.Fields(out), " "), "no node") {
+				t.Errorf("job show does not say it:\n%s", out)
+			}
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no reason after 20 s:\n%s", out)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tunemesh/tunemesh/api"
+	judge "github.com/tunemesh/tunemesh/test/gguf"
 )
 
 var fence = regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```")
@@ -129,6 +130,20 @@ func TestTheBucketLayout(t *testing.T) {
 			time.Sleep(50 * time.Millisecond)
 		}
 	}
+	t.Run("llama.cpp loads the GGUF", func(t *testing.T) {
+		j := judge.New(t)
+		files, err := filepath.Glob(filepath.Join(data, "models/gguf", job.ID, "*", "*-f16.gguf"))
+		if err != nil || len(files) != 1 {
+			t.Fatalf("files: %v %v", files, err)
+		}
+		a, err := j.Ask(t.Context(), judge.Request{Model: files[0], Texts: []string{"<|im_start|>user\nhello<|im_end|>\n"}, Sequences: [][]int32{{1, 300, 301, 302}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a.Metadata.Architecture != "llama" || a.EOS != 2 || len(a.Sequences[0]) != 4 || len(a.Texts[0]) < 4 {
+			t.Errorf("llama.cpp sees %+v, end of turn %d, %d positions", a.Metadata, a.EOS, len(a.Sequences[0]))
+		}
+	})
 }
 
 // The shell stage of docs/stage-contract.md runs in a mesh, and its recipe to
