@@ -10,13 +10,16 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
+// NFC comes last in Line and Text: where a character is dropped, a letter may get
+// a combining mark for its neighbour.
+
 // Line gives text in Unicode form NFC (UAX #15), without control and invisible
 // characters, every run of white space as one space, none at the ends.
 func Line(text string) string {
 	if isCleanLine(text) {
 		return text
 	}
-	return collapse(norm.NFC.String(text), false)
+	return norm.NFC.String(collapse(text, false))
 }
 
 // Text is Line for text whose line breaks mean something: they are kept as LF, at
@@ -25,7 +28,7 @@ func Text(text string) string {
 	if isCleanLine(text) {
 		return text
 	}
-	return collapse(norm.NFC.String(text), true)
+	return norm.NFC.String(collapse(text, true))
 }
 
 // isCleanLine says quickly what holds for most ASCII cells: nothing to do.

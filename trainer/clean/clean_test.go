@@ -88,3 +88,13 @@ func BenchmarkLineAndHash(b *testing.B) {
 		})
 	}
 }
+
+// A letter, a carriage return that is dropped, and a combining mark: what is left
+// composes, and must be composed.
+func TestADroppedCharacterLeavesNoLooseMark(t *testing.T) {
+	for _, in := range []string{"a\r\u0308", "a\u200b\u0308", "a\x00\u0308"} {
+		if got := clean.Text(in); got != "\u00e4" {
+			t.Errorf("Text(%q) = %q, want %q", in, got, "\u00e4")
+		}
+	}
+}
