@@ -54,6 +54,14 @@ func TestFitIsExactlyAsWideAsTold(t *testing.T) {
 	})
 }
 
+// A mark that stands first only because what stood before it is left out must
+// not join with what is printed before the text.
+func TestAMarkBehindALeftOutCharacterIsReplaced(t *testing.T) {
+	if got := format.Clean("\ufeff\u0903x"); got != "\ufffdx" {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestCleanLeavesNoControlCharacter(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := string(rapid.SliceOf(rapid.Byte()).Draw(t, "bytes"))

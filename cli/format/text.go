@@ -16,6 +16,9 @@ import (
 func Clean(s string) string {
 	first := true
 	return strings.Map(func(r rune) rune {
+		if unicode.Is(unicode.Cf, r) && !isJoiner(r) && !isBidi(r) {
+			return -1 // what follows may still be the first to be seen
+		}
 		start := first
 		first = false
 		switch {
@@ -25,8 +28,6 @@ func Clean(s string) string {
 			return ' '
 		case r == utf8.RuneError || unicode.IsControl(r) || isBidi(r):
 			return '\uFFFD'
-		case unicode.Is(unicode.Cf, r) && !isJoiner(r):
-			return -1
 		}
 		return r
 	}, s)
