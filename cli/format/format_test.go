@@ -57,8 +57,10 @@ func TestFitIsExactlyAsWideAsTold(t *testing.T) {
 // A mark that stands first only because what stood before it is left out must
 // not join with what is printed before the text.
 func TestAMarkBehindALeftOutCharacterIsReplaced(t *testing.T) {
-	if got := format.Clean("\ufeff\u0903x"); got != "\ufffdx" {
-		t.Errorf("got %q", got)
+	for _, in := range []string{"\ufeff\u0903x", "\U0001F3FFx"} {
+		if got := format.Clean(in); got != "\ufffdx" {
+			t.Errorf("Clean(%q) = %q", in, got)
+		}
 	}
 }
 

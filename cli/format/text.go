@@ -22,7 +22,7 @@ func Clean(s string) string {
 		start := first
 		first = false
 		switch {
-		case start && (unicode.Is(unicode.M, r) || isJoiner(r)):
+		case start && (unicode.Is(unicode.M, r) || isJoiner(r) || isSkinTone(r)):
 			return '\uFFFD' // it would join with what stands before the text
 		case r == '\n' || r == '\t' || r == '\r' || r == '\u2028' || r == '\u2029':
 			return ' '
@@ -32,6 +32,9 @@ func Clean(s string) string {
 		return r
 	}, s)
 }
+
+// isSkinTone is true of the emoji modifiers (UTS #51), which join like marks.
+func isSkinTone(r rune) bool { return r >= 0x1F3FB && r <= 0x1F3FF }
 
 func isJoiner(r rune) bool { return r == '\u200C' || r == '\u200D' }
 
