@@ -48,10 +48,14 @@ func Width(s string) int { return ansi.StringWidth(s) }
 
 // Cut shortens s to width cells, with an ellipsis where something is missing.
 func Cut(s string, width int) string {
-	if width <= 0 {
-		return ""
+	// The library counts a cluster with a variation selector one cell short where
+	// it cuts, so its answer is measured.
+	for w := width; w > 0; w-- {
+		if out := ansi.Truncate(s, w, "…"); Width(out) <= width {
+			return out
+		}
 	}
-	return ansi.Truncate(s, width, "…")
+	return ""
 }
 
 // CutMiddle shortens s to width cells by its middle: of a path, both the start
