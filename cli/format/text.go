@@ -22,7 +22,7 @@ func Clean(s string) string {
 		start := first
 		first = false
 		switch {
-		case start && (unicode.Is(unicode.M, r) || isJoiner(r) || isSkinTone(r)):
+		case start && (unicode.Is(unicode.M, r) || isJoiner(r) || joinsBefore(r)):
 			return '\uFFFD' // it would join with what stands before the text
 		case r == '\n' || r == '\t' || r == '\r' || r == '\u2028' || r == '\u2029':
 			return ' '
@@ -33,8 +33,11 @@ func Clean(s string) string {
 	}, s)
 }
 
-// isSkinTone is true of the emoji modifiers (UTS #51), which join like marks.
-func isSkinTone(r rune) bool { return r >= 0x1F3FB && r <= 0x1F3FF }
+// joinsBefore is true of what makes one cluster with a space before it: skin
+// tones, the sound marks of half-width katakana.
+func joinsBefore(r rune) bool {
+	return r > unicode.MaxASCII && Width(" "+string(r)) < 1+Width(string(r))
+}
 
 func isJoiner(r rune) bool { return r == '\u200C' || r == '\u200D' }
 
