@@ -75,14 +75,30 @@ func CutMiddle(s string, width int) string {
 
 // Fit is Cut, filled up with spaces on the right to exactly width cells.
 func Fit(s string, width int) string {
-	s = Cut(s, width)
-	return s + strings.Repeat(" ", max(width-Width(s), 0))
+	return fit(s, width, func(s, spaces string) string { return s + spaces })
 }
 
 // FitRight is Fit with the spaces on the left.
 func FitRight(s string, width int) string {
-	s = Cut(s, width)
-	return strings.Repeat(" ", max(width-Width(s), 0)) + s
+	return fit(s, width, func(s, spaces string) string { return spaces + s })
+}
+
+// fit measures what it made: a few characters join with a space beside them. In
+// a text with one of those all but ASCII is replaced.
+func fit(s string, width int, join func(s, spaces string) string) string {
+	cut := Cut(s, width)
+	out := join(cut, strings.Repeat(" ", max(width-Width(cut), 0)))
+	if Width(out) == max(width, 0) {
+		return out
+	}
+	plain := strings.Map(func(r rune) rune {
+		if r > unicode.MaxASCII {
+			return '?'
+		}
+		return r
+	}, s)
+	plain = Cut(plain, width)
+	return join(plain, strings.Repeat(" ", max(width-Width(plain), 0)))
 }
 
 // Wrap breaks s into lines of at most width cells, at spaces where it can.
