@@ -46,6 +46,12 @@ lint: ## gofmt, go vet, staticcheck
 	go vet ./...
 	go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
 
+.PHONY: lint-ansible
+lint-ansible: ## the playbook: syntax and ansible-lint (installs both into .cache with pip)
+	@test -x .cache/ansible/bin/ansible-lint || { python3 -m venv .cache/ansible && .cache/ansible/bin/pip -q install ansible-core ansible-lint; }
+	.cache/ansible/bin/ansible-playbook -i localhost, --syntax-check ansible/site.yml
+	PATH="$$PWD/.cache/ansible/bin:$$PATH" ansible-lint --offline ansible/site.yml
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME each (default 10s)
 	./test/fuzz.sh $${FUZZTIME:-10s}
