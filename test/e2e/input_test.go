@@ -114,3 +114,21 @@ func TestBadFilesAreRefusedWithRowAndColumn(t *testing.T) {
 		t.Errorf("an empty file: %v", err)
 	}
 }
+
+// Three rows go all the way to a GGUF file; the evaluation says that it had
+// nothing held out.
+func TestThreeRowsGoAllTheWay(t *testing.T) {
+	m := newMesh(t)
+	ds := m.upload("three.csv", []byte("text,label\nthe lamp is broken,tool\nan apple a day,fruit\nthe saw is blunt,tool\n"))
+	job := m.await(m.submit(api.JobSpec{Dataset: ds.ID, Config: json.RawMessage(`{"training":{"max_steps":3}}`)}).ID, 2*time.Minute)
+	if job.State != api.JobSucceeded {
+		t.Fatalf("job is %s: %s\n%s", job.State, job.Reason, pretty(job.Stages))
+	}
+	codes := map[string]bool{}
+	for _, e := range m.events(job.ID) {
+		codes[e.ErrorCode] = true
+	}
+	if !codes["TOO_FEW_ROWS"] {
+		t.Errorf("nothing is said of three rows being few: %v", codes)
+	}
+}

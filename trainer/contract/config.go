@@ -46,7 +46,7 @@ type DatasetConfig struct {
 // ValidationConfig sets what makes data unfit.
 type ValidationConfig struct {
 	MaxMissingFraction float64 `json:"max_missing_fraction,omitempty" doc:"most rows that may lack text or label; default 0.2"`
-	MinRows            int64   `json:"min_rows,omitempty" doc:"fewest usable rows; default 10"`
+	MinRows            int64   `json:"min_rows,omitempty" doc:"fewest usable rows; default 1"`
 	MaxClasses         int     `json:"max_classes,omitempty" doc:"most classes; default 200"`
 }
 
@@ -138,7 +138,7 @@ func (c Config) WithDefaults() Config {
 	def(&c.Dataset.MaxCellBytes, 1<<20)
 	def(&c.Dataset.MaxRows, 10_000_000)
 	def(&c.Validation.MaxMissingFraction, 0.2)
-	def(&c.Validation.MinRows, 10)
+	def(&c.Validation.MinRows, 1)
 	def(&c.Validation.MaxClasses, 200)
 	def(&c.Preprocessing.PII, "redact")
 	def(&c.Preprocessing.TestFraction, 0.15)

@@ -18,6 +18,9 @@ import (
 // files are the artifacts' names, by fate.
 var files = [splits]string{sample.TrainFile, sample.ValidationFile, sample.TestFile}
 
+// codeEmptySplit is an error for the training split and a warning for the others.
+const codeEmptySplit = "EMPTY_SPLIT"
+
 // Run is the stage.
 func Run(ctx context.Context, in contract.Input, emit *contract.Emitter) (contract.Result, error) {
 	src, err := records.New(in)
@@ -178,19 +181,20 @@ func (w *writer) judge(s *survey, emit *contract.Emitter) error {
 	if w.defused > 0 {
 		emit.Warn("SPECIAL_TOKENS_IN_TEXT", fmt.Sprintf("%d rows hold special tokens of the model, such as those that end a turn; they were broken up", w.defused), map[string]any{"count": w.defused})
 	}
-	for _, split := range []struct {
-		name string
-		n    int64
-	}{{"training", sum.Train}, {"test", sum.Test}, {"validation", sum.Validation}} {
-		if split.n > 0 {
-			continue
-		}
+	if sum.Train == 0 {
 		return &contract.Error{
-			Class: contract.ClassBadInput, Code: "EMPTY_SPLIT",
-			Message: fmt.Sprintf("no sample is left for %s: of %d rows %d lack a value, %d are duplicates, %d are longer than %d tokens, %d hold nothing to learn", split.name, sum.Rows,
-				sum.Dropped[sample.DroppedMissing], sum.Dropped[sample.DroppedDuplicate], sum.Dropped[sample.DroppedTooLong], sum.TokenLimit, sum.Dropped[sample.DroppedNoLoss]),
-			Hint: "add data, raise preprocessing.max_length or the split's fraction",
+			Class: contract.ClassBadInput, Code: codeEmptySplit,
+			Message: "no sample is left for training: " + w.losses(),
+			Hint:    "add data, raise preprocessing.max_length, or lower preprocessing.test_fraction and preprocessing.validation_fraction",
 		}
+	}
+	// Training goes without a validation loss, and evaluation takes rows that
+	// training has seen and says so: what a file of few rows allows.
+	if sum.Validation == 0 {
+		emit.Warn(codeEmptySplit, "no sample is left for validation, so training shows no validation loss: "+w.losses(), map[string]any{"split": "validation", "hint": "add data, or raise preprocessing.validation_fraction"})
+	}
+	if sum.Test == 0 {
+		emit.Warn(codeEmptySplit, "no sample is left for the test, so the evaluation has no held-out rows: "+w.losses(), map[string]any{"split": "test", "hint": "add data, or raise preprocessing.test_fraction"})
 	}
 	var gone []string
 	for class, name := range s.names {
@@ -204,6 +208,13 @@ func (w *writer) judge(s *survey, emit *contract.Emitter) error {
 	emit.Info(fmt.Sprintf("%d samples to train on, %d for validation, %d for the test; %d tokens, the longest sample has %d", sum.Train, sum.Validation, sum.Test, sum.TotalTokens, sum.MaxTokens),
 		map[string]any{"dropped": sum.Dropped, "redacted": sum.Redacted, "template": sum.Template})
 	return nil
+}
+
+// losses says where the rows went.
+func (w *writer) losses() string {
+	sum := &w.summary
+	return fmt.Sprintf("of %d rows %d lack a value, %d are duplicates, %d are longer than %d tokens, %d hold nothing to learn", sum.Rows,
+		sum.Dropped[sample.DroppedMissing], sum.Dropped[sample.DroppedDuplicate], sum.Dropped[sample.DroppedTooLong], sum.TokenLimit, sum.Dropped[sample.DroppedNoLoss])
 }
 
 func rowsOf(drops []dropOut) string {

@@ -16,6 +16,10 @@ import (
 // a person should know.
 const imbalance = 10
 
+// few is the number of usable rows below which a model can learn its data by heart
+// and little else. It is a warning only: trying the way with three rows is fine.
+const few = 10
+
 // rare is the size below which a class can hardly be learnt, tested and validated.
 const rare = 5
 
@@ -30,13 +34,7 @@ func (c *counter) judge(p dataset.Profile) {
 	if c.config.Task == "classification" {
 		c.judgeClasses(target)
 	}
-	if r.Usable < c.config.Validation.MinRows {
-		c.find(Finding{
-			Code: CodeFewRows, Error: true, Column: input, Count: r.Usable,
-			Message: fmt.Sprintf("%d rows are usable (with %q and %q, duplicates left out) of %d; at least %d are needed", r.Usable, input, target, r.Rows, c.config.Validation.MinRows),
-			Hint:    "add data, or lower validation.min_rows",
-		})
-	}
+	c.judgeRows(input, target)
 	if n := r.ExactDuplicates + r.NormalizedDuplicates; n > 0 {
 		keep := "preprocessing keeps the first of each"
 		if c.config.Preprocessing.KeepDuplicates {
@@ -48,6 +46,20 @@ func (c *counter) judge(p dataset.Profile) {
 		c.find(Finding{Code: CodeConflicts, Column: target, Count: n, Rows: c.conflicts, Message: fmt.Sprintf("%d rows repeat an earlier text with another label", n), Hint: "decide which label is right"})
 	}
 	c.judgeTexts(input)
+}
+
+// judgeRows refuses fewer usable rows than the config asks for, and warns of few.
+func (c *counter) judgeRows(input, target string) {
+	r, least := &c.report, c.config.Validation.MinRows
+	usable := fmt.Sprintf("%d rows are usable (with %q and %q, duplicates left out) of %d", r.Usable, input, target, r.Rows)
+	switch {
+	case r.Usable < least && least > 1:
+		c.find(Finding{Code: CodeFewRows, Error: true, Column: input, Count: r.Usable, Message: fmt.Sprintf("%s; at least %d are needed", usable, least), Hint: "add data, or lower validation.min_rows"})
+	case r.Usable < least:
+		c.find(Finding{Code: CodeFewRows, Error: true, Column: input, Count: r.Usable, Message: usable + "; at least 1 is needed", Hint: "add data"})
+	case r.Usable < few:
+		c.find(Finding{Code: CodeFewRows, Column: input, Count: r.Usable, Message: usable + ": enough to try the way, not to learn from", Hint: "add data; a hundred rows for each class are a good start"})
+	}
 }
 
 func (c *counter) find(f Finding) { c.report.Findings = append(c.report.Findings, f) }

@@ -94,13 +94,13 @@ func TestDataThatCannotBeLearntFromStopTheJob(t *testing.T) {
 	}{
 		{"one class", rows(30, "a"), `{}`, validation.CodeOneClass, 2, "label", `"a"`},
 		{"one class in several spellings", rows(30, "a", "A", " a"), `{}`, validation.CodeOneClass, 2, "label", "same label"},
-		{"too few rows", rows(9, "a", "b"), `{}`, validation.CodeFewRows, 0, "text", "9 rows are usable"},
-		{"too few without duplicates", rows(4, "a", "b") + strings.Repeat("the same text again and again,a\n", 20), `{}`, validation.CodeFewRows, 0, "text", "5 rows are usable"},
+		{"too few rows", rows(9, "a", "b"), `{"min_rows":10}`, validation.CodeFewRows, 0, "text", "9 rows are usable"},
+		{"too few without duplicates", rows(4, "a", "b") + strings.Repeat("the same text again and again,a\n", 20), `{"min_rows":10}`, validation.CodeFewRows, 0, "text", "5 rows are usable"},
 		{"too many missing texts", rows(10, "a", "b") + strings.Repeat(",a\n", 5), `{}`, validation.CodeMissing, 12, "text", "33.3% missing values in column 'text'"},
 		{"too many missing labels", rows(10, "a", "b") + strings.Repeat("some text of its own,NULL\n", 5), `{}`, validation.CodeMissing, 12, "label", "rows 12 13 14 15 16"},
 		{"too many classes", rows(30, "a", "b", "c", "d"), `{"max_classes":3}`, validation.CodeManyClasses, 5, "label", "more than 3"},
 		{"stricter limit", rows(50, "a", "b") + ",a\n", `{"max_missing_fraction":0.01}`, validation.CodeMissing, 52, "text", "0.01"},
-		{"one row", "text,label\nthe one and only text there is in this file,a\n", `{"text_column":"text","label_column":"label"}`, validation.CodeOneClass, 2, "label", "1 rows are usable"},
+		{"one row", "text,label\nthe one and only text there is in this file,a\n", `{"text_column":"text","label_column":"label"}`, validation.CodeOneClass, 2, "label", "same label"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			report, _, err := validate(t, "x.csv", c.data, `{"text_column":"text","label_column":"label","validation":`+c.config+`}`)
@@ -115,6 +115,19 @@ func TestDataThatCannotBeLearntFromStopTheJob(t *testing.T) {
 				t.Error("the report says passed")
 			}
 		})
+	}
+}
+
+// A handful of rows goes through, with a warning: it is enough to try the way.
+func TestAHandfulOfRowsIsEnoughToTryTheWay(t *testing.T) {
+	for _, n := range []int{2, 3, 9} {
+		report, log, err := validate(t, "x.csv", rows(n, "a", "b"), `{"text_column":"text","label_column":"label"}`)
+		if err != nil || !report.Passed {
+			t.Errorf("%d rows: %v", n, err)
+		}
+		if _, warned := log.Warning(validation.CodeFewRows); !warned {
+			t.Errorf("%d rows: nothing is said of how few they are", n)
+		}
 	}
 }
 
