@@ -119,7 +119,7 @@ func ParseConfig(data []byte, strict bool) (Config, error) {
 			return c, FieldError{typeErr.Field, fmt.Sprintf("is a %s, want %s", typeErr.Value, typeErr.Type)}
 		}
 		if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-			return c, FieldError{strings.Trim(name, `"`), "is not a field of the config"}
+			return c, FieldError{unknownPath(data, strings.Trim(name, `"`)), "is not a field of the config"}
 		}
 		return c, fmt.Errorf("config: %w", err)
 	}

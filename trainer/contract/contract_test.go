@@ -25,7 +25,7 @@ func TestAConfigFaultNamesItsField(t *testing.T) {
 	tests := []struct{ config, field, words string }{
 		{`{"training":{"rank":5000}}`, "training.rank", "1 to 1024"},
 		{`{"training":{"rank":"high"}}`, "training.rank", "string"},
-		{`{"training":{"ranks":8}}`, "ranks", "not a field"},
+		{`{"training":{"ranks":8}}`, "training.ranks", "not a field"},
 		{`{"training":{"learning_rate":7}}`, "training.learning_rate", "is 7"},
 		{`{"training":{"target_modules":["q_proj","nose"]}}`, "training.target_modules[1]", "nose"},
 		{`{"task":"cooking"}`, "task", "cooking"},
