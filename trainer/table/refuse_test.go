@@ -29,6 +29,13 @@ func drain(r io.Reader, o table.Options) ([][]string, error) {
 	}
 }
 
+func TestANestedValueIsRefusedWithACommandThatFlattensIt(t *testing.T) {
+	_, err := drain(strings.NewReader("{\"a b\":{\"id\":1}}\n"), table.Options{Name: "a.jsonl"})
+	if err == nil || !strings.Contains(contract.AsError(err).Hint, `.["a b"] |= tostring`) {
+		t.Errorf("%+v", err)
+	}
+}
+
 func TestWhatCannotBeReadIsRefusedWithItsPlace(t *testing.T) {
 	utf16 := "\xFF\xFEt\x00e\x00x\x00t\x00"
 	for _, c := range []struct {
