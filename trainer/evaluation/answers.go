@@ -24,6 +24,9 @@ const (
 // shows as many different labels as it can.
 func (m *material) choose() (answered, shown []int) {
 	order := rand.New(rand.NewPCG(m.config.Seed, 0x73686f77)).Perm(len(m.samples))
+	// A completion of plain texts has no prompt: its loss counts, there is nothing to
+	// answer.
+	order = slices.DeleteFunc(order, func(i int) bool { return m.samples[i].PromptTokens == 0 })
 	n := min(m.config.Evaluation.SampleAnswers, len(order))
 	if m.labels == nil {
 		answered = order[:min(len(order), max(mostGenerated, n))]

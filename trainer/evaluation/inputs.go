@@ -121,7 +121,7 @@ func (m *material) check() error {
 		case err != nil:
 		case len(s.Loss) == 0:
 			err = fmt.Errorf("no token carries loss")
-		case s.PromptTokens < 1 || s.PromptTokens >= len(s.Tokens):
+		case s.PromptTokens >= len(s.Tokens) || s.PromptTokens < 1 && m.summary.Task != "completion":
 			err = fmt.Errorf("%d of %d tokens are the prompt", s.PromptTokens, len(s.Tokens))
 		case len(s.Tokens) > m.shape.MaxPositions:
 			err = fmt.Errorf("%d tokens are more than the model's context of %d", len(s.Tokens), m.shape.MaxPositions)

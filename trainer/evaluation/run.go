@@ -102,7 +102,7 @@ func (e *evaluation) measure(ctx context.Context, name string, open func() (*tun
 	if c := out.scores.Classification; c != nil {
 		words += fmt.Sprintf(", accuracy %.1f %%, macro F1 %.3f", 100*c.Accuracy, c.MacroF1)
 		fields["accuracy"], fields["macro_f1"] = c.Accuracy, c.MacroF1
-	} else {
+	} else if len(out.answers) > 0 {
 		g := e.m.compare(out.answers)
 		out.scores.Generation = g
 		words += fmt.Sprintf(", exact match %.1f %%, token F1 %.3f", 100*g.ExactMatch, g.TokenF1)

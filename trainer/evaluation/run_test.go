@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -207,6 +208,17 @@ func TestWithoutATestSplitItSaysSo(t *testing.T) {
 	r, _, log := evaluate(t, in)
 	if _, ok := log.Warning("NO_HELD_OUT"); !ok || r.Split != sample.ValidationFile {
 		t.Errorf("split %q, warned: %v", r.Split, ok)
+	}
+}
+
+// A completion of plain texts has no prompt to answer: the loss is all there is.
+func TestPlainTextsAreMeasuredByTheirLoss(t *testing.T) {
+	texts := regexp.MustCompile(`(?m),[a-z]+$`).ReplaceAll(tunedtest.Tickets(60), nil) // without labels
+	in := tunedtest.Job(t, texts, `{"task":"completion"}`, weights.BF16)
+	tunedtest.AddAdapter(t, &in, 0.1, nil)
+	r, _, _ := evaluate(t, in)
+	if r.Base.Loss <= 0 || r.Base.Generation != nil || r.Base.Loss == r.Tuned.Loss || r.TestSamples == 0 || len(r.Answers) != 0 {
+		t.Errorf("%+v", r)
 	}
 }
 
