@@ -12,6 +12,7 @@ import (
 	"github.com/tunemesh/tunemesh/trainer/contract"
 	"github.com/tunemesh/tunemesh/trainer/model"
 	"github.com/tunemesh/tunemesh/trainer/optim"
+	"github.com/tunemesh/tunemesh/trainer/progress"
 	"github.com/tunemesh/tunemesh/trainer/sample"
 	"github.com/tunemesh/tunemesh/trainer/training/history"
 )
@@ -162,8 +163,11 @@ func (t *trainer) evaluate() error {
 		return nil
 	}
 	var sum float64
-	var targets int
+	var targets, seen int
+	report := progress.New(t.emit, "validation samples", int64(len(t.validation)), time.Now)
 	for chunk := range slices.Chunk(t.validation, max(t.config.Training.BatchSize, 16)) {
+		report.At(int64(seen)) // says nothing within the first half second
+		seen += len(chunk)
 		batch := make([]model.Sequence, 0, len(chunk))
 		for i := range chunk {
 			batch = append(batch, sequence(&chunk[i]))
