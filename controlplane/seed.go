@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
-	"slices"
 	"strings"
 	"time"
 
@@ -47,10 +46,11 @@ func (s *Server) seedModels(ctx context.Context) error {
 	return nil
 }
 
-// describeModel names a model's files by their hashes. Keys hold the model's
-// hash, so that a replaced model never changes under a running attempt.
+// describeModel names a model's files by their hashes, in the order of a walk,
+// which is that of the names.
 func describeModel(name string, files fs.FS) (api.Model, error) {
 	m := api.Model{Name: name}
+	var listed []api.ModelFile
 	err := fs.WalkDir(files, ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
@@ -60,7 +60,9 @@ func describeModel(name string, files fs.FS) (api.Model, error) {
 			return err
 		}
 		sum := sha256.Sum256(data)
-		m.Files = append(m.Files, api.Artifact{Name: path, Bucket: api.BucketModels, Size: int64(len(data)), SHA256: hex.EncodeToString(sum[:])})
+		f := api.ModelFile{Name: path, Size: int64(len(data)), SHA256: hex.EncodeToString(sum[:])}
+		listed = append(listed, f)
+		m.Files = append(m.Files, api.Artifact{Name: f.Name, Bucket: api.BucketModels, Size: f.Size, SHA256: f.SHA256})
 		if path == "config.json" {
 			var c struct{ Architectures []string }
 			if err := json.Unmarshal(data, &c); err != nil {
@@ -73,14 +75,9 @@ func describeModel(name string, files fs.FS) (api.Model, error) {
 	if err != nil {
 		return m, fmt.Errorf("controlplane: bundled model %s: %w", name, err)
 	}
-	slices.SortFunc(m.Files, func(a, b api.Artifact) int { return strings.Compare(a.Name, b.Name) })
-	all := sha256.New()
-	for _, f := range m.Files {
-		fmt.Fprintf(all, "%s %s\n", f.SHA256, f.Name)
-	}
-	m.SHA256 = hex.EncodeToString(all.Sum(nil))
+	m.SHA256 = api.ModelSHA256(listed)
 	for i := range m.Files {
-		m.Files[i].Key = artifacts.ModelKey(name, m.SHA256[:12]+"/"+m.Files[i].Name)
+		m.Files[i].Key = artifacts.ModelKey(name, m.SHA256, m.Files[i].Name)
 	}
 	return m, nil
 }

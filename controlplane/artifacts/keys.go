@@ -78,8 +78,10 @@ func Nested(names []string) (string, string) {
 // DatasetKey is where a dataset's file lies in the bucket datasets.
 func DatasetKey(id, extension string) string { return "raw/" + id + "." + extension }
 
-// ModelKey is where a file of a base model lies in the bucket models.
-func ModelKey(model, file string) string { return "base/" + model + "/" + file }
+// ModelKey is where a file of a base model lies in the bucket models. sum is the
+// model's SHA-256 (api.ModelSHA256): with it in the key, a model that replaces
+// another of its name never changes the files of an attempt that runs.
+func ModelKey(model, sum, file string) string { return "base/" + model + "/" + sum[:12] + "/" + file }
 
 // PlaceKey is where an attempt's file lies; an empty place is an artifact. The
 // fence in the key keeps the tries of a stage apart: no key is written twice.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -137,7 +138,7 @@ func (m *mesh) seed(t testing.TB) {
 		}
 		m.tokens[role] = secret
 	}
-	a, err := m.store.PutBytes(ctx, api.BucketModels, artifacts.ModelKey(modelName, "config.json"), []byte("{}"))
+	a, err := m.store.PutBytes(ctx, api.BucketModels, artifacts.ModelKey(modelName, strings.Repeat("0", 64), "config.json"), []byte("{}"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -136,7 +136,7 @@ func checkModel(name string, files []api.ModelFile) (api.Model, []api.FieldError
 		}
 		model.Files = append(model.Files, api.Artifact{
 			Name: f.Name, Size: f.Size, SHA256: f.SHA256, Bucket: api.BucketModels,
-			Key: artifacts.ModelKey(name, model.SHA256[:12]+"/"+f.Name),
+			Key: artifacts.ModelKey(name, model.SHA256, f.Name),
 		})
 	}
 	for _, need := range modelFiles {
