@@ -58,7 +58,9 @@ func (t *trainer) loop(ctx context.Context) error {
 func (t *trainer) milestones(perEpoch int, last bool) error {
 	c := t.config.Training
 	within := t.state.Step % perEpoch
-	if last || within*c.EvaluationsPerEpoch/perEpoch != (within-1+perEpoch)%perEpoch*c.EvaluationsPerEpoch/perEpoch || within == 0 {
+	// part counts the evaluations that are due by a step.
+	part := func(step int) int { return step * c.EvaluationsPerEpoch / perEpoch }
+	if last || part(t.state.Step) != part(t.state.Step-1) {
 		if err := t.evaluate(); err != nil {
 			return err
 		}
