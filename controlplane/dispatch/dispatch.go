@@ -40,6 +40,16 @@ type Publisher interface {
 	Publish(ctx context.Context, stage api.Stage) error
 }
 
+// Observer is told what happened, for metrics. It must not block.
+type Observer interface {
+	Planned(took time.Duration)
+	Placed(kind string)
+	Refused()
+	LeaseExpired()
+	Lost(kind string)
+	Ended(kind string, end api.AttemptState, took time.Duration)
+}
+
 // Config wires a Dispatcher. Raft and Store are needed; without Events nothing
 // is projected and dead letters have no events; without Publisher nothing is
 // published. Zero durations mean the defaults.
@@ -48,6 +58,7 @@ type Config struct {
 	Store     *state.Store
 	Events    Events
 	Publisher Publisher
+	Observer  Observer // may be nil
 	// Clock is time.Now, Rand a number from [0, 1) for jitter. Leases are kept
 	// by the clock's monotonic reading, which UTC would strip: what goes into a
 	// command is made UTC there.
@@ -80,6 +91,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Rand == nil {
 		c.Rand = rand.Float64
+	}
+	if c.Observer == nil {
+		c.Observer = nobody{}
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -182,3 +196,13 @@ func (d *Dispatcher) FillNode(n *api.Node) {
 		t.fillNode(n)
 	}
 }
+
+// nobody observes.
+type nobody struct{}
+
+func (nobody) Planned(time.Duration)                         {}
+func (nobody) Placed(string)                                 {}
+func (nobody) Refused()                                      {}
+func (nobody) LeaseExpired()                                 {}
+func (nobody) Lost(string)                                   {}
+func (nobody) Ended(string, api.AttemptState, time.Duration) {}

@@ -155,6 +155,7 @@ func (t *term) judge(now time.Time) verdict {
 		default:
 			if !l.silent {
 				l.silent = true
+				t.config.Observer.LeaseExpired()
 				t.config.Log.Warn("node is disconnected", "node", id, "last_seen", l.lastSeen)
 				poke(t.placePoke)
 			}
@@ -227,10 +228,12 @@ const perEntry = 1000
 func (t *term) carryOut(ctx context.Context, v verdict, now time.Time) error {
 	var errs []error
 	at := now.UTC()
-	propose := func(c state.Command) {
-		if _, err := t.config.Raft.Apply(ctx, c); err != nil {
+	propose := func(c state.Command) bool {
+		_, err := t.config.Raft.Apply(ctx, c)
+		if err != nil {
 			errs = append(errs, err)
 		}
+		return err == nil
 	}
 	for fences := range slices.Chunk(v.back, perEntry) {
 		propose(state.Reconnected{Fences: fences, At: at})
@@ -239,9 +242,19 @@ func (t *term) carryOut(ctx context.Context, v verdict, now time.Time) error {
 		propose(state.MarkUnknown{Fences: fences, At: at})
 	}
 	for losses := range slices.Chunk(v.lost, perEntry) {
-		propose(state.MarkLost{Losses: losses, At: at})
+		if propose(state.MarkLost{Losses: losses, At: at}) {
+			t.observeLost(losses)
+		}
 	}
 	return errors.Join(errs...)
+}
+
+func (t *term) observeLost(losses []state.Loss) {
+	for _, l := range losses {
+		if a, err := t.store.Attempt(l.Fence); err == nil && a.State == api.AttemptLost {
+			t.config.Observer.Lost(t.kindOf(a.JobID, a.Stage))
+		}
+	}
 }
 
 func (t *term) fillNode(n *api.Node) {

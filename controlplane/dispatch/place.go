@@ -27,6 +27,7 @@ func (t *term) placeLoop(ctx context.Context) {
 		start := time.Now()
 		decision := scheduler.Plan(t.view(), t.config.Clock())
 		planning := time.Since(start)
+		t.config.Observer.Planned(planning)
 		t.remember(decision)
 		next := decision.NextAt
 		if err := t.place(ctx, decision.Placements); err != nil && ctx.Err() == nil {
@@ -115,8 +116,10 @@ func (t *term) place(ctx context.Context, placements []scheduler.Placement) erro
 			var refused *state.Error
 			switch {
 			case err == nil:
+				t.config.Observer.Placed(t.kindOf(p.JobID, p.Stage))
 				log.Debug("placed", "fence", r.Fence)
 			case errors.As(err, &refused):
+				t.config.Observer.Refused()
 				log.Debug("placement is out of date", "err", err)
 			default:
 				mu.Lock()
@@ -128,4 +131,10 @@ func (t *term) place(ctx context.Context, placements []scheduler.Placement) erro
 	}
 	_ = group.Wait()
 	return failed
+}
+
+// kindOf is the kind of a stage; empty if the stage is gone.
+func (t *term) kindOf(job, stage string) string {
+	s, _ := t.store.Stage(job, stage)
+	return s.Kind
 }

@@ -159,7 +159,20 @@ func (t *term) propose(ctx context.Context, batch []*pendingReport) {
 		case i < len(result.Errs):
 			p.answer <- result.Errs[i]
 		default:
+			t.observeEnd(p.report)
 			p.answer <- nil
 		}
 	}
+}
+
+// observeEnd tells how long an attempt took whose end was accepted.
+func (t *term) observeEnd(r state.Report) {
+	if !r.Report.State.Terminal() {
+		return
+	}
+	a, err := t.store.Attempt(r.Fence)
+	if err != nil || a.StartedAt == nil || a.FinishedAt == nil {
+		return
+	}
+	t.config.Observer.Ended(t.kindOf(a.JobID, a.Stage), a.State, a.FinishedAt.Sub(*a.StartedAt))
 }
