@@ -9,13 +9,36 @@ type Span struct{ Q0, Rows, K0, Past int }
 
 // Heads is the shape of grouped-query attention: Q query heads in groups that
 // share one of KV key/value heads, each of Dim values.
-type Heads struct{ Q, KV, Dim int }
+type Heads struct {
+	Q, KV, Dim int
+	// Window, if above 0, is how many keys a query sees at most: its own and those
+	// just before it.
+	Window int
+	// Scale multiplies the scores; 0 stands for 1/√Dim.
+	Scale float64
+}
+
+func (h Heads) scale() float32 {
+	if h.Scale != 0 {
+		return float32(h.Scale)
+	}
+	return float32(1 / math.Sqrt(float64(h.Dim)))
+}
+
+// first is the first of the keys before seen that the query which sees seen of them
+// without a window sees with it.
+func (h Heads) first(seen int) int {
+	if h.Window <= 0 {
+		return 0
+	}
+	return max(0, seen-h.Window)
+}
 
 // attentionRows is the number of queries handled at once: scores never take more
 // than this many rows, and half of the masked products is never computed.
 const attentionRows = 96
 
-// Attention computes causal softmax attention, o = softmax(q·kᵀ/√Dim)·v, within
+// Attention computes causal softmax attention, o = softmax(Scale·q·kᵀ)·v, within
 // each span. q and o are [rows, Q*Dim], k and v [rows, KV*Dim]. lse, [rows, Q],
 // receives the logarithm of each softmax's denominator for the way back
 // (as in FlashAttention, arXiv 2205.14135), which then needs no stored scores.
@@ -26,22 +49,26 @@ func (e *Engine) Attention(o, lse, q, k, v []float32, spans []Span, hd Heads) {
 }
 
 func (e *Engine) attend(s *scratch, o, lse, q, k, v []float32, sp Span, hd Heads, h int) {
-	scale := float32(1 / math.Sqrt(float64(hd.Dim)))
+	scale := hd.scale()
 	kvh := h / (hd.Q / hd.KV)
 	for r0 := 0; r0 < sp.Rows; r0 += attentionRows {
 		rows := min(attentionRows, sp.Rows-r0)
-		keys := sp.Past + r0 + rows
+		begin := hd.first(sp.Past + r0 + 1) // no row of these sees a key before
+		keys := sp.Past + r0 + rows - begin
 		qm := headView(q, sp.Q0+r0, rows, h, hd.Q, hd.Dim)
-		km, vm := headView(k, sp.K0, keys, kvh, hd.KV, hd.Dim), headView(v, sp.K0, keys, kvh, hd.KV, hd.Dim)
+		km, vm := headView(k, sp.K0+begin, keys, kvh, hd.KV, hd.Dim), headView(v, sp.K0+begin, keys, kvh, hd.KV, hd.Dim)
 		p := grow(&s.att[0], rows*keys)
 		e.serial(s, F32(p, rows, keys), false, Term{qm, km.T()})
 		for i := range rows {
 			row := p[i*keys : (i+1)*keys]
 			seen := sp.Past + r0 + i + 1
-			shift := e.vec.max(row[:seen]) * scale
-			sum := e.vec.expSum(row[:seen], row[:seen], scale, shift)
-			e.vec.scale(row[:seen], row[:seen], 1/sum)
-			clear(row[seen:])
+			from, to := hd.first(seen)-begin, seen-begin
+			clear(row[:from])
+			clear(row[to:])
+			row = row[from:to]
+			shift := e.vec.max(row) * scale
+			sum := e.vec.expSum(row, row, scale, shift)
+			e.vec.scale(row, row, 1/sum)
 			lse[(sp.Q0+r0+i)*hd.Q+h] = shift + float32(math.Log(float64(sum)))
 		}
 		e.serial(s, headView(o, sp.Q0+r0, rows, h, hd.Q, hd.Dim), false, Term{F32(p, rows, keys), vm})
@@ -63,7 +90,7 @@ func (e *Engine) AttentionGrad(dq, dk, dv, do, o, lse, q, k, v []float32, spans 
 }
 
 func (e *Engine) attendGrad(s *scratch, dq, dk, dv, do, o, lse, q, k, v []float32, sp Span, hd Heads, h int, add bool) {
-	scale := float32(1 / math.Sqrt(float64(hd.Dim)))
+	scale := hd.scale()
 	kvh := h / (hd.Q / hd.KV)
 	if !add {
 		n := sp.Past + sp.Rows
@@ -72,23 +99,27 @@ func (e *Engine) attendGrad(s *scratch, dq, dk, dv, do, o, lse, q, k, v []float3
 	}
 	for r0 := 0; r0 < sp.Rows; r0 += attentionRows {
 		rows := min(attentionRows, sp.Rows-r0)
-		keys := sp.Past + r0 + rows
+		begin := hd.first(sp.Past + r0 + 1)
+		keys := sp.Past + r0 + rows - begin
 		view := func(x []float32) Matrix { return headView(x, sp.Q0+r0, rows, h, hd.Q, hd.Dim) }
-		kview := func(x []float32) Matrix { return headView(x, sp.K0, keys, kvh, hd.KV, hd.Dim) }
+		kview := func(x []float32) Matrix { return headView(x, sp.K0+begin, keys, kvh, hd.KV, hd.Dim) }
 		pData, dsData := grow(&s.att[0], rows*keys), grow(&s.att[1], rows*keys)
 		p, ds := F32(pData, rows, keys), F32(dsData, rows, keys)
 		e.serial(s, p, false, Term{view(q), kview(k).T()})
 		e.serial(s, ds, false, Term{view(do), kview(v).T()})
 		for i := range rows {
 			seen := sp.Past + r0 + i + 1
+			from, to := hd.first(seen)-begin, seen-begin
 			at := (sp.Q0 + r0 + i) * hd.Q
 			pr, dr := pData[i*keys:(i+1)*keys], dsData[i*keys:(i+1)*keys]
-			e.vec.expSum(pr[:seen], pr[:seen], scale, lse[at+h])
+			e.vec.expSum(pr[from:to], pr[from:to], scale, lse[at+h])
 			x := (at + h) * hd.Dim
 			delta := e.vec.dot(do[x:x+hd.Dim], o[x:x+hd.Dim])
-			e.vec.attnGrad(dr[:seen], pr[:seen], scale, delta)
-			clear(pr[seen:])
-			clear(dr[seen:])
+			e.vec.attnGrad(dr[from:to], pr[from:to], scale, delta)
+			for _, row := range [][]float32{pr, dr} {
+				clear(row[:from])
+				clear(row[to:])
+			}
 		}
 		e.serial(s, view(dq), false, Term{ds, kview(k)})
 		e.serial(s, kview(dk), true, Term{ds.T(), view(q)})

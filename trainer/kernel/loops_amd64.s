@@ -4673,6 +4673,90 @@ loop:
 	VZEROUPPER
 	RET
 
+// func dequantizeQ8AVX2(dst *float32, src *byte, scales *float32, blocks int)
+// Requires: AVX, AVX2
+TEXT ·dequantizeQ8AVX2(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), AX
+	MOVQ src+8(FP), CX
+	MOVQ scales+16(FP), DX
+	MOVQ blocks+24(FP), BX
+
+loop:
+	VBROADCASTSS (DX), Y0
+	VPMOVSXBD    (CX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, (AX)
+	VPMOVSXBD    8(CX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 32(AX)
+	VPMOVSXBD    16(CX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 64(AX)
+	VPMOVSXBD    24(CX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 96(AX)
+	ADDQ         $0x20, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000080, AX
+	DECQ         BX
+	JNZ          loop
+	VZEROUPPER
+	RET
+
+// func dequantizeQ4AVX2(dst *float32, src *byte, scales *float32, blocks int)
+// Requires: AVX, AVX2
+TEXT ·dequantizeQ4AVX2(SB), NOSPLIT, $0-32
+	MOVQ         dst+0(FP), AX
+	MOVQ         src+8(FP), CX
+	MOVQ         scales+16(FP), DX
+	MOVQ         blocks+24(FP), BX
+	MOVL         $0x0f0f0f0f, SI
+	VMOVD        SI, X0
+	VPBROADCASTD X0, Y0
+	MOVL         $0x00000008, SI
+	VMOVD        SI, X1
+	VPBROADCASTD X1, Y1
+
+loop:
+	VBROADCASTSS (DX), Y2
+	VMOVDQU      (CX), X3
+	VPSRLW       $0x04, X3, X4
+	VPAND        X0, X3, X3
+	VPAND        X0, X4, X4
+	VPMOVZXBD    X3, Y5
+	VPSRLDQ      $0x08, X3, X3
+	VPMOVZXBD    X3, Y3
+	VPSUBD       Y1, Y5, Y5
+	VPSUBD       Y1, Y3, Y3
+	VCVTDQ2PS    Y5, Y5
+	VMULPS       Y2, Y5, Y5
+	VMOVUPS      Y5, (AX)
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y2, Y3, Y3
+	VMOVUPS      Y3, 32(AX)
+	VPMOVZXBD    X4, Y3
+	VPSRLDQ      $0x08, X4, X4
+	VPMOVZXBD    X4, Y4
+	VPSUBD       Y1, Y3, Y3
+	VPSUBD       Y1, Y4, Y4
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y2, Y3, Y3
+	VMOVUPS      Y3, 64(AX)
+	VCVTDQ2PS    Y4, Y4
+	VMULPS       Y2, Y4, Y4
+	VMOVUPS      Y4, 96(AX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000080, AX
+	DECQ         BX
+	JNZ          loop
+	VZEROUPPER
+	RET
+
 DATA lanes<>+0(SB)/4, $0xffffffff
 DATA lanes<>+4(SB)/4, $0xffffffff
 DATA lanes<>+8(SB)/4, $0xffffffff
@@ -4707,7 +4791,10 @@ DATA constants<>+48(SB)/4, $0x0000007f
 DATA constants<>+52(SB)/4, $0xbf800000
 DATA constants<>+56(SB)/4, $0xff800000
 DATA constants<>+60(SB)/4, $0x80000000
-GLOBL constants<>(SB), RODATA|NOPTR, $64
+DATA constants<>+64(SB)/4, $0x3fcc422a
+DATA constants<>+68(SB)/4, $0x3d922279
+DATA constants<>+72(SB)/4, $0x3e5b33b6
+GLOBL constants<>(SB), RODATA|NOPTR, $76
 
 // func dotAVX2(x *float32, y *float32, n int) float32
 // Requires: AVX, FMA3, SSE
@@ -5639,6 +5726,280 @@ tail:
 	VBROADCASTSS constants<>+36(SB), Y3
 	VSUBPS       Y4, Y3, Y3
 	VFMADD213PS  Y4, Y1, Y3
+	VMASKMOVPS   (CX), Y0, Y4
+	VMULPS       Y4, Y3, Y3
+	VMULPS       Y2, Y3, Y3
+	VMULPS       Y2, Y1, Y1
+	VMASKMOVPS   Y3, Y0, (AX)
+	VMASKMOVPS   Y1, Y0, (CX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func gegluAVX2(h *float32, gg *float32, u *float32, n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·gegluAVX2(SB), NOSPLIT, $0-32
+	MOVQ h+0(FP), AX
+	MOVQ gg+8(FP), CX
+	MOVQ u+16(FP), DX
+	MOVQ n+24(FP), BX
+	SUBQ $0x08, BX
+	JLT  tail
+
+loop8:
+	VMOVUPS      (CX), Y0
+	VMULPS       Y0, Y0, Y2
+	VBROADCASTSS constants<>+64(SB), Y1
+	VMOVAPS      Y1, Y1
+	VBROADCASTSS constants<>+68(SB), Y3
+	VFMADD231PS  Y3, Y2, Y1
+	VMULPS       Y0, Y1, Y1
+	VBROADCASTSS constants<>+60(SB), Y2
+	VXORPS       Y2, Y1, Y1
+	VBROADCASTSS constants<>+40(SB), Y2
+	VMAXPS       Y1, Y2, Y1
+	VBROADCASTSS constants<>+44(SB), Y2
+	VMINPS       Y1, Y2, Y1
+	VBROADCASTSS constants<>+0(SB), Y2
+	VMULPS       Y2, Y1, Y2
+	VROUNDPS     $0x08, Y2, Y2
+	VBROADCASTSS constants<>+4(SB), Y3
+	VFNMADD231PS Y3, Y2, Y1
+	VBROADCASTSS constants<>+8(SB), Y3
+	VFNMADD231PS Y3, Y2, Y1
+	VBROADCASTSS constants<>+12(SB), Y3
+	VMOVUPS      Y3, Y3
+	VBROADCASTSS constants<>+16(SB), Y4
+	VFMADD213PS  Y4, Y1, Y3
+	VBROADCASTSS constants<>+20(SB), Y4
+	VFMADD213PS  Y4, Y1, Y3
+	VBROADCASTSS constants<>+24(SB), Y4
+	VFMADD213PS  Y4, Y1, Y3
+	VBROADCASTSS constants<>+28(SB), Y4
+	VFMADD213PS  Y4, Y1, Y3
+	VBROADCASTSS constants<>+32(SB), Y4
+	VFMADD213PS  Y4, Y1, Y3
+	VMULPS       Y1, Y1, Y4
+	VFMADD213PS  Y1, Y4, Y3
+	VBROADCASTSS constants<>+36(SB), Y1
+	VADDPS       Y1, Y3, Y3
+	VCVTPS2DQ    Y2, Y1
+	VBROADCASTSS constants<>+48(SB), Y2
+	VPADDD       Y2, Y1, Y1
+	VPSLLD       $0x17, Y1, Y1
+	VMULPS       Y1, Y3, Y3
+	VBROADCASTSS constants<>+36(SB), Y1
+	VADDPS       Y1, Y3, Y3
+	VDIVPS       Y3, Y1, Y3
+	VMULPS       Y0, Y3, Y3
+	VMOVUPS      (DX), Y0
+	VMULPS       Y0, Y3, Y3
+	VMOVUPS      Y3, (AX)
+	ADDQ         $0x20, AX
+	ADDQ         $0x20, CX
+	ADDQ         $0x20, DX
+	SUBQ         $0x08, BX
+	JGE          loop8
+
+tail:
+	ADDQ         $0x08, BX
+	JZ           done
+	LEAQ         lanes<>+0(SB), SI
+	SHLQ         $0x02, BX
+	SUBQ         BX, SI
+	VMOVUPS      32(SI), Y0
+	VMASKMOVPS   (CX), Y0, Y1
+	VMULPS       Y1, Y1, Y3
+	VBROADCASTSS constants<>+64(SB), Y2
+	VMOVAPS      Y2, Y2
+	VBROADCASTSS constants<>+68(SB), Y4
+	VFMADD231PS  Y4, Y3, Y2
+	VMULPS       Y1, Y2, Y2
+	VBROADCASTSS constants<>+60(SB), Y3
+	VXORPS       Y3, Y2, Y2
+	VBROADCASTSS constants<>+40(SB), Y3
+	VMAXPS       Y2, Y3, Y2
+	VBROADCASTSS constants<>+44(SB), Y3
+	VMINPS       Y2, Y3, Y2
+	VBROADCASTSS constants<>+0(SB), Y3
+	VMULPS       Y3, Y2, Y3
+	VROUNDPS     $0x08, Y3, Y3
+	VBROADCASTSS constants<>+4(SB), Y4
+	VFNMADD231PS Y4, Y3, Y2
+	VBROADCASTSS constants<>+8(SB), Y4
+	VFNMADD231PS Y4, Y3, Y2
+	VBROADCASTSS constants<>+12(SB), Y4
+	VMOVUPS      Y4, Y4
+	VBROADCASTSS constants<>+16(SB), Y5
+	VFMADD213PS  Y5, Y2, Y4
+	VBROADCASTSS constants<>+20(SB), Y5
+	VFMADD213PS  Y5, Y2, Y4
+	VBROADCASTSS constants<>+24(SB), Y5
+	VFMADD213PS  Y5, Y2, Y4
+	VBROADCASTSS constants<>+28(SB), Y5
+	VFMADD213PS  Y5, Y2, Y4
+	VBROADCASTSS constants<>+32(SB), Y5
+	VFMADD213PS  Y5, Y2, Y4
+	VMULPS       Y2, Y2, Y5
+	VFMADD213PS  Y2, Y5, Y4
+	VBROADCASTSS constants<>+36(SB), Y2
+	VADDPS       Y2, Y4, Y4
+	VCVTPS2DQ    Y3, Y2
+	VBROADCASTSS constants<>+48(SB), Y3
+	VPADDD       Y3, Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VMULPS       Y2, Y4, Y4
+	VBROADCASTSS constants<>+36(SB), Y2
+	VADDPS       Y2, Y4, Y4
+	VDIVPS       Y4, Y2, Y4
+	VMULPS       Y1, Y4, Y4
+	VMASKMOVPS   (DX), Y0, Y1
+	VMULPS       Y1, Y4, Y4
+	VMASKMOVPS   Y4, Y0, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func gegluGradAVX2(gg *float32, u *float32, dh *float32, n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·gegluGradAVX2(SB), NOSPLIT, $0-32
+	MOVQ gg+0(FP), AX
+	MOVQ u+8(FP), CX
+	MOVQ dh+16(FP), DX
+	MOVQ n+24(FP), BX
+	SUBQ $0x08, BX
+	JLT  tail
+
+loop8:
+	VMOVUPS      (AX), Y0
+	VMULPS       Y0, Y0, Y2
+	VBROADCASTSS constants<>+64(SB), Y1
+	VMOVAPS      Y1, Y1
+	VBROADCASTSS constants<>+68(SB), Y3
+	VFMADD231PS  Y3, Y2, Y1
+	VMULPS       Y0, Y1, Y1
+	VBROADCASTSS constants<>+60(SB), Y3
+	VXORPS       Y3, Y1, Y1
+	VBROADCASTSS constants<>+40(SB), Y3
+	VMAXPS       Y1, Y3, Y1
+	VBROADCASTSS constants<>+44(SB), Y3
+	VMINPS       Y1, Y3, Y1
+	VBROADCASTSS constants<>+0(SB), Y3
+	VMULPS       Y3, Y1, Y3
+	VROUNDPS     $0x08, Y3, Y3
+	VBROADCASTSS constants<>+4(SB), Y4
+	VFNMADD231PS Y4, Y3, Y1
+	VBROADCASTSS constants<>+8(SB), Y4
+	VFNMADD231PS Y4, Y3, Y1
+	VBROADCASTSS constants<>+12(SB), Y4
+	VMOVUPS      Y4, Y4
+	VBROADCASTSS constants<>+16(SB), Y5
+	VFMADD213PS  Y5, Y1, Y4
+	VBROADCASTSS constants<>+20(SB), Y5
+	VFMADD213PS  Y5, Y1, Y4
+	VBROADCASTSS constants<>+24(SB), Y5
+	VFMADD213PS  Y5, Y1, Y4
+	VBROADCASTSS constants<>+28(SB), Y5
+	VFMADD213PS  Y5, Y1, Y4
+	VBROADCASTSS constants<>+32(SB), Y5
+	VFMADD213PS  Y5, Y1, Y4
+	VMULPS       Y1, Y1, Y5
+	VFMADD213PS  Y1, Y5, Y4
+	VBROADCASTSS constants<>+36(SB), Y1
+	VADDPS       Y1, Y4, Y4
+	VCVTPS2DQ    Y3, Y1
+	VBROADCASTSS constants<>+48(SB), Y3
+	VPADDD       Y3, Y1, Y1
+	VPSLLD       $0x17, Y1, Y1
+	VMULPS       Y1, Y4, Y4
+	VBROADCASTSS constants<>+36(SB), Y1
+	VADDPS       Y1, Y4, Y4
+	VDIVPS       Y4, Y1, Y4
+	VMOVUPS      (DX), Y1
+	VMULPS       Y0, Y4, Y0
+	VBROADCASTSS constants<>+64(SB), Y3
+	VMOVAPS      Y3, Y3
+	VBROADCASTSS constants<>+72(SB), Y5
+	VFMADD231PS  Y5, Y2, Y3
+	VBROADCASTSS constants<>+36(SB), Y2
+	VSUBPS       Y4, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VFMADD213PS  Y4, Y3, Y2
+	VMOVUPS      (CX), Y3
+	VMULPS       Y3, Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y1, Y0, Y0
+	VMOVUPS      Y2, (AX)
+	VMOVUPS      Y0, (CX)
+	ADDQ         $0x20, AX
+	ADDQ         $0x20, CX
+	ADDQ         $0x20, DX
+	SUBQ         $0x08, BX
+	JGE          loop8
+
+tail:
+	ADDQ         $0x08, BX
+	JZ           done
+	LEAQ         lanes<>+0(SB), SI
+	SHLQ         $0x02, BX
+	SUBQ         BX, SI
+	VMOVUPS      32(SI), Y0
+	VMASKMOVPS   (AX), Y0, Y1
+	VMULPS       Y1, Y1, Y3
+	VBROADCASTSS constants<>+64(SB), Y2
+	VMOVAPS      Y2, Y2
+	VBROADCASTSS constants<>+68(SB), Y4
+	VFMADD231PS  Y4, Y3, Y2
+	VMULPS       Y1, Y2, Y2
+	VBROADCASTSS constants<>+60(SB), Y4
+	VXORPS       Y4, Y2, Y2
+	VBROADCASTSS constants<>+40(SB), Y4
+	VMAXPS       Y2, Y4, Y2
+	VBROADCASTSS constants<>+44(SB), Y4
+	VMINPS       Y2, Y4, Y2
+	VBROADCASTSS constants<>+0(SB), Y4
+	VMULPS       Y4, Y2, Y4
+	VROUNDPS     $0x08, Y4, Y4
+	VBROADCASTSS constants<>+4(SB), Y5
+	VFNMADD231PS Y5, Y4, Y2
+	VBROADCASTSS constants<>+8(SB), Y5
+	VFNMADD231PS Y5, Y4, Y2
+	VBROADCASTSS constants<>+12(SB), Y5
+	VMOVUPS      Y5, Y5
+	VBROADCASTSS constants<>+16(SB), Y6
+	VFMADD213PS  Y6, Y2, Y5
+	VBROADCASTSS constants<>+20(SB), Y6
+	VFMADD213PS  Y6, Y2, Y5
+	VBROADCASTSS constants<>+24(SB), Y6
+	VFMADD213PS  Y6, Y2, Y5
+	VBROADCASTSS constants<>+28(SB), Y6
+	VFMADD213PS  Y6, Y2, Y5
+	VBROADCASTSS constants<>+32(SB), Y6
+	VFMADD213PS  Y6, Y2, Y5
+	VMULPS       Y2, Y2, Y6
+	VFMADD213PS  Y2, Y6, Y5
+	VBROADCASTSS constants<>+36(SB), Y2
+	VADDPS       Y2, Y5, Y5
+	VCVTPS2DQ    Y4, Y2
+	VBROADCASTSS constants<>+48(SB), Y4
+	VPADDD       Y4, Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VMULPS       Y2, Y5, Y5
+	VBROADCASTSS constants<>+36(SB), Y2
+	VADDPS       Y2, Y5, Y5
+	VDIVPS       Y5, Y2, Y5
+	VMASKMOVPS   (DX), Y0, Y2
+	VMULPS       Y1, Y5, Y1
+	VBROADCASTSS constants<>+64(SB), Y4
+	VMOVAPS      Y4, Y4
+	VBROADCASTSS constants<>+72(SB), Y6
+	VFMADD231PS  Y6, Y3, Y4
+	VBROADCASTSS constants<>+36(SB), Y3
+	VSUBPS       Y5, Y3, Y3
+	VMULPS       Y1, Y3, Y3
+	VFMADD213PS  Y5, Y4, Y3
 	VMASKMOVPS   (CX), Y0, Y4
 	VMULPS       Y4, Y3, Y3
 	VMULPS       Y2, Y3, Y3

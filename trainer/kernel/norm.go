@@ -60,3 +60,24 @@ func (e *Engine) Scale(x []float32, a float32) {
 func (e *Engine) Add(y, x []float32) {
 	e.Rows(len(x), 1, func(i0, i1 int) { e.vec.axpy(y[i0:i1], x[i0:i1], 1) })
 }
+
+// FillRows sets each of the rows of y to the row x: a product that adds to y then
+// has x as its bias.
+func (e *Engine) FillRows(y, x []float32) {
+	d := len(x)
+	e.Rows(len(y)/d, d, func(r0, r1 int) {
+		for r := r0; r < r1; r++ {
+			copy(y[r*d:(r+1)*d], x)
+		}
+	})
+}
+
+// SumRows adds the sum of the rows of x, each as long as y, to y.
+func (e *Engine) SumRows(y, x []float32) {
+	d := len(y)
+	e.Columns(d, func(c0, c1 int) {
+		for r := range len(x) / d {
+			e.vec.axpy(y[c0:c1], x[r*d+c0:r*d+c1], 1)
+		}
+	})
+}

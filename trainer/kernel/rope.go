@@ -29,3 +29,15 @@ func (e *Engine) SwiGLU(h, gate, up []float32) {
 func (e *Engine) SwiGLUGrad(gate, up, dh []float32) {
 	e.Rows(len(dh), 1, func(i, j int) { e.vec.swigluGrad(gate[i:j], up[i:j], dh[i:j]) })
 }
+
+// GeGLU sets h = gelu(gate)·up, with the tanh form of GELU (Hendrycks and Gimpel,
+// arXiv 1606.08415; "gelu_pytorch_tanh" in transformers).
+func (e *Engine) GeGLU(h, gate, up []float32) {
+	e.Rows(len(h), 1, func(i, j int) { e.vec.geglu(h[i:j], gate[i:j], up[i:j]) })
+}
+
+// GeGLUGrad replaces gate and up by the gradients with respect to them, given
+// the gradient dh of their GeGLU.
+func (e *Engine) GeGLUGrad(gate, up, dh []float32) {
+	e.Rows(len(dh), 1, func(i, j int) { e.vec.gegluGrad(gate[i:j], up[i:j], dh[i:j]) })
+}

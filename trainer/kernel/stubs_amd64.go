@@ -135,6 +135,12 @@ func packColsF32(dst *float32, w int, src *float32, ld int, blocks int)
 func packColsBF16(dst *float32, w int, src *uint16, ld int, blocks int)
 
 //go:noescape
+func dequantizeQ8AVX2(dst *float32, src *byte, scales *float32, blocks int)
+
+//go:noescape
+func dequantizeQ4AVX2(dst *float32, src *byte, scales *float32, blocks int)
+
+//go:noescape
 func dotAVX2(x *float32, y *float32, n int) float32
 
 //go:noescape
@@ -169,6 +175,12 @@ func swigluAVX2(h *float32, gg *float32, u *float32, n int)
 
 //go:noescape
 func swigluGradAVX2(gg *float32, u *float32, dh *float32, n int)
+
+//go:noescape
+func gegluAVX2(h *float32, gg *float32, u *float32, n int)
+
+//go:noescape
+func gegluGradAVX2(gg *float32, u *float32, dh *float32, n int)
 
 //go:noescape
 func attnGradAVX2(ds *float32, p *float32, n int, a float32, delta float32)

@@ -79,6 +79,16 @@ func asmVector() vector {
 				swigluGradAVX2(&g[0], &u[0], &dh[0], len(g))
 			}
 		},
+		geglu: func(h, g, u []float32) {
+			if g, u = g[:len(h)], u[:len(h)]; len(h) > 0 {
+				gegluAVX2(&h[0], &g[0], &u[0], len(h))
+			}
+		},
+		gegluGrad: func(g, u, dh []float32) {
+			if u, dh = u[:len(g)], dh[:len(g)]; len(g) > 0 {
+				gegluGradAVX2(&g[0], &u[0], &dh[0], len(g))
+			}
+		},
 		attnGrad: func(ds, p []float32, a, delta float32) {
 			if p = p[:len(ds)]; len(p) > 0 {
 				attnGradAVX2(&ds[0], &p[0], len(p), a, delta)

@@ -22,6 +22,10 @@ type vector struct {
 	swiglu func(h, g, u []float32)
 	// swigluGrad replaces g and u by their gradients, given dh.
 	swigluGrad func(g, u, dh []float32)
+	// geglu sets h = gelu(g)·u, with GELU in its tanh form.
+	geglu func(h, g, u []float32)
+	// gegluGrad replaces g and u by their gradients, given dh.
+	gegluGrad func(g, u, dh []float32)
 	// attnGrad sets ds = a·p·(ds − delta).
 	attnGrad func(ds, p []float32, a, delta float32)
 	// adamw updates w, m and v: see AdamW.
@@ -106,6 +110,19 @@ func pureVector() vector {
 				u[i] = dh[i] * silu
 			}
 		},
+		geglu: func(h, g, u []float32) {
+			for i, v := range g {
+				h[i] = v * sigmoid(v*(geluLinear+geluCubic*v*v)) * u[i]
+			}
+		},
+		gegluGrad: func(g, u, dh []float32) {
+			for i, v := range g {
+				s := sigmoid(v * (geluLinear + geluCubic*v*v))
+				gelu := v * s
+				g[i] = dh[i] * u[i] * (s + gelu*(1-s)*(geluLinear+3*geluCubic*v*v))
+				u[i] = dh[i] * gelu
+			}
+		},
 		attnGrad: func(ds, p []float32, a, delta float32) {
 			for i, v := range p {
 				ds[i] = a * v * (ds[i] - delta)
@@ -114,5 +131,11 @@ func pureVector() vector {
 		adamw: pureAdamW,
 	}
 }
+
+// 0.5·(1 + tanh(√(2/π)·(x + 0.044715·x³))) = sigmoid(geluLinear·x + geluCubic·x³).
+const (
+	geluLinear = 1.5957691216057308 // 2·√(2/π)
+	geluCubic  = geluLinear * 0.044715
+)
 
 func sigmoid(x float32) float32 { return float32(1 / (1 + math.Exp(-float64(x)))) }

@@ -60,6 +60,12 @@ func TestLoopsAgreeWithPureGo(t *testing.T) {
 			gate, up := draw(n), random(rng, n)
 			both("swiglu", make([]float32, n), func(e *kernel.Engine, y []float32) { e.SwiGLU(y, gate, up) })
 			both("swiglu gradient", slices.Concat(gate, up), func(e *kernel.Engine, y []float32) { e.SwiGLUGrad(y[:n], y[n:], dy) })
+			both("geglu", make([]float32, n), func(e *kernel.Engine, y []float32) { e.GeGLU(y, gate, up) })
+			both("geglu gradient", slices.Concat(gate, up), func(e *kernel.Engine, y []float32) { e.GeGLUGrad(y[:n], y[n:], dy) })
+			both("a row filled in, rows summed", slices.Concat(x, gain), func(e *kernel.Engine, y []float32) {
+				e.SumRows(y[n:], y[:n])
+				e.FillRows(y[:n], gain)
+			})
 			targets, weights := make([]int32, rows), random(rng, rows)
 			for i := range targets {
 				targets[i] = int32(rng.IntN(d))
@@ -82,6 +88,23 @@ func TestLoopsAgreeWithPureGo(t *testing.T) {
 			cos, sin := random(rng, 4*half), random(rng, 4*half)
 			both("rope", random(rng, 3*2*2*half), func(e *kernel.Engine, y []float32) { e.Rope(y, 2, 2*half, pos, cos, sin) })
 		})
+	}
+}
+
+// The tanh form of GELU, as Python's math module computes it.
+func TestGELUHasItsValues(t *testing.T) {
+	in := []float32{-1000, -5, -1, -0.1, 0, 0.5, 3, 1000, float32(math.NaN())}
+	for _, e := range engines() {
+		h := make([]float32, len(in))
+		e.GeGLU(h, in, slices.Repeat([]float32{1}, len(in)))
+		for i, want := range []float64{0, -2.29179620e-07, -0.158808009, -0.0460170910, 0, 0.345714010, 2.99636261, 1000} {
+			if d := math.Abs(float64(h[i]) - want); !(d < 1e-7+2e-6*math.Abs(want)) {
+				t.Errorf("%v: gelu(%g) is %g, want %g", e.ISA(), in[i], h[i], want)
+			}
+		}
+		if last := h[len(h)-1]; last == last {
+			t.Errorf("%v: gelu(NaN) is %g", e.ISA(), last)
+		}
 	}
 }
 
@@ -109,9 +132,16 @@ func TestExponentialsAtTheEdges(t *testing.T) {
 }
 
 // TestAttentionEqualsTheFormula checks values and, by the formula's own
-// derivative in float64, gradients of grouped-query attention over packed spans.
+// derivative in float64, gradients of grouped-query attention over packed spans:
+// of all keys before, and of a window of them narrower and wider than the blocks
+// that the kernel works in.
 func TestAttentionEqualsTheFormula(t *testing.T) {
-	hd := kernel.Heads{Q: 4, KV: 2, Dim: 10}
+	for _, hd := range []kernel.Heads{{Q: 4, KV: 2, Dim: 10}, {Q: 4, KV: 2, Dim: 10, Window: 1, Scale: 0.2}, {Q: 4, KV: 2, Dim: 10, Window: 7}, {Q: 4, KV: 2, Dim: 10, Window: 110, Scale: 0.7}} {
+		checkAttention(t, hd)
+	}
+}
+
+func checkAttention(t *testing.T, hd kernel.Heads) {
 	spans := []kernel.Span{{Rows: 5}, {Q0: 5, K0: 5, Rows: 1}, {Q0: 6, K0: 6, Rows: 131}}
 	const n = 137
 	rng := rand.New(rand.NewPCG(3, 4))
@@ -125,7 +155,7 @@ func TestAttentionEqualsTheFormula(t *testing.T) {
 		for i, got := range [][]float32{o, dq, dk, dv} {
 			for j, w := range want[i] {
 				if d := math.Abs(float64(got[j]) - w); !(d < 2e-5) {
-					t.Fatalf("%v: %s[%d] is %g, want %g", e.ISA(), []string{"o", "dq", "dk", "dv"}[i], j, got[j], w)
+					t.Fatalf("%v, %+v: %s[%d] is %g, want %g", e.ISA(), hd, []string{"o", "dq", "dk", "dv"}[i], j, got[j], w)
 				}
 			}
 		}
@@ -135,7 +165,10 @@ func TestAttentionEqualsTheFormula(t *testing.T) {
 // attendSlow returns o, dq, dk and dv in float64.
 func attendSlow(q, k, v, do []float32, spans []kernel.Span, hd kernel.Heads) [4][]float64 {
 	out := [4][]float64{make([]float64, len(q)), make([]float64, len(q)), make([]float64, len(k)), make([]float64, len(k))}
-	scale := 1 / math.Sqrt(float64(hd.Dim))
+	scale := hd.Scale
+	if scale == 0 {
+		scale = 1 / math.Sqrt(float64(hd.Dim))
+	}
 	for _, sp := range spans {
 		for h := range hd.Q {
 			for r := range sp.Rows {
@@ -144,6 +177,9 @@ func attendSlow(q, k, v, do []float32, spans []kernel.Span, hd kernel.Heads) [4]
 				p, dp := make([]float64, r+1), make([]float64, r+1)
 				var sum, mean float64
 				for j := range p {
+					if hd.Window > 0 && r-j >= hd.Window {
+						continue
+					}
 					for i := range hd.Dim {
 						p[j] += scale * float64(q[at+i]) * float64(k[key(j)+i])
 						dp[j] += float64(do[at+i]) * float64(v[key(j)+i])

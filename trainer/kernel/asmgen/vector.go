@@ -116,7 +116,15 @@ var expBits = []uint32{
 	f(math.Log2E), f(0.693359375), f(-2.12194440e-4),
 	f(1.9875691500e-4), f(1.3981999507e-3), f(8.3334519073e-3), f(4.1665795894e-2), f(1.6666665459e-1), f(5.0000001201e-1),
 	f(1), f(-87.33), f(88.37), 127 << 0, f(-1), f(math.Inf(-1)), 1 << 31,
+	f(geluLinear), f(geluCubic), f(3 * geluCubic),
 }
+
+// The tanh form of GELU is x·sigmoid(geluLinear·x + geluCubic·x³): see
+// kernel.GeGLU.
+const (
+	geluLinear = 1.5957691216057308
+	geluCubic  = geluLinear * 0.044715
+)
 
 func declareConstants() {
 	maskTable = GLOBL("lanes", RODATA|NOPTR)
@@ -367,6 +375,47 @@ func elementwise() {
 		VMULPS(dh, silu, silu)
 		l.store("gg", t)
 		l.store("u", silu)
+	})
+	end()
+
+	// gate returns the argument of GELU's sigmoid, and x².
+	gate := func(x reg.VecVirtual) (y, sq reg.VecVirtual) {
+		y, sq = YMM(), YMM()
+		VMULPS(x, x, sq)
+		VMOVAPS(constant(f(geluLinear)), y)
+		VFMADD231PS(constant(f(geluCubic)), sq, y)
+		VMULPS(x, y, y)
+		return y, sq
+	}
+
+	begin("gegluAVX2", "func(h *float32, gg *float32, u *float32, n int)")
+	each([]string{"h", "gg", "u"}, 1, func(l *loop, _ int) {
+		g := l.load("gg")
+		y, _ := gate(g)
+		s := sigmoid(y)
+		VMULPS(g, s, s)
+		VMULPS(l.load("u"), s, s)
+		l.store("h", s)
+	})
+	end()
+
+	begin("gegluGradAVX2", "func(gg *float32, u *float32, dh *float32, n int)")
+	each([]string{"gg", "u", "dh"}, 1, func(l *loop, _ int) {
+		g := l.load("gg")
+		y, slope := gate(g)
+		s := sigmoid(y)
+		gelu, t, dy, dh := YMM(), YMM(), YMM(), l.load("dh")
+		VMULPS(g, s, gelu)
+		VMOVAPS(constant(f(geluLinear)), dy)
+		VFMADD231PS(constant(f(3*geluCubic)), slope, dy)
+		VSUBPS(s, constant(f(1)), t)
+		VMULPS(gelu, t, t)
+		VFMADD213PS(s, dy, t) // gelu·(1−s)·dy + s
+		VMULPS(l.load("u"), t, t)
+		VMULPS(dh, t, t)
+		VMULPS(dh, gelu, gelu)
+		l.store("gg", t)
+		l.store("u", gelu)
 	})
 	end()
 
