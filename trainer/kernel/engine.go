@@ -28,6 +28,7 @@ type Engine struct {
 // scratch is one worker's buffers, grown on demand and kept.
 type scratch struct {
 	bPack, aPack, edge []float32
+	decoded            []float32 // of a quantized operand, what one panel needs
 	att                [3][]float32
 	_                  [64]byte // keeps neighbours off one cache line
 }

@@ -3,7 +3,7 @@ package kernel
 import "fmt"
 
 // Term is one product A·B of a sum of products. A is float32; B may be
-// bfloat16. Either may be a transposed view.
+// bfloat16 or quantized. Either may be a transposed view.
 type Term struct{ A, B Matrix }
 
 // tile is a register tile: micro-kernels for up to mr rows by nr columns.
@@ -17,6 +17,8 @@ type tile struct {
 	// packRows copies kc rows of width columns (nr or nr/2) into dst; packCols
 	// does the same from a transposed source.
 	pack packers
+	// decode turns blocks of a quantized matrix into values.
+	decode dequantizer
 }
 
 // microKernel computes C (+)= A·B for one tile: c has row stride ldc, A's
@@ -130,7 +132,7 @@ func (t *tile) gemmBlock(s *scratch, c Matrix, add bool, terms []Term, m0, m1, n
 			kc := min(blockK, a.cols-k0)
 			bp := grow(&s.bPack, kc*width)
 			for n := n0; n < n1; n += t.nr {
-				t.packPanel(bp[(n-n0)*kc:], b, k0, kc, n, min(n1, n+t.nr))
+				t.packPanel(s, bp[(n-n0)*kc:], b, k0, kc, n, min(n1, n+t.nr))
 			}
 			for m := m0; m < m1; m += t.mr {
 				mr := min(t.mr, m1-m)
@@ -191,10 +193,14 @@ func (t *tile) leftTile(s *scratch, a Matrix, m, mr, k0, kc int) (data []float32
 
 // packPanel lays out rows [k0, k0+kc) and columns [n0, n1) of B as the
 // micro-kernels read it: k after k, nr (or nr/2) values each, zeros beyond n1.
-func (t *tile) packPanel(dst []float32, b Matrix, k0, kc, n0, n1 int) {
+func (t *tile) packPanel(s *scratch, dst []float32, b Matrix, k0, kc, n0, n1 int) {
 	w := t.nr
 	if n1-n0 <= t.nr/2 && t.half != nil {
 		w = t.nr / 2
+	}
+	if b.q != nil {
+		t.packQuantized(s, dst, w, b, k0, kc, n0, n1)
+		return
 	}
 	off := k0*b.rs + n0*b.cs
 	switch {

@@ -11,7 +11,7 @@ type packers struct {
 
 func pureTile() tile {
 	const mr, nr = 4, 4
-	t := tile{mr: mr, nr: nr, pack: purePackers()}
+	t := tile{mr: mr, nr: nr, pack: purePackers(), decode: pureDequantize}
 	for rows := range mr + 1 {
 		t.full = append(t.full, func(c []float32, ldc int, a []float32, rs, cs int, b []float32, kc int, add bool) {
 			pureMicro(rows, c, ldc, a, rs, cs, b, kc, add)

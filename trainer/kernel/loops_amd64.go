@@ -21,11 +21,11 @@ func loops(isa ISA) (tile, vector) {
 	if isa == Pure {
 		return pureTile(), pureVector()
 	}
-	t := tile{mr: 6, nr: 16, pack: asmPackers(), full: wrap(micro256Full[:]), half: wrap(micro256Half[:])}
+	t := tile{mr: 6, nr: 16, pack: asmPackers(), decode: asmDequantize, full: wrap(micro256Full[:]), half: wrap(micro256Half[:])}
 	if isa == AVX512 {
 		// LoRA's ranks would leave wide registers half empty.
 		narrow := t
-		t = tile{mr: 12, nr: 32, pack: asmPackers(), full: wrap(micro512Full[:]), half: wrap(micro512Half[:]), narrow: &narrow}
+		t = tile{mr: 12, nr: 32, pack: asmPackers(), decode: asmDequantize, full: wrap(micro512Full[:]), half: wrap(micro512Half[:]), narrow: &narrow}
 	}
 	return t, asmVector()
 }

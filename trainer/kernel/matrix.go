@@ -2,11 +2,13 @@ package kernel
 
 import "fmt"
 
-// Matrix is a strided view of float32 or bfloat16 values. The zero value is
+// Matrix is a strided view of float32, bfloat16 or quantized values. The zero value is
 // empty.
 type Matrix struct {
 	f32        []float32
 	bf16       []uint16
+	q          *Quantized
+	turned     bool // of q: this view is transposed
 	rows, cols int
 	rs, cs     int // distance between rows and between columns, in elements
 }
@@ -31,6 +33,7 @@ func BF16(data []uint16, rows, cols int) Matrix {
 func (m Matrix) T() Matrix {
 	m.rows, m.cols = m.cols, m.rows
 	m.rs, m.cs = m.cs, m.rs
+	m.turned = !m.turned
 	return m
 }
 

@@ -20,6 +20,8 @@ func main() {
 	}
 	packCols(false)
 	packCols(true)
+	dequantize(8)
+	dequantize(4)
 	vectors()
 	peak("peakAVX512", zmm)
 	peak("peakAVX2", ymm)
