@@ -1,0 +1,73 @@
+//go:build linux
+
+package chaos
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// binaryOnce is the program under test.
+var builtBinary string
+
+func TestMain(m *testing.M) {
+	code := 1
+	defer func() { os.Exit(code) }()
+	if os.Getenv("TUNEMESH_CHAOS") == "" {
+		code = m.Run()
+		return
+	}
+	dir, err := os.MkdirTemp("", "tmchaos-bin-")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	builtBinary = filepath.Join(dir, "tunemesh")
+	var flags []string
+	if os.Getenv("TUNEMESH_CHAOS_RACE") != "" {
+		flags = append(flags, "-race")
+	}
+	if err := buildBinary(builtBinary, "chaos", flags...); err != nil {
+		println(err.Error())
+		return
+	}
+	sweepNamespaces()
+	code = m.Run()
+}
+
+// start is a mesh for a test.
+func start(t *testing.T, s shape) *mesh {
+	t.Helper()
+	if os.Getenv("TUNEMESH_CHAOS") == "" {
+		t.Skip("runs whole meshes in network namespaces for minutes: set TUNEMESH_CHAOS=1, or use make test-chaos")
+	}
+	if why := whyNot(); why != "" {
+		t.Skip(why)
+	}
+	dir, err := os.MkdirTemp("", "tmchaos-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := newMesh(dir, builtBinary, s, t.Logf)
+	if err != nil {
+		t.Fatalf("%v\nlogs are in %s", err, dir)
+	}
+	t.Cleanup(func() {
+		m.close()
+		if t.Failed() {
+			t.Logf("logs are in %s", dir)
+			return
+		}
+		_ = os.RemoveAll(dir)
+	})
+	return m
+}
+
+func TestACalmMesh(t *testing.T) {
+	m := start(t, shape{servers: 1, agents: 2})
+	nodes, err := m.client().Nodes(t.Context())
+	if err != nil || len(nodes) != 2 {
+		t.Fatalf("%v %v", nodes, err)
+	}
+}
