@@ -34,6 +34,9 @@ func NewQuantized(bits, rows, cols int) *Quantized {
 
 func (q *Quantized) blockBytes() int { return QuantBlock * q.bits / 8 }
 
+// Shape is what the matrix was made with.
+func (q *Quantized) Shape() (rows, cols int) { return q.rows, q.cols }
+
 // Len is the number of values, Bytes what they take.
 func (q *Quantized) Len() int   { return q.rows * q.cols }
 func (q *Quantized) Bytes() int { return len(q.codes) + 4*len(q.scales) }
@@ -72,8 +75,9 @@ func quantize8(codes []byte, block *[QuantBlock]float32) (scale float32) {
 		clear(codes)
 		return scale // zero, or what a damaged weight made of it: NaN stays seen
 	}
+	inv := 1 / float64(scale)
 	for i, v := range block {
-		codes[i] = byte(int8(math.Round(float64(v) / float64(scale))))
+		codes[i] = byte(int8(min(127, int(float64(v)*inv+128.5)-128)))
 	}
 	return scale
 }
@@ -97,24 +101,25 @@ func quantize4(codes []byte, block *[QuantBlock]float32) (scale float32) {
 	best := math.Inf(1)
 	for _, divisor := range [...]float32{-8, -7.5, -7, -8.5, 7, 7.5} {
 		s := signed / divisor
+		inv := 1 / float64(s)
 		var sum float64
 		for _, v := range block {
-			d := float64(v) - float64(s)*float64(code4(v, s)-8)
+			d := float64(v) - float64(s)*float64(code4(v, inv)-8)
 			sum += d * d
 		}
 		if sum < best {
 			best, scale = sum, s
 		}
 	}
+	inv := 1 / float64(scale)
 	for i := range QuantBlock / 2 {
-		codes[i] = byte(code4(block[i], scale) | code4(block[i+QuantBlock/2], scale)<<4)
+		codes[i] = byte(code4(block[i], inv) | code4(block[i+QuantBlock/2], inv)<<4)
 	}
 	return scale
 }
 
-func code4(v, scale float32) int {
-	return int(max(0, min(15, math.Round(float64(v)/float64(scale))+8)))
-}
+// code4 rounds v/scale to a code; the sum is positive, so that int rounds down.
+func code4(v float32, inv float64) int { return min(15, int(max(0, float64(v)*inv+8.5))) }
 
 // Row decodes one row into dst, [cols].
 func (q *Quantized) Row(dst []float32, r int) {

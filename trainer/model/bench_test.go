@@ -146,3 +146,27 @@ func flops(c model.Config, tokens, targets float64, full bool) float64 {
 	}
 	return passes * (linear*tokens + head*targets)
 }
+
+// BenchmarkTrainStepByPrecision is the step of SmolLM2-135M's shape with its base
+// in each precision.
+func BenchmarkTrainStepByPrecision(b *testing.B) {
+	cfg := smolShape()
+	for _, p := range []model.Precision{model.F32, model.BF16, model.Int8, model.Int4} {
+		b.Run(string(p), func(b *testing.B) {
+			m, err := model.LoadAs(cfg, bf16Source{cfg}, p)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if err := m.AddLoRA(model.LoRAConfig{Rank: 16, Alpha: 16, TargetModules: []string{"all-linear"}}, 1); err != nil {
+				b.Fatal(err)
+			}
+			batch := rowsOf(cfg.VocabSize, 1, 128, 128, 128, 128)
+			for b.Loop() {
+				if _, _, err := m.LossAndGrad(batch); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(512*float64(b.N)/b.Elapsed().Seconds(), "tokens/s")
+		})
+	}
+}

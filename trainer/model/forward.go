@@ -171,6 +171,9 @@ func (w weights) matrix(rows, cols int) kernel.Matrix {
 	if w.f32 != nil {
 		return kernel.F32(w.f32, rows, cols)
 	}
+	if w.q != nil {
+		return w.q.Matrix()
+	}
 	return kernel.BF16(w.bf16, rows, cols)
 }
 

@@ -64,7 +64,10 @@ type Model struct {
 // Load builds a model from a checkpoint. Every tensor that the config asks for
 // must be there in its exact shape; tensors it does not know are refused, but
 // for a redundant lm_head of tied models and rotary caches.
-func Load(cfg Config, src Source) (*Model, error) {
+func Load(cfg Config, src Source) (*Model, error) { return LoadAs(cfg, src, Stored) }
+
+// LoadAs is Load with the base's weights in another precision.
+func LoadAs(cfg Config, src Source, p Precision) (*Model, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -75,7 +78,10 @@ func Load(cfg Config, src Source) (*Model, error) {
 		if err != nil {
 			return nil, err
 		}
-		got[spec.Name] = w
+		got[spec.Name] = p.convert(spec, w)
+		if r, ok := src.(Releaser); ok && !got[spec.Name].aliases(w) {
+			r.Release(spec.Name)
+		}
 		known[spec.Name] = true
 	}
 	for l := range cfg.NumLayers {

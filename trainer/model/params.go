@@ -52,6 +52,11 @@ func (m *Model) TrainAll() error {
 	if len(m.params) > 0 {
 		return fmt.Errorf("model: TrainAll on a model that already has trainable tensors")
 	}
+	for _, b := range m.blocks {
+		if b.lin[qProj].w.q != nil {
+			return fmt.Errorf("model: TrainAll on quantized weights: codes cannot be trained, only adapters on them")
+		}
+	}
 	tied := m.cfg.TieWordEmbeddings
 	m.embed, m.embedG = m.trainTensor(embedName, m.embed, m.cfg.VocabSize, m.cfg.HiddenSize)
 	for l := range m.blocks {

@@ -6,6 +6,8 @@ import (
 	"math"
 	"slices"
 	"unsafe"
+
+	"github.com/tunemesh/tunemesh/trainer/kernel"
 )
 
 // Source gives a checkpoint's tensors; trainer/weights has one over mapped
@@ -19,20 +21,29 @@ type Source interface {
 	Tensor(name string) (dtype string, shape []int, data []byte, err error)
 }
 
-// weights holds one tensor either as float32 or as bfloat16 bits; exactly one
+// weights holds one tensor as float32, as bfloat16 bits or quantized; exactly one
 // is non-nil.
 type weights struct {
 	f32  []float32
 	bf16 []uint16
+	q    *kernel.Quantized // of linear layers only
 }
 
-func (w weights) len() int { return max(len(w.f32), len(w.bf16)) }
+func (w weights) len() int {
+	if w.q != nil {
+		return w.q.Len()
+	}
+	return max(len(w.f32), len(w.bf16))
+}
 
 // float32s returns the values as float32: the tensor's own slice if it is
 // float32 already.
 func (w weights) float32s() []float32 {
 	if w.f32 != nil {
 		return w.f32
+	}
+	if w.q != nil {
+		return decodeRows(w.q)
 	}
 	out := make([]float32, len(w.bf16))
 	for i, b := range w.bf16 {
