@@ -9,6 +9,8 @@ type Node struct {
 	PublicKey  []byte            `json:"public_key,omitempty"`
 	Labels     map[string]string `json:"labels,omitempty"`
 	Drain      bool              `json:"drain,omitempty" doc:"no new attempts are placed here"`
+	// Approval is empty for a node that may run attempts.
+	Approval   string            `json:"approval,omitempty" doc:"pending or rejected" enum:"pending,rejected,"`
 	Capability Capability        `json:"capability"`
 	Digest     string            `json:"digest" doc:"of the capability document"`
 	Version    string            `json:"version" doc:"of the agent"`
@@ -42,6 +44,8 @@ type Capability struct {
 	GPUs        []GPU    `json:"gpus,omitempty"`
 	Engines     []Engine `json:"engines"`
 	Launchers   []string `json:"launchers,omitempty" example:"local"`
+	// MetricsAddr is where the agent serves /metrics, if it does.
+	MetricsAddr string `json:"metrics_addr,omitempty" doc:"HOST:PORT of the agent's /metrics" example:"10.0.0.7:7704"`
 }
 
 // CPU describes the processor.

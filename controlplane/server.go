@@ -12,11 +12,14 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/tunemesh/tunemesh/controlplane/artifacts"
 	"github.com/tunemesh/tunemesh/controlplane/consensus"
 	"github.com/tunemesh/tunemesh/controlplane/dispatch"
 	"github.com/tunemesh/tunemesh/controlplane/events"
 	"github.com/tunemesh/tunemesh/controlplane/events/redis"
+	"github.com/tunemesh/tunemesh/controlplane/metrics"
 	"github.com/tunemesh/tunemesh/controlplane/rest"
 	"github.com/tunemesh/tunemesh/mesh"
 )
@@ -34,6 +37,8 @@ type Server struct {
 	gossip   *mesh.Mesh
 	rest     *rest.Server
 	http     *http.Server
+	metrics  *metrics.Metrics
+	registry *prometheus.Registry
 
 	// prepared: this server leads and the mesh has what jobs need.
 	prepared atomic.Bool
@@ -132,8 +137,11 @@ func (s *Server) openRaft() error {
 		return err
 	}
 	s.onClose(s.raft.Close)
+	if err := s.openMetrics(); err != nil {
+		return err
+	}
 	s.dispatch = dispatch.New(dispatch.Config{
-		Raft: s.raft, Store: s.raft.Store(), Events: events.Projection{Log: s.events}, Publisher: s.objects,
+		Raft: s.raft, Store: s.raft.Store(), Events: events.Projection{Log: s.events}, Publisher: s.objects, Observer: s.metrics,
 		Log: s.config.Log.With("room", "dispatch"),
 	})
 	return nil
@@ -142,7 +150,7 @@ func (s *Server) openRaft() error {
 func (s *Server) openRest(listener net.Listener) (err error) {
 	s.rest, err = rest.New(rest.Config{
 		Raft: s.raft, Store: s.raft.Store(), Dispatch: s.dispatch, Events: s.events, Objects: s.objects,
-		Prepared: s.prepared.Load, DefaultModel: s.config.DefaultModel, Version: s.config.Version, Gossip: s.gossipPeers,
+		Registry: s.registry, Prepared: s.prepared.Load, DefaultModel: s.config.DefaultModel, Version: s.config.Version, Gossip: s.gossipPeers,
 		Log: s.config.Log.With("room", "rest"),
 	})
 	if err != nil {

@@ -163,7 +163,7 @@ func (s *Server) appendEvents(ctx context.Context, in *eventsIn) (*one[api.Event
 		return nil, problem(http.StatusServiceUnavailable, api.ProblemOverloaded, "the event log did not take the batch: send it again")
 	}
 	if err == nil {
-		s.metrics.observe(list)
+		s.metrics.observe(list, s.Clock())
 	}
 	return &one[api.EventAck]{api.EventAck{NextSeq: next}}, nil
 }

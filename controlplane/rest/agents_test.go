@@ -227,7 +227,7 @@ func TestAnAgentRunsAJob(t *testing.T) {
 		t.Errorf("attempts %+v, %v", attempts, err)
 	}
 	m.wantPublished(t, job.ID+"/metrics.json", `{"accuracy":1}`)
-	m.wantMetrics(t, fmt.Sprintf(`training_loss{epoch="1",job_id="%s"} 1.5`, job.ID), fmt.Sprintf(`training_throughput_samples_per_sec{job_id="%s"} 1.5`, job.ID), "queue_depth 0", `api_requests_total{endpoint="/v1/jobs",method="POST",status="201"} 1`, "tunemesh_build_info{", "go_goroutines ")
+	m.wantMetrics(t, fmt.Sprintf(`training_loss{epoch="1",job_id="%s"} 1.5`, job.ID), fmt.Sprintf(`training_throughput_samples_per_sec{job_id="%s"} 1.5`, job.ID), `api_latency_seconds{endpoint="/v1/jobs",quantile="0.95"} `, `events_received_total{level="METRIC"} `, `api_requests_total{endpoint="/v1/jobs",method="POST",status="201"} 1`, "tunemesh_build_info{", "go_goroutines ")
 }
 
 func (m *mesh) wantPublished(t *testing.T, key, want string) {

@@ -42,7 +42,10 @@ func (s *Server) plainRoutes() error {
 		})
 	}
 	metrics := promhttp.HandlerFor(s.Registry, promhttp.HandlerOpts{Registry: s.Registry})
-	s.public("/metrics", metrics.ServeHTTP)
+	s.public("/metrics", func(w http.ResponseWriter, r *http.Request) {
+		s.metrics.prune()
+		metrics.ServeHTTP(w, r)
+	})
 	return nil
 }
 

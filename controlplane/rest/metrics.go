@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/controlplane/state"
 )
 
 // Bounds of what /metrics shows of training: the jobs that reported last, and
@@ -25,10 +27,15 @@ const (
 
 type metrics struct {
 	requests   *prometheus.CounterVec
-	latency    *prometheus.HistogramVec
+	latency    *prometheus.SummaryVec
+	duration   *prometheus.HistogramVec
+	lag        prometheus.Histogram
+	received   *prometheus.CounterVec
 	streams    prometheus.Gauge
 	loss       *prometheus.GaugeVec
 	throughput *prometheus.GaugeVec
+
+	over func(job string) bool // has it ended a while ago?
 
 	mu   sync.Mutex
 	jobs []jobSeries // the one that reported last is last
@@ -40,19 +47,28 @@ type jobSeries struct {
 	epochs []string // oldest first
 }
 
-func newMetrics(r *prometheus.Registry, v api.Version, waiting func() int) (*metrics, error) {
+func newMetrics(r *prometheus.Registry, v api.Version, over func(job string) bool) (*metrics, error) {
 	m := &metrics{
+		over:     over,
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "api_requests_total", Help: "Requests by route, method and status."}, []string{"endpoint", "method", "status"}),
-		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "api_latency_seconds", Help: "Time to answer requests, without streams, long polls and uploads.",
-			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}}, []string{"endpoint", "method"}),
+		// The name with its quantiles is given; the histogram can be added up over
+		// servers and routes, which quantiles cannot.
+		latency: prometheus.NewSummaryVec(prometheus.SummaryOpts{Name: "api_latency_seconds", Help: "Quantiles of the time to answer requests over the last 10 minutes, without streams, long polls and uploads.",
+			Objectives: map[float64]float64{.5: .05, .95: .005, .99: .001}}, []string{"endpoint"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "api_request_duration_seconds", Help: "Time to answer requests, without streams, long polls and uploads.",
+			Buckets:                     []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100, NativeHistogramMinResetDuration: time.Hour}, []string{"endpoint", "method"}),
+		lag: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "event_lag_seconds", Help: "Time from an event's writing on its node to its place in the event log.",
+			Buckets:                     []float64{.005, .01, .025, .05, .1, .25, .5, 1, 5, 30, 300},
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100, NativeHistogramMinResetDuration: time.Hour}),
+		received:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "events_received_total", Help: "Events that agents shipped and the event log holds, by level; what is shipped twice counts twice."}, []string{"level"}),
 		streams:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "api_event_streams", Help: "Event streams that are open."}),
 		loss:       prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "training_loss", Help: "Newest training loss of a job's epoch."}, []string{"job_id", "epoch"}),
 		throughput: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "training_throughput_samples_per_sec", Help: "Newest training throughput of a job."}, []string{"job_id"}),
 	}
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tunemesh_build_info", Help: "Always 1; the labels say what runs."}, []string{"version", "commit", "go", "protocol"})
 	build.WithLabelValues(v.Version, v.Commit, v.Go, strconv.Itoa(v.Protocol)).Set(1)
-	queue := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "queue_depth", Help: "Stages that are ready and wait for a placement."}, func() float64 { return float64(waiting()) })
-	for _, c := range []prometheus.Collector{m.requests, m.latency, m.streams, m.loss, m.throughput, build, queue,
+	for _, c := range []prometheus.Collector{m.requests, m.latency, m.duration, m.lag, m.received, m.streams, m.loss, m.throughput, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("rest: register metrics: %w", err)
@@ -61,9 +77,11 @@ func newMetrics(r *prometheus.Registry, v api.Version, waiting func() int) (*met
 	return m, nil
 }
 
-// observe takes the training figures out of events.
-func (m *metrics) observe(list []api.Event) {
+// observe takes the figures out of events that the log took at a time.
+func (m *metrics) observe(list []api.Event, at time.Time) {
 	for _, e := range list {
+		m.received.WithLabelValues(string(e.Level)).Inc()
+		m.lag.Observe(max(0, at.Sub(e.Timestamp).Seconds()))
 		if e.Level != api.LevelMetric || (e.Loss == nil && e.SamplesPerSec == nil) {
 			continue
 		}
@@ -101,11 +119,40 @@ func (m *metrics) track(job, epoch string) {
 	}
 	m.jobs = append(m.jobs, series)
 	if len(m.jobs) > maxMetricJobs {
-		oldest := m.jobs[0]
-		m.loss.DeletePartialMatch(prometheus.Labels{"job_id": oldest.id})
-		m.throughput.DeleteLabelValues(oldest.id)
+		m.dropLocked(m.jobs[0].id)
 		m.jobs = slices.Delete(m.jobs, 0, 1)
 	}
+}
+
+// prune lets the series of jobs go that ended a while ago: long enough for
+// their last figures to have been scraped.
+func (m *metrics) prune() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.jobs = slices.DeleteFunc(m.jobs, func(j jobSeries) bool {
+		if !m.over(j.id) {
+			return false
+		}
+		m.dropLocked(j.id)
+		return true
+	})
+}
+
+func (m *metrics) dropLocked(job string) {
+	m.loss.DeletePartialMatch(prometheus.Labels{"job_id": job})
+	m.throughput.DeleteLabelValues(job)
+}
+
+// keepSeries is how long a job's series stay after its end: a few scrapes.
+const keepSeries = 5 * time.Minute
+
+// endedLongAgo says whether a job's series may go.
+func (s *Server) endedLongAgo(id string) bool {
+	job, err := s.Store.Job(id)
+	if errors.Is(err, state.ErrNotFound) {
+		return true
+	}
+	return err == nil && job.State.Terminal() && job.FinishedAt != nil && s.Clock().Sub(*job.FinishedAt) > keepSeries
 }
 
 // slow are the routes whose time says nothing of the server's speed.
@@ -125,7 +172,9 @@ func (m *metrics) wrap(route func(*http.Request) string, next http.Handler) http
 		defer func() {
 			m.requests.WithLabelValues(endpoint, method, strconv.Itoa(seen.status)).Inc()
 			if !slices.Contains(slow, pattern) {
-				m.latency.WithLabelValues(endpoint, method).Observe(time.Since(began).Seconds())
+				took := time.Since(began).Seconds()
+				m.latency.WithLabelValues(endpoint).Observe(took)
+				m.duration.WithLabelValues(endpoint, method).Observe(took)
 			}
 		}()
 		next.ServeHTTP(seen, r)

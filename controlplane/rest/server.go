@@ -136,7 +136,7 @@ func New(c Config) (*Server, error) {
 	s := &Server{Config: c.withDefaults(), mux: http.NewServeMux(), rules: auth.Rules{}, closing: make(chan struct{})}
 	s.streams = make(chan struct{}, s.MaxStreams)
 	var err error
-	if s.metrics, err = newMetrics(s.Registry, s.Version, func() int { return len(s.Store.ReadyStages()) }); err != nil {
+	if s.metrics, err = newMetrics(s.Registry, s.Version, s.endedLongAgo); err != nil {
 		return nil, err
 	}
 	s.proxy = newLeaderProxy(s.Raft, s.Log)

@@ -66,6 +66,7 @@ var mayImport = map[string][]string{
 	"controlplane/events":    {"api"},
 	"controlplane/artifacts": {"api"},
 	"controlplane/auth":      {"api"},
+	"controlplane/metrics":   {"api", "controlplane/state"},
 	"controlplane/rest":      {"api", "controlplane/state", "controlplane/auth", "controlplane/events", "controlplane/artifacts", "controlplane/consensus", "trainer/contract"},
 	"controlplane":           {"api", "mesh", "scheduler", "trainer/contract"},
 	"nodeagent":              {"api", "trainer/contract"},
@@ -121,7 +122,7 @@ var soleImporters = map[string][]string{
 	"github.com/charmbracelet/x/ansi":     {"cli"},
 	"gonum.org/v1/plot":                   {"trainer/export"},
 	"github.com/spf13/cobra":              {"cli", "cmd"},
-	"github.com/prometheus/client_golang": {"controlplane/rest"},
+	"github.com/prometheus/client_golang": {"controlplane", "nodeagent/exporter"},
 }
 
 func TestEachOutsideSystemHasOneImporter(t *testing.T) {
