@@ -14,12 +14,13 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/tunemesh/tunemesh/trainer/engine"
 	"github.com/tunemesh/tunemesh/trainer/training/history"
 )
 
 const (
 	stateName     = "state.json"
-	optimizerName = "optimizer.safetensors"
+	optimizerName = engine.OptimizerFile
 	checksumsName = "checksums.json" // written last: sizes and hashes of all others
 
 	stateVersion = 1

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/tunemesh/tunemesh/trainer/contract"
+	"github.com/tunemesh/tunemesh/trainer/engine"
 	"github.com/tunemesh/tunemesh/trainer/model"
-	"github.com/tunemesh/tunemesh/trainer/optim"
 	"github.com/tunemesh/tunemesh/trainer/progress"
 	"github.com/tunemesh/tunemesh/trainer/sample"
 	"github.com/tunemesh/tunemesh/trainer/training/history"
@@ -78,36 +78,50 @@ func (t *trainer) milestones(perEpoch int, last bool) error {
 
 // step makes one update from the samples of these indexes.
 func (t *trainer) step(indexes []int) (norm, rate float64, err error) {
-	t.model.ZeroGrad()
-	var sum float64
-	var targets int
+	step := engine.Step{FirstMicro: t.state.Micro, Rate: t.rate.At(t.state.Step), MaxNorm: t.config.Training.MaxGradNorm}
 	for micro := range slices.Chunk(indexes, t.config.Training.BatchSize) {
 		batch := make([]model.Sequence, 0, len(micro))
 		for _, i := range micro {
 			batch = append(batch, sequence(&t.train[i]))
 			t.state.Tokens += int64(len(t.train[i].Tokens))
 		}
-		t.model.SetStep(t.state.Micro)
-		s, n, err := t.model.LossAndGrad(batch)
-		if err != nil {
-			return 0, 0, fmt.Errorf("training: step %d: %w", t.state.Step+1, err)
-		}
-		sum, targets = sum+s, targets+n
-		t.state.Micro++
+		step.Micro = append(step.Micro, batch)
 	}
+	t.state.Micro += uint64(len(step.Micro))
 	t.state.Samples += int64(len(indexes))
-	norm = optim.ScaleAndClip(t.tensors, 1/float64(targets), t.config.Training.MaxGradNorm)
-	if bad(sum) || bad(norm) {
-		return 0, 0, t.diverged(sum/float64(targets), norm)
+	u, err := t.engine.Step(step)
+	if err != nil {
+		return 0, 0, fmt.Errorf("training: step %d: %w", t.state.Step+1, err)
 	}
-	rate = t.rate.At(t.state.Step)
-	t.optim.Step(rate)
-	t.state.WindowLoss += sum
-	t.state.WindowTargets += int64(targets)
+	if err := t.count(u); err != nil {
+		return 0, 0, err
+	}
+	if bad(u.LossSum) || (bad(u.Norm) && !u.Skipped) {
+		return 0, 0, t.diverged(u.LossSum/float64(u.Targets), u.Norm)
+	}
+	t.state.WindowLoss += u.LossSum
+	t.state.WindowTargets += int64(u.Targets)
 	if t.state.Step == 0 {
-		t.state.FirstLoss = sum / float64(targets)
+		t.state.FirstLoss = u.LossSum / float64(u.Targets)
 	}
-	return norm, rate, nil
+	return u.Norm, step.Rate, nil
+}
+
+// maxSkips is how many steps in a row may overflow in half precision: its loss
+// scale is halved each time, from 2^16 down to 1.
+const maxSkips = 20
+
+func (t *trainer) count(u engine.Update) error {
+	if !u.Skipped {
+		t.state.OptimStep++
+		t.skipped = 0
+		return nil
+	}
+	t.skipped++
+	if t.skipped > maxSkips {
+		return t.diverged(u.LossSum/float64(u.Targets), u.Norm)
+	}
+	return nil
 }
 
 func bad(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) }
@@ -174,7 +188,7 @@ func (t *trainer) evaluate() error {
 		for i := range chunk {
 			batch = append(batch, sequence(&chunk[i]))
 		}
-		s, n, err := t.model.Loss(batch)
+		s, n, err := t.engine.Loss(batch)
 		if err != nil {
 			return fmt.Errorf("training: evaluation at step %d: %w", t.state.Step, err)
 		}

@@ -12,11 +12,11 @@ import (
 	"time"
 
 	"github.com/tunemesh/tunemesh/trainer/contract"
+	"github.com/tunemesh/tunemesh/trainer/engine"
 	"github.com/tunemesh/tunemesh/trainer/export"
 	"github.com/tunemesh/tunemesh/trainer/model"
 	"github.com/tunemesh/tunemesh/trainer/optim"
 	"github.com/tunemesh/tunemesh/trainer/sample"
-	"github.com/tunemesh/tunemesh/trainer/weights"
 )
 
 // trainer is one attempt of the stage.
@@ -24,13 +24,9 @@ type trainer struct {
 	config   contract.Config
 	emit     *contract.Emitter
 	modelDir string
-	weights  *weights.File
-	dtype    string
-
-	model   *model.Model
-	tensors []optim.Tensor
-	optim   *optim.AdamW
-	rate    optim.Schedule
+	shape    model.Config
+	engine   engine.Engine
+	rate     optim.Schedule
 
 	train, validation []sample.Sample
 	order             Order
@@ -42,10 +38,17 @@ type trainer struct {
 	began                     time.Time
 	startTokens, startSamples int64
 	resumedAt                 int
+	skipped                   int // steps in a row whose gradients overflowed
 }
 
-func (t *trainer) close() { _ = t.weights.Close() } // read-only: nothing to lose
+func (t *trainer) close() {
+	if t.engine != nil {
+		_ = t.engine.Close() // what was trained has been saved by now
+	}
+}
 
+// prepare reads and checks everything before the engine is opened, which is what
+// takes time.
 func prepare(in contract.Input, c contract.Config) (*trainer, error) {
 	if c.Training.Method != "lora" && c.Training.Method != "full" {
 		return nil, &contract.Error{Class: contract.ClassConfig, Code: "UNKNOWN_METHOD", Field: "training.method", Message: fmt.Sprintf("there is no method %q", c.Training.Method)}
@@ -54,19 +57,15 @@ func prepare(in contract.Input, c contract.Config) (*trainer, error) {
 	if in.CheckpointDir == "" {
 		t.store.Dir = filepath.Join(in.OutputDir, "..", "checkpoints")
 	}
-	if err := t.loadModel(in); err != nil {
-		return nil, err
-	}
-	for _, next := range []func(contract.Input) error{t.loadData, t.plan, t.identify} {
+	for _, next := range []func(contract.Input) error{t.inspectModel, t.loadData, t.plan, t.identify} {
 		if err := next(in); err != nil {
-			t.close()
 			return nil, err
 		}
 	}
 	return t, nil
 }
 
-func (t *trainer) loadModel(in contract.Input) error {
+func (t *trainer) inspectModel(in contract.Input) error {
 	var err error
 	if t.modelDir, err = in.Dir(contract.ModelInputs, ""); err != nil {
 		return err
@@ -75,9 +74,8 @@ func (t *trainer) loadModel(in contract.Input) error {
 	if err != nil {
 		return fmt.Errorf("training: base model: %w", err)
 	}
-	shape, err := model.ParseConfig(data)
-	if err != nil {
-		return &contract.Error{Class: contract.ClassUnsupported, Code: "MODEL_UNSUPPORTED", Message: err.Error(), Field: "model", Hint: "the engine native trains models of Llama architecture"}
+	if t.shape, err = model.ParseConfig(data); err != nil {
+		return &contract.Error{Class: contract.ClassUnsupported, Code: "MODEL_UNSUPPORTED", Message: err.Error(), Field: "model", Hint: "evaluation and export must know the architecture too, so this holds for every engine"}
 	}
 	// What cannot be exported in the end had better not be trained.
 	if formats := t.config.Export.GGUF; !t.config.Export.SkipMerged {
@@ -85,29 +83,8 @@ func (t *trainer) loadModel(in contract.Input) error {
 			return err
 		}
 	}
-	if t.weights, err = weights.Open(t.modelDir); err != nil {
-		return fmt.Errorf("training: base model: %w", err)
-	}
-	if names := t.weights.Names(); len(names) > 0 {
-		info, _ := t.weights.Info(names[0])
-		t.dtype = info.DType
-	}
-	if t.model, err = model.Load(shape, t.weights); err != nil {
-		t.close()
-		return &contract.Error{Class: contract.ClassUnsupported, Code: "MODEL_DAMAGED", Message: err.Error(), Field: "model"}
-	}
 	if t.config.Training.LearningRate == 0 {
-		t.config.Training.LearningRate = defaultRate(shape.NumParams())
-	}
-	c := t.config.Training
-	if c.Method == "full" {
-		err = t.model.TrainAll()
-	} else {
-		err = t.model.AddLoRA(model.LoRAConfig{Rank: c.Rank, Alpha: c.Alpha, Dropout: c.Dropout, RSLoRA: c.RSLoRA, TargetModules: c.TargetModules}, t.config.Seed)
-	}
-	if err != nil {
-		t.close()
-		return &contract.Error{Class: contract.ClassConfig, Code: "INVALID_CONFIG", Message: err.Error(), Field: "training"}
+		t.config.Training.LearningRate = defaultRate(t.shape.NumParams())
 	}
 	return nil
 }
@@ -144,7 +121,7 @@ func (t *trainer) loadData(in contract.Input) error {
 	if len(t.train) == 0 {
 		return &contract.Error{Class: contract.ClassBadInput, Code: "NO_TRAINING_DATA", Message: "preprocessing left no sample to train on", Hint: "its report says which rows were dropped and why"}
 	}
-	shape := t.model.Config()
+	shape := t.shape
 	for _, split := range [][]sample.Sample{t.train, t.validation} {
 		for i := range split {
 			s := &split[i]
@@ -159,7 +136,7 @@ func (t *trainer) loadData(in contract.Input) error {
 	return nil
 }
 
-// plan sets up the order of the data, the schedule and the optimizer.
+// plan sets up the order of the data and the schedule.
 func (t *trainer) plan(contract.Input) error {
 	c := t.config.Training
 	t.order = Order{PerStep: c.BatchSize * c.GradientAccum, Seed: t.config.Seed}
@@ -174,14 +151,7 @@ func (t *trainer) plan(contract.Input) error {
 	if err := t.rate.Validate(); err != nil {
 		return &contract.Error{Class: contract.ClassConfig, Code: "INVALID_CONFIG", Message: err.Error(), Field: "training.schedule"}
 	}
-	for _, p := range t.model.Params() {
-		t.tensors = append(t.tensors, optim.Tensor{Name: p.Name, Data: p.Data, Grad: p.Grad, NoDecay: p.Norm})
-	}
-	settings := optim.DefaultAdamW()
-	settings.WeightDecay = c.WeightDecay
-	var err error
-	t.optim, err = optim.NewAdamW(t.tensors, settings)
-	return err
+	return nil
 }
 
 // identify computes what a checkpoint must agree with. How often is logged or
@@ -213,12 +183,4 @@ func (t *trainer) identify(in contract.Input) error {
 func hash(s string) string {
 	sum := sha256.Sum256([]byte(s))
 	return hex.EncodeToString(sum[:])
-}
-
-func (t *trainer) trainable() int64 {
-	var n int64
-	for _, p := range t.model.Params() {
-		n += int64(len(p.Data))
-	}
-	return n
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"time"
 
 	"github.com/tunemesh/tunemesh/trainer/contract"
@@ -25,6 +24,7 @@ const (
 // Summary is the stage's output under OutputKey.
 type Summary struct {
 	Engine          string  `json:"engine"`
+	Device          string  `json:"device"`
 	Method          string  `json:"method"`
 	Steps           int     `json:"steps"`
 	Epochs          float64 `json:"epochs"`
@@ -56,11 +56,9 @@ func Run(ctx context.Context, in contract.Input, emit *contract.Emitter) (contra
 	}
 	defer t.close()
 	t.emit = emit
-	emit.Info("training with the engine native", map[string]any{
-		"method": c.Training.Method, "threads": runtime.GOMAXPROCS(0), "weights": t.dtype + ", frozen weights as stored, arithmetic in F32",
-		"trainable_parameters": t.trainable(), "base_parameters": t.model.Config().NumParams(),
-		"samples": len(t.train), "steps": t.total, "warmup_steps": t.rate.Warmup, "learning_rate": t.config.Training.LearningRate,
-	})
+	if err := t.open(ctx, in); err != nil {
+		return contract.Result{}, err
+	}
 	if err := t.resume(); err != nil {
 		return contract.Result{}, err
 	}
@@ -77,7 +75,7 @@ func (t *trainer) finish(in contract.Input) (contract.Result, error) {
 	if t.config.Training.Method == "full" {
 		folder = FullFolder
 	}
-	if err := t.writeWeights(filepath.Join(in.OutputDir, folder), true); err != nil {
+	if err := t.export(filepath.Join(in.OutputDir, folder)); err != nil {
 		return contract.Result{}, err
 	}
 	artifacts[folder] = contract.Artifact{Path: folder, Place: contract.PlaceAdapter}
@@ -93,9 +91,10 @@ func (t *trainer) finish(in contract.Input) (contract.Result, error) {
 }
 
 func (t *trainer) summary() Summary {
+	d := t.engine.Describe()
 	s := Summary{
-		Engine: "native", Method: t.config.Training.Method, Steps: t.state.Step, Epochs: t.state.Epoch,
-		Samples: t.state.Samples, Tokens: t.state.Tokens, TrainableParams: t.trainable(), BaseParams: t.model.Config().NumParams(),
+		Engine: d.Engine, Device: d.Device, Method: t.config.Training.Method, Steps: t.state.Step, Epochs: t.state.Epoch,
+		Samples: t.state.Samples, Tokens: t.state.Tokens, TrainableParams: d.Trainable, BaseParams: d.Parameters,
 		LearningRate: t.config.Training.LearningRate,
 		FirstLoss:    t.state.FirstLoss, ResumedAt: t.resumedAt,
 	}
