@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/tunemesh/tunemesh/trainer/model"
 	"github.com/tunemesh/tunemesh/trainer/sample"
@@ -81,21 +82,92 @@ func (m *material) want(s *sample.Sample) string {
 	return strings.TrimSpace(m.tok.Decode(completion(s), true))
 }
 
+// answerScores are the scores of each answer, in the order of the samples.
+type answerScores struct {
+	exact, f1, l   []float64 // l: RougeL, over words of any script
+	rouge, stemmed []Rouge
+	bleu           []BLEUCounts
+	words          string // the name of the words that rouge counts
+	which          []int  // the samples
+}
+
 // compare scores answers against what the samples ask for.
-func (m *material) compare(answers map[int]string) *Generation {
-	g := &Generation{Generated: len(answers)}
-	// In the order of the samples, so that the sums have the same bits every time.
+func (m *material) compare(answers map[int]string) *answerScores {
+	a := &answerScores{words: "rouge_score"}
+	words := RougeWords
+	if m.foreign(answers) {
+		a.words, words = "unicode", UnicodeWords
+	}
 	for i := range m.samples {
 		answer, ok := answers[i]
 		if !ok {
 			continue
 		}
-		want, n := m.want(&m.samples[i]), float64(len(answers))
+		want := m.want(&m.samples[i])
+		exact := 0.0
 		if ExactMatch(answer, want) {
-			g.ExactMatch += 1 / n
+			exact = 1
 		}
-		g.TokenF1 += TokenF1(answer, want) / n
-		g.RougeL += RougeL(answer, want) / n
+		a.which, a.exact, a.f1 = append(a.which, i), append(a.exact, exact), append(a.f1, TokenF1(answer, want))
+		a.l = append(a.l, RougeL(answer, want))
+		a.rouge = append(a.rouge, RougeOf(answer, want, words))
+		if a.words == "rouge_score" {
+			a.stemmed = append(a.stemmed, RougeOf(answer, want, RougeStems))
+		}
+		a.bleu = append(a.bleu, CountBLEU(answer, want))
 	}
+	return a
+}
+
+// foreign says whether rouge_score's words would lose a tenth of the letters that
+// the samples ask for or more.
+func (m *material) foreign(answers map[int]string) bool {
+	letters, lost := 0, 0
+	for i := range answers {
+		for _, r := range m.want(&m.samples[i]) {
+			if unicode.IsLetter(r) {
+				letters++
+				if r > unicode.MaxASCII {
+					lost++
+				}
+			}
+		}
+	}
+	return 10*lost >= letters && lost > 0
+}
+
+// generation gives the means.
+func (a *answerScores) generation() *Generation {
+	n := float64(len(a.which))
+	g := &Generation{Generated: len(a.which), RougeTokenizer: a.words, BLEUSignature: BLEUSignature}
+	meanRouge := func(list []Rouge) (out Rouge) {
+		for _, r := range list {
+			out.Rouge1, out.Rouge2 = out.Rouge1+r.Rouge1/n, out.Rouge2+r.Rouge2/n
+			out.RougeL, out.RougeLsum = out.RougeL+r.RougeL/n, out.RougeLsum+r.RougeLsum/n
+		}
+		return out
+	}
+	g.Rouge = meanRouge(a.rouge)
+	if len(a.stemmed) > 0 {
+		s := meanRouge(a.stemmed)
+		g.Stemmed = &s
+	}
+	var counts BLEUCounts
+	for i := range a.which {
+		g.ExactMatch += a.exact[i] / n
+		g.TokenF1 += a.f1[i] / n
+		g.SentenceBLEU += a.bleu[i].BLEU(true) / n
+		counts.Add(a.bleu[i])
+	}
+	g.BLEU = counts.BLEU(false)
 	return g
+}
+
+// rouges picks one figure of each answer.
+func (a *answerScores) rouges(pick func(Rouge) float64) []float64 {
+	out := make([]float64, len(a.rouge))
+	for i, r := range a.rouge {
+		out[i] = pick(r)
+	}
+	return out
 }

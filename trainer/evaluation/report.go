@@ -19,10 +19,16 @@ type Report struct {
 	TestSamples int    `json:"test_samples"` // samples scored
 	// Improved: the tuned model is more accurate (classification), or its loss is
 	// lower (other tasks).
-	Improved bool     `json:"improved"`
-	Base     Scores   `json:"base"`
-	Tuned    Scores   `json:"tuned"`
-	Answers  []Answer `json:"answers"`
+	Improved bool   `json:"improved"`
+	Base     Scores `json:"base"`
+	Tuned    Scores `json:"tuned"`
+	// Comparisons are the figures side by side with their intervals, the one that
+	// decides Improved first.
+	Comparisons []Comparison `json:"comparisons"`
+	Answers     []Answer     `json:"answers"`
+	// Extremes are the samples that the tuned model does worst and best on; all of
+	// them are in SamplesFile too.
+	Extremes []Extreme `json:"worst_and_best,omitempty"`
 }
 
 // Scores are the figures of one model.
@@ -39,8 +45,15 @@ type Scores struct {
 type Generation struct {
 	ExactMatch float64 `json:"exact_match"`
 	TokenF1    float64 `json:"token_f1"`
-	RougeL     float64 `json:"rouge_l"`
-	Generated  int     `json:"generated_samples"`
+	Rouge              // without stemming
+	Stemmed    *Rouge  `json:"rouge_stemmed,omitempty"` // with Porter's stemmer, for English
+	// RougeTokenizer is rouge_score, or unicode where that would lose a tenth of the
+	// letters or more.
+	RougeTokenizer string  `json:"rouge_tokenizer"`
+	BLEU           float64 `json:"bleu"`          // 0 to 100, of all answers together
+	SentenceBLEU   float64 `json:"sentence_bleu"` // mean of the answers' own, with effective order
+	BLEUSignature  string  `json:"bleu_signature"`
+	Generated      int     `json:"generated_samples"`
 }
 
 // Answer is one held-out sample with what both models write for it, greedily and
@@ -79,7 +92,7 @@ func (r Report) brief() Report {
 		}
 		answers[i] = a
 	}
-	r.Answers = answers
+	r.Answers, r.Extremes = answers, nil
 	data, err := json.Marshal(r)
 	for _, s := range []*Scores{&r.Base, &r.Tuned} {
 		if c := s.Classification; c != nil && (len(c.Labels) > outputLabels || err != nil || len(data) > outputBytes) {

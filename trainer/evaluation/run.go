@@ -39,8 +39,14 @@ func Run(ctx context.Context, in contract.Input, emit *contract.Emitter) (contra
 	if err != nil {
 		return contract.Result{}, err
 	}
-	seconds := e.report.End(work)
 	r := m.conclude(base, tunedResult, shown)
+	if len(r.Comparisons) > 0 {
+		e.emit.Info(r.Comparisons[0].verdict(), nil)
+	}
+	if err := writeExtremes(filepath.Join(in.OutputDir, SamplesFile), r.Extremes); err != nil {
+		return contract.Result{}, err
+	}
+	seconds := e.report.End(work)
 	if err := dataset.WriteJSON(filepath.Join(in.OutputDir, MetricsFile), r); err != nil {
 		return contract.Result{}, fmt.Errorf("write metrics: %w", err)
 	}
@@ -52,12 +58,14 @@ func Run(ctx context.Context, in contract.Input, emit *contract.Emitter) (contra
 			metrics[name+"_accuracy"], metrics[name+"_macro_f1"] = s.Accuracy, s.MacroF1
 		}
 		if s.Generation != nil {
-			metrics[name+"_exact_match"], metrics[name+"_token_f1"], metrics[name+"_rouge_l"] = s.Generation.ExactMatch, s.Generation.TokenF1, s.Generation.RougeL
+			g := s.Generation
+			metrics[name+"_exact_match"], metrics[name+"_token_f1"], metrics[name+"_bleu"] = g.ExactMatch, g.TokenF1, g.BLEU
+			metrics[name+"_rouge_1"], metrics[name+"_rouge_2"], metrics[name+"_rouge_l"] = g.Rouge1, g.Rouge2, g.RougeL
 		}
 	}
 	return contract.Result{
 		Output:    map[string]any{OutputKey: r.brief()},
-		Artifacts: map[string]contract.Artifact{MetricsFile: {Path: MetricsFile}},
+		Artifacts: map[string]contract.Artifact{MetricsFile: {Path: MetricsFile}, SamplesFile: {Path: SamplesFile}},
 		Metrics:   metrics,
 	}, nil
 }
@@ -76,6 +84,8 @@ type measured struct {
 	scores    Scores
 	predicted []int          // labels, classification only
 	answers   map[int]string // by sample
+	perSample *perSample
+	answered  *answerScores // of tasks that are scored by answers
 }
 
 // measure opens one model, scores it and closes it: two models at a time would
@@ -90,8 +100,8 @@ func (e *evaluation) measure(ctx context.Context, name string, open func() (*tun
 		e.done += int64(n)
 		e.report.At(e.done)
 	}
-	var out measured
-	if out.scores, out.predicted, err = e.m.score(ctx, mod.Model, at); err != nil {
+	out, err := e.m.score(ctx, mod.Model, at)
+	if err != nil {
 		return measured{}, err
 	}
 	if out.answers, err = e.m.generate(ctx, mod.Model, e.answered, at); err != nil {
@@ -103,10 +113,12 @@ func (e *evaluation) measure(ctx context.Context, name string, open func() (*tun
 		words += fmt.Sprintf(", accuracy %.1f %%, macro F1 %.3f", 100*c.Accuracy, c.MacroF1)
 		fields["accuracy"], fields["macro_f1"] = c.Accuracy, c.MacroF1
 	} else if len(out.answers) > 0 {
-		g := e.m.compare(out.answers)
+		out.answered = e.m.compare(out.answers)
+		g := out.answered.generation()
 		out.scores.Generation = g
-		words += fmt.Sprintf(", exact match %.1f %%, token F1 %.3f", 100*g.ExactMatch, g.TokenF1)
-		fields["exact_match"], fields["token_f1"], fields["rouge_l"] = g.ExactMatch, g.TokenF1, g.RougeL
+		out.rank(len(e.m.samples))
+		words += fmt.Sprintf(", exact match %.1f %%, token F1 %.3f, ROUGE-L %.3f, BLEU %.1f", 100*g.ExactMatch, g.TokenF1, g.RougeL, g.BLEU)
+		fields["exact_match"], fields["token_f1"], fields["rouge_l"], fields["bleu"] = g.ExactMatch, g.TokenF1, g.RougeL, g.BLEU
 	}
 	loss := out.scores.Loss
 	e.emit.Emit(contract.Event{Level: contract.LevelMetric, Message: words, EvalLoss: &loss, Fields: fields})
@@ -123,6 +135,8 @@ func (m *material) conclude(base, tuned measured, shown []int) Report {
 	if r.Base.Classification != nil {
 		r.Improved = r.Tuned.Accuracy > r.Base.Accuracy
 	}
+	r.Comparisons = m.comparisons(base, tuned)
+	r.Extremes = m.extremes(base, tuned)
 	for _, i := range shown {
 		s := &m.samples[i]
 		a := Answer{Row: s.Row, Input: s.Input, Target: m.want(s), Base: base.answers[i], Tuned: tuned.answers[i]}

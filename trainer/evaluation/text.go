@@ -46,32 +46,3 @@ func TokenF1(answer, want string) float64 {
 	}
 	return ratio(2*common, len(got)+len(ref))
 }
-
-// RougeL is ROUGE-L (Lin 2004): the F1 of the longest common subsequence of the
-// words of two answers, after Normalize and without stemming. Texts count up to
-// their first 2,000 words.
-func RougeL(answer, want string) float64 {
-	const most = 2000
-	a, b := strings.Fields(Normalize(answer)), strings.Fields(Normalize(want))
-	a, b = a[:min(len(a), most)], b[:min(len(b), most)]
-	if len(a) == 0 || len(b) == 0 {
-		if len(a) == len(b) {
-			return 1
-		}
-		return 0
-	}
-	row := make([]int, len(b)+1) // row[j]: the longest of a so far and b[:j]
-	for _, w := range a {
-		diagonal := 0
-		for j, v := range b {
-			above := row[j+1]
-			if w == v {
-				row[j+1] = diagonal + 1
-			} else {
-				row[j+1] = max(above, row[j])
-			}
-			diagonal = above
-		}
-	}
-	return ratio(2*row[len(b)], len(a)+len(b))
-}
