@@ -10,4 +10,6 @@ package api
 // ProtocolVersion is the version of what agents and servers say to each other.
 //
 //	1  2026-11-24  first: register, heartbeat, assignments, events, uploads, report
-const ProtocolVersion = 1
+//	2  2026-11-24  a node enrols with its key and has a credential of its own; servers
+//	               join by token; keyring, join tokens and approval in Raft
+const ProtocolVersion = 2

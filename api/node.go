@@ -4,18 +4,18 @@ import "time"
 
 // Node is a machine that runs an agent.
 type Node struct {
-	ID         string            `json:"id" doc:"derived from the node's public key" example:"n-5f0c2b9a7e31"`
-	Name       string            `json:"name" example:"ws-anna"`
-	PublicKey  []byte            `json:"public_key,omitempty"`
-	Labels     map[string]string `json:"labels,omitempty"`
-	Drain      bool              `json:"drain,omitempty" doc:"no new attempts are placed here"`
+	ID        string            `json:"id" doc:"derived from the node's public key" example:"n-5f0c2b9a7e31"`
+	Name      string            `json:"name" example:"ws-anna"`
+	PublicKey []byte            `json:"public_key,omitempty"`
+	Labels    map[string]string `json:"labels,omitempty"`
+	Drain     bool              `json:"drain,omitempty" doc:"no new attempts are placed here"`
 	// Approval is empty for a node that may run attempts.
-	Approval   string            `json:"approval,omitempty" doc:"pending or rejected" enum:"pending,rejected,"`
-	Capability Capability        `json:"capability"`
-	Digest     string            `json:"digest" doc:"of the capability document"`
-	Version    string            `json:"version" doc:"of the agent"`
-	Protocol   int               `json:"protocol"`
-	JoinedAt   time.Time         `json:"joined_at"`
+	Approval   string     `json:"approval,omitempty" doc:"pending or rejected; absent: it may run attempts"`
+	Capability Capability `json:"capability"`
+	Digest     string     `json:"digest" doc:"of the capability document"`
+	Version    string     `json:"version" doc:"of the agent"`
+	Protocol   int        `json:"protocol"`
+	JoinedAt   time.Time  `json:"joined_at"`
 	// Status and LastSeen are the leader's memory, not replicated.
 	Status   NodeStatus `json:"status"`
 	LastSeen *time.Time `json:"last_seen,omitempty"`

@@ -3,8 +3,17 @@ package consensus
 import (
 	"errors"
 	"log/slog"
+	"net"
 	"time"
+
+	"github.com/tunemesh/tunemesh/controlplane/state"
 )
+
+// Layer accepts and dials Raft's connections.
+type Layer interface {
+	net.Listener
+	Dial(address string, timeout time.Duration) (net.Conn, error)
+}
 
 // Config says how a server takes part. Zero durations and numbers mean the
 // defaults.
@@ -14,10 +23,19 @@ type Config struct {
 	// Bind is the host:port for Raft's connections (port 0: any); Advertise is
 	// how other servers reach it, by default the bound address.
 	Bind, Advertise string
+	// Layer carries the connections in place of plain TCP on Bind: TLS, on a port
+	// shared with others. Advertise is then required.
+	Layer Layer
 	// HTTPAddress is the base URL of this server's API, for others.
 	HTTPAddress string
+	// Self is what else the others are told of this server; id and addresses are
+	// filled in.
+	Self state.Server
 	// Bootstrap makes this server the only voter of a new mesh if Dir is new.
 	Bootstrap bool
+	// Founders are the voters of a new cluster, this one among them, if Dir is
+	// new. Several servers may be given the same.
+	Founders []state.Server
 	Log       *slog.Logger
 	// Fatal is called when the server must stop at once: its disk hangs, or the
 	// log holds what this program does not know. It should end the process; by
@@ -82,8 +100,10 @@ func (c Config) validate() error {
 		return errors.New("consensus: server id is empty")
 	case c.Dir == "":
 		return errors.New("consensus: data directory is empty")
-	case c.Bind == "":
+	case c.Bind == "" && c.Layer == nil:
 		return errors.New("consensus: bind address is empty")
+	case c.Layer != nil && c.Advertise == "":
+		return errors.New("consensus: the address to advertise is empty")
 	}
 	return nil
 }

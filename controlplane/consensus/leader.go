@@ -126,6 +126,13 @@ func (n *Node) establish() bool {
 	return false
 }
 
+// Self is what this server tells of itself.
+func (n *Node) Self() state.Server {
+	self := n.config.Self
+	self.ID, self.RaftAddress, self.HTTPAddress, self.Index = n.config.ID, n.RaftAddress(), n.config.HTTPAddress, 0
+	return self
+}
+
 // announce records where this server can be reached. A failure is no reason not
 // to lead: on a full disk, say, reads still work.
 func (n *Node) announce() {
@@ -134,7 +141,7 @@ func (n *Node) announce() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), n.config.ApplyTimeout)
 	defer cancel()
-	self := state.Server{ID: n.config.ID, RaftAddress: n.RaftAddress(), HTTPAddress: n.config.HTTPAddress}
+	self := n.Self()
 	if have, err := n.store.Server(self.ID); err == nil {
 		self.Index = have.Index
 		if have == self {

@@ -85,7 +85,7 @@ func (n *Node) open() (err error) {
 	}()
 	n.raftAddress = string(transport.LocalAddr())
 	guarded := &watchdog{boltStore: n.bolt, limit: c.StallLimit, fatal: n.fatal}
-	if c.Bootstrap {
+	if c.Bootstrap || len(c.Founders) > 0 {
 		if err := bootstrap(c, guarded, snapshots, transport, log); err != nil {
 			return err
 		}
@@ -114,7 +114,8 @@ func raftConfig(c Config, log hclog.Logger) *raft.Config {
 	return rc
 }
 
-// bootstrap founds a mesh with this server as its only voter, once.
+// bootstrap founds a mesh with this server as its only voter, or with the given
+// ones, once.
 func bootstrap(c Config, store *watchdog, snapshots raft.SnapshotStore, t raft.Transport, log hclog.Logger) error {
 	there, err := raft.HasExistingState(store, store, snapshots)
 	if err != nil {
@@ -124,6 +125,12 @@ func bootstrap(c Config, store *watchdog, snapshots raft.SnapshotStore, t raft.T
 		return nil
 	}
 	voters := raft.Configuration{Servers: []raft.Server{{ID: raft.ServerID(c.ID), Address: t.LocalAddr()}}}
+	if len(c.Founders) > 0 {
+		voters.Servers = nil
+		for _, f := range c.Founders {
+			voters.Servers = append(voters.Servers, raft.Server{ID: raft.ServerID(f.ID), Address: raft.ServerAddress(f.RaftAddress)})
+		}
+	}
 	if err := raft.BootstrapCluster(raftConfig(c, log), store, store, snapshots, t, voters); err != nil {
 		return fmt.Errorf("consensus: bootstrap: %w", err)
 	}

@@ -14,6 +14,7 @@ import (
 // also is where TLS comes in.
 type stream struct {
 	net.Listener
+	dial      func(address string, timeout time.Duration) (net.Conn, error)
 	advertise net.Addr
 
 	mu     sync.Mutex
@@ -24,11 +25,20 @@ type stream struct {
 }
 
 func listen(c Config) (*stream, error) {
-	l, err := net.Listen("tcp", c.Bind)
-	if err != nil {
-		return nil, fmt.Errorf("consensus: listen on %s: %w", c.Bind, err)
+	s := &stream{conns: map[*conn]struct{}{}}
+	var l net.Listener
+	var err error
+	if c.Layer != nil {
+		l, s.dial = c.Layer, c.Layer.Dial
+	} else {
+		if l, err = net.Listen("tcp", c.Bind); err != nil {
+			return nil, fmt.Errorf("consensus: listen on %s: %w", c.Bind, err)
+		}
+		s.dial = func(address string, timeout time.Duration) (net.Conn, error) {
+			return net.DialTimeout("tcp", address, timeout)
+		}
 	}
-	s := &stream{Listener: l, advertise: l.Addr(), conns: map[*conn]struct{}{}}
+	s.Listener, s.advertise = l, l.Addr()
 	if c.Advertise != "" {
 		if s.advertise, err = net.ResolveTCPAddr("tcp", c.Advertise); err != nil {
 			_ = l.Close()
@@ -61,7 +71,7 @@ func (s *stream) Accept() (net.Conn, error) {
 
 // Dial implements raft.StreamLayer.
 func (s *stream) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	c, err := net.DialTimeout("tcp", string(to), timeout)
+	c, err := s.dial(string(to), timeout)
 	if err != nil {
 		return nil, err
 	}

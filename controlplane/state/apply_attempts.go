@@ -80,6 +80,9 @@ func (m *mutation) fits(c PlaceAttempt, s *stageRow) error {
 	if n == nil {
 		return notFound("there is no node %q", c.NodeID)
 	}
+	if n.Approval != "" {
+		return conflict("node %q is %s: it gets no attempts before it is approved", n.ID, n.Approval)
+	}
 	if n.Drain {
 		return conflict("node %s takes no new attempts", c.NodeID)
 	}

@@ -19,7 +19,7 @@ func (c UpsertNode) apply(m *mutation) (Result, error) {
 		if !bytes.Equal(have.PublicKey, n.PublicKey) {
 			return Result{}, conflict("node %q is known with another key: remove the agent's identity to join as a new node", n.ID)
 		}
-		n.JoinedAt, n.Drain = have.JoinedAt, have.Drain
+		n.JoinedAt, n.Drain, n.Approval = have.JoinedAt, have.Drain, have.Approval
 		same := n
 		same.Index = have.Index
 		if sameJSON(same, *have) {

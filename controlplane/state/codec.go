@@ -36,6 +36,9 @@ func codecOf(kind string) (codec, bool) {
 	first := func(decode func([]byte) (Command, error)) (codec, bool) {
 		return codec{version: 1, since: 1, decode: decode}, true
 	}
+	second := func(decode func([]byte) (Command, error)) (codec, bool) {
+		return codec{version: 1, since: 2, decode: decode}, true
+	}
 	switch kind {
 	case CreateJob{}.Kind():
 		return first(decodeAs[CreateJob])
@@ -77,6 +80,20 @@ func codecOf(kind string) (codec, bool) {
 		return first(decodeAs[RemoveServer])
 	case SetMinVersion{}.Kind():
 		return first(decodeAs[SetMinVersion])
+	case SetKeyring{}.Kind():
+		return second(decodeAs[SetKeyring])
+	case SetClusterSettings{}.Kind():
+		return second(decodeAs[SetClusterSettings])
+	case CreateJoinToken{}.Kind():
+		return second(decodeAs[CreateJoinToken])
+	case UseToken{}.Kind():
+		return second(decodeAs[UseToken])
+	case EnrolNode{}.Kind():
+		return second(decodeAs[EnrolNode])
+	case ApproveNode{}.Kind():
+		return second(decodeAs[ApproveNode])
+	case RemoveNode{}.Kind():
+		return second(decodeAs[RemoveNode])
 	}
 	return codec{}, false
 }

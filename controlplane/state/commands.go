@@ -7,7 +7,7 @@ import (
 )
 
 // Command is one change of the state. The set is closed: the types in this
-// file. Names are verb and noun, as in the routes and the CLI.
+// file and in commands_cluster.go. Names are verb and noun, as in the routes and the CLI.
 type Command interface {
 	// Kind is the command's name in the log.
 	Kind() string
@@ -197,7 +197,13 @@ type Server struct {
 	RaftAddress string `json:"raft_address"`
 	// HTTPAddress is the base URL under which others reach its API.
 	HTTPAddress string `json:"http_address"`
-	Index       uint64 `json:"index"`
+	// Name is what people call it; GossipAddress is host:port of its gossip.
+	Name          string `json:"name,omitempty"`
+	GossipAddress string `json:"gossip_address,omitempty"`
+	// Version and Protocol are those of its program; 0 means 1.
+	Version  string `json:"version,omitempty"`
+	Protocol int    `json:"protocol,omitempty"`
+	Index    uint64 `json:"index"`
 }
 
 // UpsertServer records where a server can be reached.

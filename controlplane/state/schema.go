@@ -24,6 +24,7 @@ const (
 	tableDead        = "dead_letters"
 	tableServers     = "servers"
 	tableMeta        = "meta"
+	tableCluster     = "cluster"
 )
 
 // Rows. They are stored as pointers and never changed once stored.
@@ -51,6 +52,13 @@ type (
 	desiredRow struct {
 		NodeID string `json:"node_id"`
 		Index  uint64 `json:"index"`
+	}
+	// clusterRow is the one row of what the cluster is, as a whole.
+	clusterRow struct {
+		Key      string              `json:"key"`
+		Keyring  Keyring             `json:"keyring"`
+		Settings api.ClusterSettings `json:"settings"`
+		Index    uint64              `json:"index"`
 	}
 	metaRow struct {
 		Key   string `json:"key"`
@@ -164,9 +172,11 @@ func schema() *memdb.DBSchema {
 		table(tableNodes, unique(func(r *api.Node) []any { return []any{r.ID} })),
 		table(tableTokens,
 			unique(func(r *api.Token) []any { return []any{r.ID} }),
+			partial("node", func(r *api.Token) ([]any, bool) { return []any{r.NodeID}, r.NodeID != "" }),
 			partial("hash", func(r *api.Token) ([]any, bool) { return []any{string(r.Hash)}, len(r.Hash) > 0 })),
 		table(tableDead, unique(func(r *api.DeadLetter) []any { return []any{r.JobID, r.Stage} })),
 		table(tableServers, unique(func(r *Server) []any { return []any{r.ID} })),
+		table(tableCluster, unique(func(r *clusterRow) []any { return []any{r.Key} })),
 		table(tableMeta, unique(func(r *metaRow) []any { return []any{r.Key} })),
 	} {
 		s.Tables[t.Name] = t

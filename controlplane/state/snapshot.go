@@ -47,6 +47,7 @@ func snapshotTables() []struct {
 		row  func() any
 	}{
 		{tableMeta, func() any { return &metaRow{} }},
+		{tableCluster, func() any { return &clusterRow{} }},
 		{tableServers, func() any { return &Server{} }},
 		{tableTokens, func() any { return &api.Token{} }},
 		{tableDatasets, func() any { return &api.Dataset{} }},

@@ -66,6 +66,7 @@ var mayImport = map[string][]string{
 	"controlplane/events":    {"api"},
 	"controlplane/artifacts": {"api"},
 	"controlplane/auth":      {"api"},
+	"controlplane/trust":     {},
 	"controlplane/metrics":   {"api", "controlplane/state"},
 	"controlplane/rest":      {"api", "controlplane/state", "controlplane/auth", "controlplane/events", "controlplane/artifacts", "controlplane/consensus", "trainer/contract"},
 	"controlplane":           {"api", "mesh", "scheduler", "trainer/contract"},
