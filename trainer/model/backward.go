@@ -17,6 +17,7 @@ func (m *Model) backward(r rows, dx []float32, keep bool) {
 	if m.embedG == nil {
 		return
 	}
+	m.scaleEmbedding(dx)
 	d := m.cfg.HiddenSize
 	m.eng.Columns(d, func(c0, c1 int) {
 		for i, t := range r.tokens {
@@ -35,29 +36,63 @@ func (m *Model) blockBackward(l int, a *acts, r rows, x, dx []float32) {
 	d, f := c.HiddenSize, c.IntermediateSize
 	qw, kw := c.NumHeads*c.HeadDim, c.NumKVHeads*c.HeadDim
 
-	// out = mid + down(silu(gate)·up)
+	// out = mid + norm(down(act(gate)·up))
 	h, dh := buf(&w.h, t*f), buf(&w.dh, t*f)
-	e.SwiGLU(h, a.gate, a.up)
-	m.projectGrad(l, a, r, []int{downProj}, h, [][]float32{dx}, dh)
-	e.SwiGLUGrad(a.gate, a.up, dh)
+	m.gated(h, a.gate, a.up)
+	m.projectGrad(l, a, r, []int{downProj}, h, [][]float32{m.normGrad(&b.norms[mlpOutNorm], &a.mlpOut, dx)}, dh)
+	m.gatedGrad(a.gate, a.up, dh)
 	dxn := buf(&w.dxn, t*d)
 	m.projectGrad(l, a, r, []int{gateProj, upProj}, a.xn2, [][]float32{a.gate, a.up}, dxn)
-	e.RMSNormGrad(dx, b.postNorm.grad, dxn, a.mid, a.inv2, b.postNorm.gain)
+	e.RMSNormGrad(dx, b.norms[mlpNorm].grad, dxn, a.mid, a.inv2, b.norms[mlpNorm].gain())
 
-	// mid = x + o(attention(q, k, v))
+	// mid = x + norm(o(attention(q, k, v)))
 	do := buf(&w.do, t*qw)
-	m.projectGrad(l, a, r, []int{oProj}, a.o, [][]float32{dx}, do)
+	m.projectGrad(l, a, r, []int{oProj}, a.o, [][]float32{m.normGrad(&b.norms[attnOutNorm], &a.attnOut, dx)}, do)
 	dq, dk, dv := buf(&w.dq, t*qw), buf(&w.dk, t*kw), buf(&w.dv, t*kw)
-	e.AttentionGrad(dq, dk, dv, do, a.o, a.lse, a.q, a.k, a.v, r.spans, m.heads())
-	e.Rope(dq, c.NumHeads, c.HeadDim, r.pos, w.cos, w.sinNeg)
-	e.Rope(dk, c.NumKVHeads, c.HeadDim, r.pos, w.cos, w.sinNeg)
+	e.AttentionGrad(dq, dk, dv, do, a.o, a.lse, a.q, a.k, a.v, r.spans, b.heads)
+	e.Rope(dq, c.NumHeads, c.HeadDim, r.pos, b.rope.cos, b.rope.sinNeg)
+	e.Rope(dk, c.NumKVHeads, c.HeadDim, r.pos, b.rope.cos, b.rope.sinNeg)
+	m.headNormGrad(&b.norms[qNorm], &a.qNormed, &dq, a.q)
+	m.headNormGrad(&b.norms[kNorm], &a.kNormed, &dk, a.k)
 	if l == 0 && m.embedG == nil {
 		dxn = nil // nothing below is trained
 	}
 	m.projectGrad(l, a, r, []int{qProj, kProj, vProj}, a.xn1, [][]float32{dq, dk, dv}, dxn)
 	if dxn != nil {
-		e.RMSNormGrad(dx, b.inNorm.grad, dxn, x, a.inv1, b.inNorm.gain)
+		e.RMSNormGrad(dx, b.norms[attnNorm].grad, dxn, x, a.inv1, b.norms[attnNorm].gain())
 	}
+}
+
+// gatedGrad replaces gate and up by their gradients, given that of gated's result.
+func (m *Model) gatedGrad(gate, up, dh []float32) {
+	if m.arch.act == "silu" {
+		m.eng.SwiGLUGrad(gate, up, dh)
+		return
+	}
+	m.eng.GeGLUGrad(gate, up, dh)
+}
+
+// normGrad returns the gradient of a norm's input given that of its output, dy; dy
+// itself without a norm. It is valid until the next call.
+func (m *Model) normGrad(n *norm, kept *normed, dy []float32) []float32 {
+	if !n.there() {
+		return dy
+	}
+	dx := buf(&m.work.normed, len(dy))
+	clear(dx)
+	m.eng.RMSNormGrad(dx, n.grad, dy, kept.x, kept.inv, n.gain())
+	return dx
+}
+
+// headNormGrad makes *dy the gradient of the heads before their norm. It takes the
+// memory of normed, the rotated heads, which nothing needs any more.
+func (m *Model) headNormGrad(n *norm, kept *normed, dy *[]float32, normed []float32) {
+	if !n.there() {
+		return
+	}
+	clear(normed)
+	m.eng.RMSNormGrad(normed, n.grad, *dy, kept.x, kept.inv, n.gain())
+	*dy = normed
 }
 
 // projectGrad adds the gradients of linear layers that share the input x, given
@@ -78,6 +113,9 @@ func (m *Model) projectGrad(l int, a *acts, r rows, which []int, x []float32, dy
 		if lin.grad != nil {
 			second = append(second, kernel.Product{C: kernel.F32(lin.grad, lin.out, lin.in), Add: true,
 				Terms: []kernel.Term{{A: dy.T(), B: kernel.F32(x, t, in)}}})
+		}
+		if lin.biasGrad != nil {
+			m.eng.SumRows(lin.biasGrad, dys[i])
 		}
 		if lin.a == nil {
 			continue

@@ -4,14 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"slices"
-	"strings"
 )
 
-// architecture is the one that this engine computes.
-const architecture = "LlamaForCausalLM"
-
-// Config describes a Llama-shaped decoder. The JSON names are those of a
+// Config describes a decoder. The JSON names are those of a
 // Hugging Face config.json, so that a marshalled Config is one.
 type Config struct {
 	Architectures []string `json:"architectures"`
@@ -34,6 +29,17 @@ type Config struct {
 	TieWordEmbeddings bool         `json:"tie_word_embeddings"`
 	BOSTokenID        *int         `json:"bos_token_id"`
 	EOSTokenIDs       TokenIDs     `json:"eos_token_id"`
+
+	// SlidingWindow is how many tokens a layer looks back, its own included; nil
+	// where every layer sees all. Of Mistral it holds for all layers.
+	SlidingWindow *int `json:"sliding_window,omitempty"`
+
+	// The rest is Gemma 3's: each layer's kind, "full_attention" or
+	// "sliding_attention"; the rotary base of the latter, which are not scaled; and
+	// the number by whose root attention scores are divided.
+	LayerTypes     []string `json:"layer_types,omitempty"`
+	RopeLocalTheta float64  `json:"rope_local_base_freq,omitempty"`
+	QueryScalar    float64  `json:"query_pre_attn_scalar,omitempty"`
 }
 
 // RopeScaling stretches the rotary frequencies for contexts longer than those
@@ -82,82 +88,6 @@ func (t TokenIDs) MarshalJSON() ([]byte, error) {
 	return json.Marshal([]int(t))
 }
 
-// ParseConfig reads a config.json. It refuses every model that this engine
-// would not compute exactly, and says which property stands in the way.
-func ParseConfig(data []byte) (Config, error) {
-	// Defaults of transformers' LlamaConfig for keys that a file may leave out.
-	c := Config{ModelType: "llama", HiddenAct: "silu", RMSNormEps: 1e-6, RopeTheta: 10000, MaxPositions: 2048}
-	if err := json.Unmarshal(data, &c); err != nil {
-		return Config{}, fmt.Errorf("model: config.json: %w", err)
-	}
-	var extra struct {
-		AttentionBias bool            `json:"attention_bias"`
-		MLPBias       bool            `json:"mlp_bias"`
-		Quantization  json.RawMessage `json:"quantization_config"`
-		SlidingWindow *int            `json:"sliding_window"`
-		Partial       *float64        `json:"partial_rotary_factor"`
-		RopeScaling   *struct {
-			Type string `json:"type"` // the older spelling of rope_type
-		} `json:"rope_scaling"`
-		// transformers 5 writes base and scaling of the rotary embedding here.
-		RopeParameters *struct {
-			RopeScaling
-			Theta *float64 `json:"rope_theta"`
-		} `json:"rope_parameters"`
-		DType string `json:"dtype"`
-	}
-	if err := json.Unmarshal(data, &extra); err != nil {
-		return Config{}, fmt.Errorf("model: config.json: %w", err)
-	}
-	if !slices.Equal(c.Architectures, []string{architecture}) {
-		return Config{}, fmt.Errorf("model: architectures is [%s]: the native engine computes LlamaForCausalLM only; use the engine peft for this model", strings.Join(c.Architectures, ", "))
-	}
-	var missing []string
-	if extra.AttentionBias {
-		missing = append(missing, "attention_bias")
-	}
-	if extra.MLPBias {
-		missing = append(missing, "mlp_bias")
-	}
-	if len(extra.Quantization) > 0 && string(extra.Quantization) != "null" {
-		missing = append(missing, "quantization_config")
-	}
-	if extra.SlidingWindow != nil {
-		missing = append(missing, "sliding_window")
-	}
-	if extra.Partial != nil && *extra.Partial != 1 {
-		missing = append(missing, "partial_rotary_factor")
-	}
-	if len(missing) > 0 {
-		return Config{}, fmt.Errorf("model: config.json asks for %s, which the native engine does not compute; use the engine peft for this model", strings.Join(missing, ", "))
-	}
-	if p := extra.RopeParameters; p != nil {
-		if p.Theta != nil {
-			c.RopeTheta = *p.Theta
-		}
-		c.RopeScaling = &p.RopeScaling
-		if c.RopeScaling.Kind == "" {
-			c.RopeScaling.Kind = "default"
-		}
-	}
-	if c.TorchDType == "" {
-		c.TorchDType = extra.DType
-	}
-	if c.RopeScaling != nil && c.RopeScaling.Kind == "" && extra.RopeScaling != nil {
-		c.RopeScaling.Kind = extra.RopeScaling.Type
-	}
-	if c.RopeScaling != nil && c.RopeScaling.Kind == "default" {
-		c.RopeScaling = nil
-	}
-	if c.NumKVHeads == 0 {
-		c.NumKVHeads = c.NumHeads
-	}
-	if c.HeadDim == 0 && c.NumHeads > 0 {
-		c.HeadDim = c.HiddenSize / c.NumHeads
-	}
-	return c, c.Validate()
-}
-
 // Validate says which number makes no model, or which property the engine does
 // not compute.
 func (c Config) Validate() error {
@@ -175,11 +105,13 @@ func (c Config) Validate() error {
 			return fmt.Errorf("model: config.json: %s = %d, must be in 1..%d", f.name, f.val, f.max)
 		}
 	}
+	a, err := architectureOf(c.Architectures)
+	if err != nil {
+		return err
+	}
 	switch {
-	case !slices.Equal(c.Architectures, []string{architecture}):
-		return fmt.Errorf("model: architectures is %v, must be [%s]: other programs choose their code by it", c.Architectures, architecture)
-	case c.HiddenAct != "silu":
-		return fmt.Errorf("model: hidden_act %q is not computed by the native engine, only silu", c.HiddenAct)
+	case c.HiddenAct != a.act:
+		return fmt.Errorf("model: hidden_act %q is not computed by the native engine for %s, only %s", c.HiddenAct, a.name, a.act)
 	case c.NumHeads%c.NumKVHeads != 0:
 		return fmt.Errorf("model: num_attention_heads (%d) is no multiple of num_key_value_heads (%d)", c.NumHeads, c.NumKVHeads)
 	case c.HeadDim%2 != 0:
@@ -189,7 +121,39 @@ func (c Config) Validate() error {
 	case !(c.RopeTheta > 1) || math.IsInf(c.RopeTheta, 0):
 		return fmt.Errorf("model: rope_theta = %g, must be above 1", c.RopeTheta)
 	}
+	if err := c.validateLayers(a); err != nil {
+		return err
+	}
 	return c.RopeScaling.validate()
+}
+
+// validateLayers checks what layers differ in.
+func (c Config) validateLayers(a architecture) error {
+	switch {
+	case c.SlidingWindow != nil && !a.windowed && !a.mixed:
+		return fmt.Errorf("model: sliding_window is not computed by the native engine for %s", a.name)
+	case c.SlidingWindow != nil && (*c.SlidingWindow < 1 || *c.SlidingWindow > 1<<24):
+		return fmt.Errorf("model: sliding_window = %d, must be in 1..%d", *c.SlidingWindow, 1<<24)
+	case !a.mixed && (len(c.LayerTypes) > 0 || c.RopeLocalTheta != 0 || c.QueryScalar != 0):
+		return fmt.Errorf("model: layer_types, rope_local_base_freq and query_pre_attn_scalar are not computed by the native engine for %s", a.name)
+	case !a.mixed:
+		return nil
+	case len(c.LayerTypes) != c.NumLayers:
+		return fmt.Errorf("model: layer_types has %d entries for %d layers", len(c.LayerTypes), c.NumLayers)
+	case !(c.RopeLocalTheta > 1) || math.IsInf(c.RopeLocalTheta, 0):
+		return fmt.Errorf("model: rope_local_base_freq = %g, must be above 1", c.RopeLocalTheta)
+	case !(c.QueryScalar > 0) || math.IsInf(c.QueryScalar, 0):
+		return fmt.Errorf("model: query_pre_attn_scalar = %g, must be positive", c.QueryScalar)
+	}
+	for l, kind := range c.LayerTypes {
+		if kind != fullAttention && kind != slidingAttention {
+			return fmt.Errorf("model: layer_types[%d] is %q; the native engine computes %s and %s", l, kind, fullAttention, slidingAttention)
+		}
+		if kind == slidingAttention && c.SlidingWindow == nil {
+			return fmt.Errorf("model: layer %d looks through a window, but sliding_window is null", l)
+		}
+	}
+	return nil
 }
 
 func (r *RopeScaling) validate() error {
@@ -206,35 +170,4 @@ func (r *RopeScaling) validate() error {
 		return fmt.Errorf("model: rope_scaling llama3 needs original_max_position_embeddings and low_freq_factor < high_freq_factor")
 	}
 	return nil
-}
-
-// inverseFrequencies returns head_dim/2 rotary frequencies in radians per
-// position.
-func (c Config) inverseFrequencies() []float64 {
-	f := make([]float64, c.HeadDim/2)
-	for i := range f {
-		f[i] = math.Pow(c.RopeTheta, -2*float64(i)/float64(c.HeadDim))
-	}
-	r := c.RopeScaling
-	if r == nil {
-		return f
-	}
-	for i, v := range f {
-		if r.Kind == "linear" {
-			f[i] = v / r.Factor
-			continue
-		}
-		// llama3: short wavelengths stay, long ones are stretched, those between
-		// are blended.
-		turns := float64(r.OriginalMaxPositions) * v / (2 * math.Pi)
-		switch {
-		case turns > r.HighFreqFactor:
-		case turns < r.LowFreqFactor:
-			f[i] = v / r.Factor
-		default:
-			s := (turns - r.LowFreqFactor) / (r.HighFreqFactor - r.LowFreqFactor)
-			f[i] = (1-s)*v/r.Factor + s*v
-		}
-	}
-	return f
 }

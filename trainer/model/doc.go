@@ -1,5 +1,5 @@
-// Package model is the CPU engine `native`: Llama-shaped decoders with LoRA
-// adapters, their forward pass and hand-written backward pass, scoring and
+// Package model is the CPU engine `native`: decoders of the families Llama,
+// Mistral, Qwen2, Qwen3 and Gemma 3 (text) with LoRA adapters, their forward pass and hand-written backward pass, scoring and
 // greedy generation.
 //
 // It knows shapes and arithmetic. It knows no files (weights come through

@@ -32,26 +32,10 @@ func pack(batch []Sequence) rows {
 	return r
 }
 
-func (m *Model) heads() kernel.Heads {
-	return kernel.Heads{Q: m.cfg.NumHeads, KV: m.cfg.NumKVHeads, Dim: m.cfg.HeadDim}
-}
-
-// reserveRope extends the rotary tables to n positions.
-func (m *Model) reserveRope(n int) {
-	half := m.cfg.HeadDim / 2
-	w := &m.work
-	for p := len(w.cos) / half; p < n; p++ {
-		for _, f := range m.invFreq {
-			s, c := math.Sincos(float64(p) * f)
-			w.cos = append(w.cos, float32(c))
-			w.sin = append(w.sin, float32(s))
-			w.sinNeg = append(w.sinNeg, -float32(s))
-		}
-	}
-}
-
-// embedRows copies the embeddings of the tokens into x, [tokens, hidden].
+// embedRows copies the embeddings of the tokens into x, [tokens, hidden], and
+// scales them where the architecture does.
 func (m *Model) embedRows(x []float32, tokens []int32) {
+	defer m.scaleEmbedding(x)
 	d := m.cfg.HiddenSize
 	for i, t := range tokens {
 		row := x[i*d : (i+1)*d]
@@ -62,6 +46,14 @@ func (m *Model) embedRows(x []float32, tokens []int32) {
 		for j, b := range m.embed.bf16[int(t)*d:][:d] {
 			row[j] = math.Float32frombits(uint32(b) << 16)
 		}
+	}
+}
+
+// scaleEmbedding multiplies embeddings, or on the way back their gradient, by
+// √hidden_size where the architecture does.
+func (m *Model) scaleEmbedding(x []float32) {
+	if m.arch.scaledEmbedding {
+		m.eng.Scale(x, float32(math.Sqrt(float64(m.cfg.HiddenSize))))
 	}
 }
 
@@ -87,7 +79,9 @@ func (m *Model) forward(r rows, keep, inputs bool) []float32 {
 	for _, p := range r.pos {
 		last = max(last, p)
 	}
-	m.reserveRope(int(last) + 1)
+	for _, t := range m.ropes {
+		t.reserve(int(last) + 1)
+	}
 	for len(w.x) <= len(m.blocks) {
 		w.x = append(w.x, nil)
 	}
@@ -109,10 +103,12 @@ func (m *Model) forward(r rows, keep, inputs bool) []float32 {
 func (m *Model) blockForward(l int, a *acts, r rows, x, out []float32) {
 	b, t, c, e := &m.blocks[l], len(r.tokens), m.cfg, m.eng
 	a.reserve(c, t)
-	e.RMSNorm(a.xn1, a.inv1, x, b.inNorm.gain, c.RMSNormEps)
+	e.RMSNorm(a.xn1, a.inv1, x, b.norms[attnNorm].gain(), c.RMSNormEps)
 	m.project(l, a, r, []int{qProj, kProj, vProj}, a.xn1, [][]float32{a.q, a.k, a.v}, false)
-	e.Rope(a.q, c.NumHeads, c.HeadDim, r.pos, m.work.cos, m.work.sin)
-	e.Rope(a.k, c.NumKVHeads, c.HeadDim, r.pos, m.work.cos, m.work.sin)
+	m.headNorm(&b.norms[qNorm], &a.qNormed, a.q)
+	m.headNorm(&b.norms[kNorm], &a.kNormed, a.k)
+	e.Rope(a.q, c.NumHeads, c.HeadDim, r.pos, b.rope.cos, b.rope.sin)
+	e.Rope(a.k, c.NumKVHeads, c.HeadDim, r.pos, b.rope.cos, b.rope.sin)
 	keys, values := a.k, a.v
 	switch {
 	case r.cache == nil:
@@ -121,19 +117,49 @@ func (m *Model) blockForward(l int, a *acts, r rows, x, out []float32) {
 	default:
 		keys, values = r.cache.extend(l, a.k, a.v)
 	}
-	e.Attention(a.o, a.lse, a.q, keys, values, r.spans, m.heads())
-	copy(a.mid, x)
-	m.project(l, a, r, []int{oProj}, a.o, [][]float32{a.mid}, true)
-	e.RMSNorm(a.xn2, a.inv2, a.mid, b.postNorm.gain, c.RMSNormEps)
+	e.Attention(a.o, a.lse, a.q, keys, values, r.spans, b.heads)
+	m.residual(l, a, r, oProj, a.o, x, a.mid, &b.norms[attnOutNorm], &a.attnOut)
+	e.RMSNorm(a.xn2, a.inv2, a.mid, b.norms[mlpNorm].gain(), c.RMSNormEps)
 	m.project(l, a, r, []int{gateProj, upProj}, a.xn2, [][]float32{a.gate, a.up}, false)
 	h := buf(&m.work.h, t*c.IntermediateSize)
-	e.SwiGLU(h, a.gate, a.up)
-	copy(out, a.mid)
-	m.project(l, a, r, []int{downProj}, h, [][]float32{out}, true)
+	m.gated(h, a.gate, a.up)
+	m.residual(l, a, r, downProj, h, a.mid, out, &b.norms[mlpOutNorm], &a.mlpOut)
 }
 
-// project computes y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ for linear layers that share an input;
-// with add, it adds to y.
+// gated computes the MLP's product of its activated gate and up.
+func (m *Model) gated(h, gate, up []float32) {
+	if m.arch.act == "silu" {
+		m.eng.SwiGLU(h, gate, up)
+		return
+	}
+	m.eng.GeGLU(h, gate, up)
+}
+
+// headNorm normalises every head of x in place, if there is such a norm, and keeps
+// what the way back needs.
+func (m *Model) headNorm(n *norm, kept *normed, x []float32) {
+	if !n.there() {
+		return
+	}
+	copy(buf(&kept.x, len(x)), x)
+	m.eng.RMSNorm(x, buf(&kept.inv, len(x)/m.cfg.HeadDim), kept.x, n.gain(), m.cfg.RMSNormEps)
+}
+
+// residual computes y = x + W·in, or with a norm y = x + norm(W·in).
+func (m *Model) residual(l int, a *acts, r rows, which int, in, x, y []float32, n *norm, kept *normed) {
+	copy(y, x)
+	if !n.there() {
+		m.project(l, a, r, []int{which}, in, [][]float32{y}, true)
+		return
+	}
+	m.project(l, a, r, []int{which}, in, [][]float32{buf(&kept.x, len(x))}, false)
+	add := buf(&m.work.normed, len(x))
+	m.eng.RMSNorm(add, buf(&kept.inv, len(r.tokens)), kept.x, n.gain(), m.cfg.RMSNormEps)
+	m.eng.Add(y, add)
+}
+
+// project computes y = x·Wᵀ + bias + s·(x·Aᵀ)·Bᵀ for linear layers that share an
+// input; with add, it adds to y (none of those layers has a bias).
 func (m *Model) project(l int, a *acts, r rows, which []int, x []float32, ys [][]float32, add bool) {
 	t := len(r.tokens)
 	var down, up []kernel.Product
@@ -141,6 +167,10 @@ func (m *Model) project(l int, a *acts, r rows, which []int, x []float32, ys [][
 		lin := &m.blocks[l].lin[wi]
 		p := kernel.Product{C: kernel.F32(ys[i], t, lin.out), Add: add,
 			Terms: []kernel.Term{{A: kernel.F32(x, t, lin.in), B: lin.matrix().T()}}}
+		if lin.bias != nil { // what the product begins with
+			m.eng.FillRows(ys[i], lin.bias)
+			p.Add = true
+		}
 		if lin.a != nil {
 			rank := m.lora.Rank
 			u := kernel.F32(buf(&a.u[wi], t*rank), t, rank)

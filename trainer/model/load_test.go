@@ -240,7 +240,7 @@ func TestRotaryParametersAreReadInBothSpellings(t *testing.T) {
 
 func TestParseConfigRefusesWhatItWouldComputeWrongly(t *testing.T) {
 	for change, says := range map[string]string{
-		`"architectures":["Qwen2ForCausalLM"]`:              "Qwen2ForCausalLM",
+		`"architectures":["GPT2LMHeadModel"]`:               "GPT2LMHeadModel",
 		`"attention_bias":true`:                             "attention_bias",
 		`"mlp_bias":true`:                                   "mlp_bias",
 		`"hidden_act":"gelu"`:                               "gelu",

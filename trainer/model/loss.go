@@ -96,7 +96,7 @@ func (m *Model) headChunk(chunk []target, x, dx []float32) []float64 {
 		copy(hx[i*d:(i+1)*d], x[t.row*d:])
 		tokens[i], weights[i] = t.token, t.weight
 	}
-	m.eng.RMSNorm(hn, hinv, hx, m.norm.gain, m.cfg.RMSNormEps)
+	m.eng.RMSNorm(hn, hinv, hx, m.norm.gain(), m.cfg.RMSNormEps)
 	logits := buf(&w.logits, n*v)
 	lm, hm, head := kernel.F32(logits, n, v), kernel.F32(hn, n, d), m.head.matrix(v, d)
 	m.eng.Gemm(kernel.Product{C: lm, Terms: []kernel.Term{{A: hm, B: head.T()}}})
@@ -113,7 +113,7 @@ func (m *Model) headChunk(chunk []target, x, dx []float32) []float64 {
 	}
 	m.eng.Gemm(back...)
 	clear(dhx)
-	m.eng.RMSNormGrad(dhx, m.norm.grad, dhn, hx, hinv, m.norm.gain)
+	m.eng.RMSNormGrad(dhx, m.norm.grad, dhn, hx, hinv, m.norm.gain())
 	for i, t := range chunk {
 		copy(dx[t.row*d:(t.row+1)*d], dhx[i*d:(i+1)*d])
 	}

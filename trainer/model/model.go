@@ -17,28 +17,48 @@ type Param struct {
 	Shape []int
 	Data  []float32
 	Grad  []float32
-	// Norm says that this is the gain of a norm, which is not decayed.
+	// Norm says that this is the gain of a norm or a bias, which are not decayed.
 	Norm bool
 }
 
-// linear is one projection, y = W·x + s·B·A·x.
+// linear is one projection, y = W·x + bias + s·B·A·x.
 type linear struct {
-	out, in int
-	w       weights
-	grad    []float32 // nil while W is frozen
-	a, b    *Param    // nil without an adapter: A is [rank, in], B is [out, rank]
+	out, in  int
+	w        weights
+	bias     []float32 // nil without one
+	grad     []float32 // nil while W is frozen
+	biasGrad []float32
+	a, b     *Param // nil without an adapter: A is [rank, in], B is [out, rank]
 }
 
-// norm is the gain of one RMSNorm.
+// norm is one RMSNorm; the zero value is none.
 type norm struct {
-	gain []float32
-	grad []float32 // nil while frozen
+	weight  []float32
+	grad    []float32 // nil while frozen
+	plusOne bool
+	sum     []float32 // 1 + weight, if plusOne
+}
+
+func (n *norm) there() bool { return n.weight != nil }
+
+// gain is what the norm multiplies by. It is computed anew each time: weights change
+// in training, and a row of them is nothing beside the rows it is applied to.
+func (n *norm) gain() []float32 {
+	if !n.plusOne {
+		return n.weight
+	}
+	for i, w := range n.weight {
+		n.sum[i] = 1 + w
+	}
+	return n.sum
 }
 
 // block is one decoder layer.
 type block struct {
-	inNorm, postNorm norm
-	lin              [numLinears]linear
+	norms [numNorms]norm
+	lin   [numLinears]linear
+	heads kernel.Heads
+	rope  *ropeTable
 }
 
 // Model is a decoder with its weights and, once asked for, adapters or
@@ -54,7 +74,8 @@ type Model struct {
 	headG    []float32
 	params   []*Param
 	lora     *LoRAConfig
-	invFreq  []float64
+	arch     architecture
+	ropes    []*ropeTable
 	step     uint64
 	loraSeed uint64
 	recomp   bool
@@ -89,7 +110,7 @@ func LoadAs(cfg Config, src Source, p Precision) (*Model, error) {
 	}
 	for _, name := range src.Names() {
 		if !known[name] {
-			return nil, fmt.Errorf("model: the checkpoint holds %s, which LlamaForCausalLM with this config.json does not have", name)
+			return nil, fmt.Errorf("model: the checkpoint holds %s, which %s with this config.json does not have", name, cfg.arch().name)
 		}
 	}
 	return build(cfg, got), nil
@@ -97,13 +118,17 @@ func LoadAs(cfg Config, src Source, p Precision) (*Model, error) {
 
 // NewRandom makes an untrained model, float32 throughout: normal weights of
 // deviation 0.02 (those that write to the residual stream scaled by
-// 1/√(2·layers), as in GPT-2), gains of one.
+// 1/√(2·layers), as in GPT-2), gains of one, no biases.
 func NewRandom(cfg Config, seed uint64) (*Model, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
 	rng := rand.New(rand.NewPCG(seed, 0x74756e656d657368))
 	got := map[string]weights{}
+	one := float32(1)
+	if cfg.arch().plusOne {
+		one = 0
+	}
 	for _, spec := range cfg.Tensors() {
 		w := make([]float32, spec.Len())
 		std := 0.02
@@ -111,9 +136,11 @@ func NewRandom(cfg Config, seed uint64) (*Model, error) {
 			std /= math.Sqrt(2 * float64(cfg.NumLayers))
 		}
 		for i := range w {
-			if len(spec.Shape) == 1 {
-				w[i] = 1
-			} else {
+			switch {
+			case isBias(spec.Name):
+			case len(spec.Shape) == 1:
+				w[i] = one
+			default:
 				w[i] = float32(rng.NormFloat64() * std)
 			}
 		}
@@ -123,21 +150,47 @@ func NewRandom(cfg Config, seed uint64) (*Model, error) {
 }
 
 func build(cfg Config, got map[string]weights) *Model {
-	m := &Model{cfg: cfg, eng: kernel.New(kernel.Best()), invFreq: cfg.inverseFrequencies()}
+	m := &Model{cfg: cfg, arch: cfg.arch(), eng: kernel.New(kernel.Best())}
+	global, local := cfg.ropeTables()
+	m.ropes = []*ropeTable{global}
+	if local != nil {
+		m.ropes = append(m.ropes, local)
+	}
 	m.embed = got[embedName]
 	m.head = m.embed
 	if !cfg.TieWordEmbeddings {
 		m.head = got[headName]
 	}
-	m.norm.gain = got[normName].float32s()
+	newNorm := func(name string) norm {
+		if name == "" {
+			return norm{}
+		}
+		n := norm{weight: got[name].float32s(), plusOne: m.arch.plusOne}
+		if n.plusOne {
+			n.sum = make([]float32, len(n.weight))
+		}
+		return n
+	}
+	m.norm = newNorm(normName)
 	m.blocks = make([]block, cfg.NumLayers)
 	for l := range m.blocks {
 		b := &m.blocks[l]
-		b.inNorm.gain = got[inputNormName(l)].float32s()
-		b.postNorm.gain = got[postNormName(l)].float32s()
+		b.heads = kernel.Heads{Q: cfg.NumHeads, KV: cfg.NumKVHeads, Dim: cfg.HeadDim, Window: cfg.window(l)}
+		if cfg.QueryScalar > 0 {
+			b.heads.Scale = 1 / math.Sqrt(cfg.QueryScalar)
+		}
+		if b.rope = global; cfg.local(l) {
+			b.rope = local
+		}
+		for n := range b.norms {
+			b.norms[n] = newNorm(m.arch.normPath(l, n))
+		}
 		for w := range b.lin {
 			out, in := cfg.linearShape(w)
 			b.lin[w] = linear{out: out, in: in, w: got[linearPath(l, w)+".weight"]}
+			if m.arch.biased[w] {
+				b.lin[w].bias = got[linearPath(l, w)+".bias"].float32s()
+			}
 		}
 	}
 	return m

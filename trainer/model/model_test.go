@@ -19,6 +19,31 @@ func tiny(tied bool) model.Config {
 	}
 }
 
+// families are the tiny shape in every architecture, with windows that are shorter
+// than the rows.
+func families() map[string]model.Config {
+	window := 4
+	of := func(name, kind string, change func(c *model.Config)) model.Config {
+		c := tiny(true)
+		c.Architectures, c.ModelType = []string{name}, kind
+		change(&c)
+		return c
+	}
+	return map[string]model.Config{
+		"llama":          tiny(true),
+		"mistral":        of("MistralForCausalLM", "mistral", func(c *model.Config) { c.TieWordEmbeddings = false }),
+		"mistral-window": of("MistralForCausalLM", "mistral", func(c *model.Config) { c.SlidingWindow, c.HeadDim = &window, 8 }),
+		"qwen2":          of("Qwen2ForCausalLM", "qwen2", func(c *model.Config) {}),
+		"qwen3":          of("Qwen3ForCausalLM", "qwen3", func(c *model.Config) { c.HeadDim = 8 }),
+		"gemma3": of("Gemma3ForCausalLM", "gemma3_text", func(c *model.Config) {
+			c.HiddenAct, c.HeadDim, c.SlidingWindow = "gelu_pytorch_tanh", 8, &window
+			c.RopeTheta, c.RopeLocalTheta, c.QueryScalar = 1e6, 10000, 12
+			c.RopeScaling = &model.RopeScaling{Kind: "linear", Factor: 8}
+			c.LayerTypes = []string{"sliding_attention", "full_attention"}
+		}),
+	}
+}
+
 // lively makes a random model whose weights are large enough for every path to
 // carry gradient.
 func lively(t *testing.T, cfg model.Config, seed uint64) *model.Model {
@@ -69,8 +94,10 @@ func rowsOf(vocab int, seed uint64, lengths ...int) []model.Sequence {
 }
 
 func TestLossEqualsTheDoublePrecisionReference(t *testing.T) {
-	for _, tied := range []bool{true, false} {
-		m := lively(t, tiny(tied), 1)
+	cases := families()
+	cases["untied"] = tiny(false)
+	for name, cfg := range cases {
+		m := lively(t, cfg, 1)
 		if err := m.AddLoRA(model.LoRAConfig{Rank: 3, Alpha: 6, TargetModules: []string{"all-linear"}}, 2); err != nil {
 			t.Fatal(err)
 		}
@@ -82,7 +109,7 @@ func TestLossEqualsTheDoublePrecisionReference(t *testing.T) {
 			t.Fatal(err)
 		}
 		if d := math.Abs(got-want) / want; d > 1e-5 {
-			t.Errorf("tied=%v: loss %.9f, reference %.9f (relative %.1e)", tied, got, want, d)
+			t.Errorf("%s: loss %.9f, reference %.9f (relative %.1e)", name, got, want, d)
 		}
 		n := 0
 		for _, s := range batch {
@@ -139,23 +166,35 @@ func checkGradients(t *testing.T, m *model.Model, batch []model.Sequence, tolera
 }
 
 func TestLoRAGradientsAgreeWithFiniteDifferences(t *testing.T) {
-	m := lively(t, tiny(true), 5)
-	if err := m.AddLoRA(model.LoRAConfig{Rank: 2, Alpha: 3, RSLoRA: true, TargetModules: []string{"all-linear"}}, 6); err != nil {
-		t.Fatal(err)
+	for name, cfg := range families() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := lively(t, cfg, 5)
+			if err := m.AddLoRA(model.LoRAConfig{Rank: 2, Alpha: 3, RSLoRA: true, TargetModules: []string{"all-linear"}}, 6); err != nil {
+				t.Fatal(err)
+			}
+			stir(m, 7)
+			checkGradients(t, m, rowsOf(37, 8, 7, 3), 2e-5)
+		})
 	}
-	stir(m, 7)
-	checkGradients(t, m, rowsOf(37, 8, 5, 3), 2e-5)
 }
 
 func TestFullGradientsAgreeWithFiniteDifferences(t *testing.T) {
-	for _, tied := range []bool{true, false} {
-		cfg := tiny(tied)
-		cfg.NumLayers, cfg.IntermediateSize, cfg.VocabSize = 1, 10, 17
-		m := lively(t, cfg, 9)
-		if err := m.TrainAll(); err != nil {
-			t.Fatal(err)
-		}
-		checkGradients(t, m, rowsOf(17, 10, 5, 3), 2e-5)
+	cases := families()
+	cases["untied"] = tiny(false)
+	for name, cfg := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg.IntermediateSize, cfg.VocabSize = 10, 17
+			if cfg.LayerTypes == nil { // which otherwise come in two kinds
+				cfg.NumLayers = 1
+			}
+			m := lively(t, cfg, 9)
+			if err := m.TrainAll(); err != nil {
+				t.Fatal(err)
+			}
+			checkGradients(t, m, rowsOf(17, 10, 6, 3), 2e-5)
+		})
 	}
 }
 

@@ -61,12 +61,17 @@ func (m *Model) TrainAll() error {
 	m.embed, m.embedG = m.trainTensor(embedName, m.embed, m.cfg.VocabSize, m.cfg.HiddenSize)
 	for l := range m.blocks {
 		b := &m.blocks[l]
-		m.trainNorm(inputNormName(l), &b.inNorm)
+		m.trainNorm(m.arch.normPath(l, attnNorm), &b.norms[attnNorm])
 		for w := range b.lin {
 			lin := &b.lin[w]
 			lin.w, lin.grad = m.trainTensor(linearPath(l, w)+".weight", lin.w, lin.out, lin.in)
+			if lin.bias != nil {
+				lin.biasGrad = m.trainVector(linearPath(l, w)+".bias", lin.bias)
+			}
 		}
-		m.trainNorm(postNormName(l), &b.postNorm)
+		for n := attnNorm + 1; n < numNorms; n++ {
+			m.trainNorm(m.arch.normPath(l, n), &b.norms[n])
+		}
 	}
 	m.trainNorm(normName, &m.norm)
 	if tied {
@@ -84,9 +89,15 @@ func (m *Model) trainTensor(name string, w weights, shape ...int) (weights, []fl
 }
 
 func (m *Model) trainNorm(name string, n *norm) {
-	p := &Param{Name: name, Shape: []int{len(n.gain)}, Data: n.gain, Grad: make([]float32, len(n.gain)), Norm: true}
-	n.grad = p.Grad
+	if n.there() {
+		n.grad = m.trainVector(name, n.weight)
+	}
+}
+
+func (m *Model) trainVector(name string, data []float32) (grad []float32) {
+	p := &Param{Name: name, Shape: []int{len(data)}, Data: data, Grad: make([]float32, len(data)), Norm: true}
 	m.params = append(m.params, p)
+	return p.Grad
 }
 
 func newParam(name string, shape ...int) *Param {
@@ -127,19 +138,21 @@ func (m *Model) merged(spec TensorSpec) []float32 {
 	case headName:
 		return m.head.float32s()
 	case normName:
-		return m.norm.gain
+		return m.norm.weight
 	}
 	for l := range m.blocks {
 		b := &m.blocks[l]
-		switch spec.Name {
-		case inputNormName(l):
-			return b.inNorm.gain
-		case postNormName(l):
-			return b.postNorm.gain
+		for n := range b.norms {
+			if spec.Name == m.arch.normPath(l, n) {
+				return b.norms[n].weight
+			}
 		}
 		for w := range b.lin {
-			if spec.Name == linearPath(l, w)+".weight" {
+			switch spec.Name {
+			case linearPath(l, w) + ".weight":
 				return m.mergeLinear(&b.lin[w])
+			case linearPath(l, w) + ".bias":
+				return b.lin[w].bias
 			}
 		}
 	}
@@ -173,3 +186,5 @@ func (m *Model) mergeLinear(lin *linear) []float32 {
 func isResidual(name string) bool {
 	return strings.HasSuffix(name, "o_proj.weight") || strings.HasSuffix(name, "down_proj.weight")
 }
+
+func isBias(name string) bool { return strings.HasSuffix(name, ".bias") }

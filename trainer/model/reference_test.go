@@ -7,8 +7,8 @@ import (
 	"github.com/tunemesh/tunemesh/trainer/model"
 )
 
-// reference is a plain float64 decoder, written after modeling_llama.py and
-// sharing nothing with the engine: one loop per formula. It is the measure for
+// reference is a plain float64 decoder, written after transformers' modeling files
+// and sharing nothing with the engine: one loop per formula. It is the measure for
 // the engine's values and, by finite differences, for its gradients.
 type reference struct {
 	cfg  model.Config
@@ -65,6 +65,9 @@ func (r *reference) linear(path string, x []float64) []float64 {
 		return y
 	}
 	y := matVec(r.w[path+".weight"], x)
+	if b := r.w[path+".bias"]; b != nil {
+		add(y, b)
+	}
 	if a := r.w["base_model.model."+path+".lora_A.weight"]; a != nil {
 		for o, v := range matVec(r.w["base_model.model."+path+".lora_B.weight"], matVec(a, x)) {
 			y[o] += r.s * v
@@ -80,17 +83,44 @@ func (r *reference) norm(name string, x []float64) []float64 {
 	}
 	y := make([]float64, len(x))
 	for i, v := range x {
-		y[i] = v / math.Sqrt(ms+r.cfg.RMSNormEps) * r.w[name][i]
+		gain := r.w[name][i]
+		if r.gemma() {
+			gain++
+		}
+		y[i] = v / math.Sqrt(ms+r.cfg.RMSNormEps) * gain
 	}
 	return y
 }
 
+func (r *reference) gemma() bool { return r.cfg.ModelType == "gemma3_text" }
+
+// headNorm normalises one head in place, where the model has such a norm.
+func (r *reference) headNorm(name string, x []float64) {
+	if r.w[name] != nil {
+		copy(x, r.norm(name, x))
+	}
+}
+
+// activate is the gate's: SiLU, or Gemma's GELU by its definition with tanh.
+func (r *reference) activate(x float64) float64 {
+	if r.gemma() {
+		return 0.5 * x * (1 + math.Tanh(math.Sqrt(2/math.Pi)*(x+0.044715*x*x*x)))
+	}
+	return x / (1 + math.Exp(-x))
+}
+
 // rotate applies rotary embedding to one head (rotate_half: i pairs with
-// i+dim/2).
-func (r *reference) rotate(x []float64, pos int) {
+// i+dim/2), with linear scaling if the layer has it.
+func (r *reference) rotate(x []float64, pos int, local bool) {
 	half := len(x) / 2
+	theta, at := r.cfg.RopeTheta, float64(pos)
+	if local {
+		theta = r.cfg.RopeLocalTheta
+	} else if s := r.cfg.RopeScaling; s != nil {
+		at /= s.Factor
+	}
 	for i := range half {
-		angle := float64(pos) * math.Pow(r.cfg.RopeTheta, -2*float64(i)/float64(len(x)))
+		angle := at * math.Pow(theta, -2*float64(i)/float64(len(x)))
 		a, b, c, s := x[i], x[i+half], math.Cos(angle), math.Sin(angle)
 		x[i], x[i+half] = a*c-b*s, b*c+a*s
 	}
@@ -102,43 +132,71 @@ func (r *reference) logprobs(tokens []int32) [][]float64 {
 	var xs [][]float64
 	for _, t := range tokens {
 		e := r.w["model.embed_tokens.weight"][int(t)*c.HiddenSize:][:c.HiddenSize]
-		xs = append(xs, append([]float64(nil), e...))
+		x := append([]float64(nil), e...)
+		if r.gemma() {
+			for i := range x {
+				x[i] *= math.Sqrt(float64(c.HiddenSize))
+			}
+		}
+		xs = append(xs, x)
 	}
 	for l := range c.NumLayers {
 		path := "model.layers." + itoa(l)
+		local := r.gemma() && c.LayerTypes[l] == "sliding_attention"
+		divisor, sees := float64(hd), len(tokens)
+		if r.gemma() {
+			divisor = c.QueryScalar
+		}
+		if local || c.ModelType == "mistral" && c.SlidingWindow != nil {
+			sees = *c.SlidingWindow
+		}
 		var ks, vs [][]float64
 		for p, x := range xs {
 			n := r.norm(path+".input_layernorm.weight", x)
 			q, k := r.linear(path+".self_attn.q_proj", n), r.linear(path+".self_attn.k_proj", n)
 			for h := range c.NumHeads {
-				r.rotate(q[h*hd:(h+1)*hd], p)
+				r.headNorm(path+".self_attn.q_norm.weight", q[h*hd:(h+1)*hd])
+				r.rotate(q[h*hd:(h+1)*hd], p, local)
 			}
 			for h := range c.NumKVHeads {
-				r.rotate(k[h*hd:(h+1)*hd], p)
+				r.headNorm(path+".self_attn.k_norm.weight", k[h*hd:(h+1)*hd])
+				r.rotate(k[h*hd:(h+1)*hd], p, local)
 			}
 			ks, vs = append(ks, k), append(vs, r.linear(path+".self_attn.v_proj", n))
 			o := make([]float64, c.NumHeads*hd)
 			for h := range c.NumHeads {
 				g := h / (c.NumHeads / c.NumKVHeads)
-				score := make([]float64, p+1)
+				first := max(0, p+1-sees)
+				score := make([]float64, p+1-first)
 				for j := range score {
 					for i := range hd {
-						score[j] += q[h*hd+i] * ks[j][g*hd+i] / math.Sqrt(float64(hd))
+						score[j] += q[h*hd+i] * ks[first+j][g*hd+i] / math.Sqrt(divisor)
 					}
 				}
 				for j, lp := range logSoftmax(score) {
 					for i := range hd {
-						o[h*hd+i] += math.Exp(lp) * vs[j][g*hd+i]
+						o[h*hd+i] += math.Exp(lp) * vs[first+j][g*hd+i]
 					}
 				}
 			}
-			add(x, r.linear(path+".self_attn.o_proj", o))
-			n = r.norm(path+".post_attention_layernorm.weight", x)
+			y := r.linear(path+".self_attn.o_proj", o)
+			if r.gemma() {
+				y = r.norm(path+".post_attention_layernorm.weight", y)
+			}
+			add(x, y)
+			before := ".post_attention_layernorm.weight"
+			if r.gemma() {
+				before = ".pre_feedforward_layernorm.weight"
+			}
+			n = r.norm(path+before, x)
 			gate, up := r.linear(path+".mlp.gate_proj", n), r.linear(path+".mlp.up_proj", n)
 			for i, v := range gate {
-				up[i] *= v / (1 + math.Exp(-v))
+				up[i] *= r.activate(v)
 			}
-			add(x, r.linear(path+".mlp.down_proj", up))
+			if y = r.linear(path+".mlp.down_proj", up); r.gemma() {
+				y = r.norm(path+".post_feedforward_layernorm.weight", y)
+			}
+			add(x, y)
 		}
 	}
 	head := "lm_head"

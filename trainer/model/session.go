@@ -56,7 +56,7 @@ func (s *Session) next(r rows) []float32 {
 	x := m.forward(r, false, false)
 	s.n += len(r.tokens)
 	hn := buf(&w.hn, d)
-	m.eng.RMSNorm(hn, buf(&w.hinv, 1), x[len(x)-d:], m.norm.gain, m.cfg.RMSNormEps)
+	m.eng.RMSNorm(hn, buf(&w.hinv, 1), x[len(x)-d:], m.norm.gain(), m.cfg.RMSNormEps)
 	logits := buf(&w.logits, v)
 	m.eng.Gemm(kernel.Product{C: kernel.F32(logits, 1, v),
 		Terms: []kernel.Term{{A: kernel.F32(hn, 1, d), B: m.head.matrix(v, d).T()}}})

@@ -63,26 +63,42 @@ const (
 	headName  = "lm_head.weight"
 )
 
-func inputNormName(layer int) string {
-	return fmt.Sprintf("model.layers.%d.input_layernorm.weight", layer)
+// normPath names a norm of a layer; "" if the architecture has none there.
+func (a architecture) normPath(layer, which int) string {
+	if a.norms[which] == "" {
+		return ""
+	}
+	return fmt.Sprintf("model.layers.%d.%s.weight", layer, a.norms[which])
 }
 
-func postNormName(layer int) string {
-	return fmt.Sprintf("model.layers.%d.post_attention_layernorm.weight", layer)
+// normSize is the number of values that a norm covers.
+func (c Config) normSize(which int) int {
+	if which == qNorm || which == kNorm {
+		return c.HeadDim
+	}
+	return c.HiddenSize
 }
 
 // Tensors lists the tensors of a checkpoint of this shape, with Hugging Face's
 // names, in a fixed order. lm_head.weight is left out when it is tied to the
 // embedding.
 func (c Config) Tensors() []TensorSpec {
+	a := c.arch()
 	specs := []TensorSpec{{embedName, []int{c.VocabSize, c.HiddenSize}}}
 	for l := range c.NumLayers {
-		specs = append(specs, TensorSpec{inputNormName(l), []int{c.HiddenSize}})
+		specs = append(specs, TensorSpec{a.normPath(l, attnNorm), []int{c.HiddenSize}})
 		for w := range numLinears {
 			out, in := c.linearShape(w)
 			specs = append(specs, TensorSpec{linearPath(l, w) + ".weight", []int{out, in}})
+			if a.biased[w] {
+				specs = append(specs, TensorSpec{linearPath(l, w) + ".bias", []int{out}})
+			}
 		}
-		specs = append(specs, TensorSpec{postNormName(l), []int{c.HiddenSize}})
+		for n := attnNorm + 1; n < numNorms; n++ {
+			if name := a.normPath(l, n); name != "" {
+				specs = append(specs, TensorSpec{name, []int{c.normSize(n)}})
+			}
+		}
 	}
 	specs = append(specs, TensorSpec{normName, []int{c.HiddenSize}})
 	if !c.TieWordEmbeddings {

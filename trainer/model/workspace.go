@@ -3,29 +3,35 @@ package model
 // acts is what one decoder block keeps for its way back. All are row-major with
 // one row per token.
 type acts struct {
-	inv1, xn1    []float32 // 1/rms of the block's input, and the normed input
-	q, k, v      []float32 // rotated queries and keys; values
-	lse, o       []float32 // attention's softmax denominators, and its output
-	mid          []float32 // residual stream after attention
-	inv2, xn2    []float32
-	gate, up     []float32
+	inv1, xn1 []float32 // 1/rms of the block's input, and the normed input
+	q, k, v   []float32 // rotated queries and keys; values
+	lse, o    []float32 // attention's softmax denominators, and its output
+	mid       []float32 // residual stream after attention
+	inv2, xn2 []float32
+	gate, up  []float32
+	// of the norms that not every architecture has
+	qNormed, kNormed, attnOut, mlpOut normed
+
 	u            [numLinears][]float32 // s·A·x of each adapter, [tokens, rank]
 	uGrad        [numLinears][]float32 // shared scratch: gradient of A·x
 	dropped      [numLinears][]float32 // shared scratch: inputs after dropout
 	droppedGrads []float32
 }
 
+// normed is what the way back needs of a norm: its input and 1/rms of each row.
+type normed struct{ x, inv []float32 }
+
 // workspace holds the buffers of forward and backward passes, kept from call to
 // call.
 type workspace struct {
 	layers []acts      // one per layer, or a single one when recomputing
 	x      [][]float32 // the input of each layer, and the last one's output
-	h      []float32   // SwiGLU's output
+	h      []float32   // the MLP's product of activated gate and up
+	normed []float32   // a norm's output, or the gradient of its input
 	// gradients
 	dx, dxn, dh, do, dq, dk, dv []float32
 	// head
 	hx, hinv, hn, dhn, dhx, logits []float32
-	cos, sin, sinNeg               []float32
 }
 
 // buf returns *b with n values, whose contents are undefined.
