@@ -46,6 +46,8 @@ type Attempt struct {
 	// UnknownAt is when the node fell silent.
 	UnknownAt *time.Time  `json:"unknown_at,omitempty"`
 	Error     *StageError `json:"error,omitempty"`
+	// Lines is how many lines of output it reported at its end.
+	Lines uint64 `json:"lines,omitempty"`
 	Index     uint64      `json:"index"`
 }
 

@@ -45,6 +45,7 @@ type Event struct {
 	ErrorCode  string          `json:"error_code,omitempty"`
 	From       string          `json:"from,omitempty" doc:"STATE: the state before"`
 	To         string          `json:"to,omitempty" doc:"STATE: the state after"`
+	Gap        *Gap            `json:"gap,omitempty" doc:"lines that are missing in the place of this event"`
 	Fields     json.RawMessage `json:"fields,omitempty"`
 }
 

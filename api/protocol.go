@@ -43,15 +43,18 @@ type Heartbeat struct {
 
 // NodeLoad is a node's measured load.
 type NodeLoad struct {
-	CPUPercent      float64 `json:"cpu_percent"`
-	MemoryFreeBytes int64   `json:"memory_free_bytes"`
-	DiskFreeBytes   int64   `json:"disk_free_bytes"`
-	GPUs            []struct {
-		Index           int     `json:"index"`
-		UtilPercent     float64 `json:"util_percent"`
-		MemoryUsedBytes int64   `json:"memory_used_bytes"`
-		TemperatureC    float64 `json:"temperature_c"`
-	} `json:"gpus,omitempty"`
+	CPUPercent      float64   `json:"cpu_percent"`
+	MemoryFreeBytes int64     `json:"memory_free_bytes"`
+	DiskFreeBytes   int64     `json:"disk_free_bytes"`
+	GPUs            []GPULoad `json:"gpus,omitempty"`
+}
+
+// GPULoad is what a GPU does at the moment. What a device does not tell is nil.
+type GPULoad struct {
+	Index           int      `json:"index"`
+	UtilPercent     *float64 `json:"util_percent,omitempty"`
+	MemoryUsedBytes *int64   `json:"memory_used_bytes,omitempty"`
+	TemperatureC    *float64 `json:"temperature_c,omitempty"`
 }
 
 // HeartbeatReply acknowledges a heartbeat.
@@ -99,6 +102,9 @@ type EventBatch struct {
 // that starts beyond NextSeq is refused; the agent goes on from NextSeq.
 type EventAck struct {
 	NextSeq uint64 `json:"next_seq"`
+	// Archived: the job's events are in the object store up to all that the
+	// server holds of this attempt; the agent need not keep its lines.
+	Archived bool `json:"archived,omitempty"`
 }
 
 // UploadRequest asks for presigned PUT URLs for an attempt's files.
@@ -140,4 +146,7 @@ type AttemptReport struct {
 	Metrics   map[string]float64 `json:"metrics,omitempty"`
 	Artifacts []Artifact         `json:"artifacts,omitempty" doc:"what was uploaded, as the upload reply named it"`
 	Error     *StageError        `json:"error,omitempty"`
+	// Lines is how many lines of output the attempt has; all were shipped
+	// before this report.
+	Lines uint64 `json:"lines,omitempty"`
 }

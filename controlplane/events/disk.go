@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/tunemesh/tunemesh/api"
 )
@@ -24,7 +25,15 @@ type DiskConfig struct {
 	// RingEvents is how many of a job's newest events stay in memory for the
 	// readers that follow; 0 means 512.
 	RingEvents int
-	Log        *slog.Logger
+	// KeepBytes and KeepFor bound what is kept of one job's stream: whole
+	// segments that are beyond go, oldest first, when a new one begins; the
+	// newest stays. 0 keeps all.
+	KeepBytes int64
+	KeepFor   time.Duration
+	// Base says what of a job is archived; nil means nothing ever is.
+	Base func(job string) Base
+	Now  func() time.Time // nil means time.Now
+	Log  *slog.Logger
 }
 
 // Disk is a Log of segments on the local disk, one folder per job.
@@ -69,6 +78,12 @@ func OpenDisk(c DiskConfig) (*Disk, error) {
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
+	if c.Base == nil {
+		c.Base = func(string) Base { return Base{} }
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("events: make %s: %w", c.Dir, err)
 	}
@@ -91,7 +106,9 @@ func (d *Disk) with(job string, create bool, fn func(*jobLog) error) error {
 	h.once.Do(func() {
 		h.log, h.err = openJob(dir, job, d.config, func() { d.ring(job) })
 	})
-	err = h.err
+	if err = h.err; err == nil {
+		err = h.log.agree(d.config.Base(job))
+	}
 	if err == nil {
 		err = fn(h.log)
 	}
@@ -193,7 +210,7 @@ func (d *Disk) Next(ctx context.Context, job, source string) (uint64, error) {
 	if err := checkNames(job, source); err != nil {
 		return 0, err
 	}
-	next := uint64(1)
+	next := d.config.Base(job).Sources[source] + 1
 	err := d.with(job, false, func(l *jobLog) error {
 		next = l.nextOf(source)
 		return nil
@@ -238,7 +255,7 @@ func (d *Disk) Wait(ctx context.Context, job string, after uint64) error {
 	}
 	for {
 		ch, leave := d.listen(job)
-		var last uint64
+		last := d.config.Base(job).Last
 		err := d.with(job, false, func(l *jobLog) error {
 			last = l.last()
 			return nil
@@ -255,6 +272,33 @@ func (d *Disk) Wait(ctx context.Context, job string, after uint64) error {
 			leave()
 		}
 	}
+}
+
+// Position implements Log.
+func (d *Disk) Position(_ context.Context, job string) (at Position, err error) {
+	if err := checkNames(job, SourceState); err != nil {
+		return at, err
+	}
+	base := d.config.Base(job)
+	at = Position{Life: base.Life, First: base.Last + 1, Last: base.Last, Sources: base.Sources}
+	err = d.with(job, false, func(l *jobLog) error {
+		at = l.position()
+		return nil
+	})
+	return at, err
+}
+
+// Life implements Log.
+func (d *Disk) Life(_ context.Context, job string) (life string, err error) {
+	if err := checkNames(job, SourceState); err != nil {
+		return "", err
+	}
+	life = d.config.Base(job).Life
+	err = d.with(job, false, func(l *jobLog) error {
+		life = l.lifeNow()
+		return nil
+	})
+	return life, err
 }
 
 // listen returns a channel that closes at the job's next event.

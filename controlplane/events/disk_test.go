@@ -7,8 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -208,5 +210,95 @@ func BenchmarkAppend(b *testing.B) {
 			}
 			b.ReportMetric(float64(b.N*batch)/b.Elapsed().Seconds(), "events/s")
 		})
+	}
+}
+
+func TestDiskGoesOnAfterAnArchive(t *testing.T) {
+	eventstest.RunArchived(t, func(t testing.TB) eventstest.OpenOn {
+		dir := t.TempDir()
+		return func(t testing.TB, base func(string) events.Base) events.Log {
+			return openIn(t, events.DiskConfig{Dir: dir, Base: base})
+		}
+	})
+}
+
+// What is archived goes from the disk, what is not stays, and a stream that went
+// is numbered on.
+func TestSweepRemovesWhatIsArchivedAndIdle(t *testing.T) {
+	base := map[string]events.Base{}
+	now := time.Now()
+	d := openIn(t, events.DiskConfig{Dir: t.TempDir(), Base: func(job string) events.Base { return base[job] }, Now: func() time.Time { return now }})
+	defer d.Close()
+	ctx := context.Background()
+	for _, job := range []string{"archived", "partly", "running"} {
+		if _, err := d.Append(ctx, job, "a1", 1, eventstest.Batch("a1", 1, 4)); err != nil {
+			t.Fatal(err)
+		}
+		at, err := d.Position(ctx, job)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if job != "running" {
+			base[job] = events.Base{Last: at.Last, Life: at.Life, Sources: at.Sources}
+		}
+	}
+	if _, err := d.Append(ctx, "partly", "a1", 5, eventstest.Batch("a1", 5, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := d.Sweep(ctx, time.Hour); n != 0 || err != nil {
+		t.Errorf("too early: %d, %v", n, err)
+	}
+	now = now.Add(2 * time.Hour)
+	if n, err := d.Sweep(ctx, time.Hour); n != 1 || err != nil {
+		t.Errorf("removed %d, %v; want 1", n, err)
+	}
+	for job, want := range map[string]int{"archived": 0, "partly": 5, "running": 4} {
+		if got, err := d.Read(ctx, job, 0, 10); err != nil || len(got) != want {
+			t.Errorf("%s has %d events, %v; want %d", job, len(got), err, want)
+		}
+	}
+	if next, err := d.Append(ctx, "archived", "a1", 5, eventstest.Batch("a1", 5, 1)); err != nil || next != 6 {
+		t.Errorf("next %d, %v", next, err)
+	}
+	if got, err := d.Read(ctx, "archived", 4, 10); err != nil || len(got) != 1 || got[0].Seq != 5 {
+		t.Errorf("after the archive: %+v, %v", got, err)
+	}
+}
+
+func TestRetentionBySizeLeavesASignInThePlaceOfWhatWent(t *testing.T) {
+	dir := t.TempDir()
+	d := openIn(t, events.DiskConfig{Dir: dir, SegmentBytes: 2000, KeepBytes: 6000, RingEvents: 4})
+	defer d.Close()
+	ctx := context.Background()
+	for first := uint64(1); first <= 200; first += 2 {
+		if _, err := d.Append(ctx, "J", "a1", first, eventstest.Batch("a1", first, 2)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names, err := filepath.Glob(filepath.Join(dir, "J", "*.log"))
+	if err != nil || len(names) > 5 {
+		t.Fatalf("%d segments are left, %v", len(names), err)
+	}
+	var got []api.Event
+	for after := uint64(0); ; {
+		part, err := d.Read(ctx, "J", after, 50)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(part) == 0 {
+			break
+		}
+		got, after = append(got, part...), part[len(part)-1].Seq
+	}
+	if got[0].Level != api.LevelWarn || !strings.Contains(got[0].Message, "events 1 to") || got[1].Seq != got[0].Seq+1 {
+		t.Errorf("the stream begins with %+v, %+v", got[0], got[1])
+	}
+	for i, e := range got[2:] {
+		if e.Seq != got[1].Seq+uint64(i)+1 {
+			t.Fatalf("event %d after %d", e.Seq, got[1].Seq+uint64(i))
+		}
+	}
+	if last := got[len(got)-1]; last.Seq != 200 {
+		t.Errorf("the last event is %d", last.Seq)
 	}
 }

@@ -20,6 +20,7 @@ import (
 // the line's end, in hex. The first line is the header, with the source # and
 // the number of the segment's first event; its JSON holds the last number of
 // each source in all segments before, so that opening a log reads one segment.
+// The numbers of a source rise by one, or by more where an event is a gap.
 const headerSource = "#"
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -28,6 +29,10 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 type header struct {
 	Version int               `json:"version"`
 	Sources map[string]uint64 `json:"sources"`
+	Life    string            `json:"life,omitempty"`
+	// Seed is the number up to which the job was archived when this stream began
+	// after it.
+	Seed uint64 `json:"seed,omitempty"`
 }
 
 // record is one event's line; json is a part of the segment's bytes.
@@ -80,6 +85,8 @@ func parseLine(line []byte) (r record, ok bool) {
 // segmentData is a parsed segment.
 type segmentData struct {
 	base    uint64 // number of the first event
+	life    string
+	seed    uint64
 	sources map[string]uint64
 	records []record
 	good    int64 // bytes up to the end of the last whole line
@@ -96,7 +103,7 @@ func parseSegment(data []byte) (segmentData, error) {
 		return s, fmt.Errorf("events: the segment's header is damaged")
 	}
 	s.base = head.number
-	s.sources = h.Sources
+	s.sources, s.life, s.seed = h.Sources, h.Life, h.Seed
 	if s.sources == nil {
 		s.sources = map[string]uint64{}
 	}
@@ -104,7 +111,7 @@ func parseSegment(data []byte) (segmentData, error) {
 	for len(rest) > 0 {
 		line, after, whole := bytes.Cut(rest, []byte("\n"))
 		r, ok := parseLine(line)
-		if !whole || !ok || r.number != s.sources[r.source]+1 || !sourceName.MatchString(r.source) {
+		if !whole || !ok || r.number <= s.sources[r.source] || !sourceName.MatchString(r.source) {
 			return s, nil
 		}
 		r.offset = s.good
@@ -143,7 +150,7 @@ func bare(e api.Event, why string) api.Event {
 	return api.Event{
 		Seq: e.Seq, RunID: e.RunID, Timestamp: e.Timestamp, Level: cut(e.Level), Agent: cut(e.Agent), Stage: cut(e.Stage),
 		Attempt: e.Attempt, Fence: e.Fence, Node: cut(e.Node), SourceSeq: e.SourceSeq,
-		Message: cut(e.Message), ErrorCode: cut(e.ErrorCode), Checkpoint: cut(e.Checkpoint),
+		Gap: e.Gap, Message: cut(e.Message), ErrorCode: cut(e.ErrorCode), Checkpoint: cut(e.Checkpoint),
 		From: cut(e.From), To: cut(e.To), Fields: fields,
 	}
 }

@@ -28,6 +28,7 @@ const markEvery = 64 << 10
 type segment struct {
 	path string
 	base uint64 // number of its first event
+	size int64  // in bytes, once it is full
 	// marks are known for the segments that were read or written since opening.
 	marks []marker
 }
@@ -46,6 +47,9 @@ const keptBytes = 256 << 10
 // before: its number could else be given to another event after a crash.
 type jobLog struct {
 	dir, job string
+	life     string // see Position
+	seed     uint64 // see header
+	checked  uint64 // end of the base that this stream is known to agree with
 	config   DiskConfig
 	ring     func() // wakes those who wait
 
@@ -62,6 +66,7 @@ type jobLog struct {
 	pending   []kept            // written and not yet durable
 	newest    []kept            // the last durable ones
 	inMemory  int               // bytes of JSON of newest
+	newLife   bool              // the life is not on the disk yet
 	broken    error
 }
 
@@ -88,25 +93,28 @@ func (l *jobLog) writeLocked(source string, firstSeq uint64, events []api.Event)
 	}
 	next = l.sources[source] + 1
 	if firstSeq > next {
+		l.lostLocked()
 		return next, ErrHole
 	}
-	known := next - firstSeq // how many of the batch are stored already
-	if known >= uint64(len(events)) {
-		return next, nil
-	}
-	events = events[known:]
 	var lines []byte
 	stored := make([]kept, 0, len(events))
-	for i, e := range events {
-		e.Seq = l.written + 1 + uint64(i)
+	last := next - 1
+	for _, n := range Number(firstSeq, events) {
+		if n.Number < next {
+			continue // stored already
+		}
+		e := n.Event
+		e.Seq = l.written + 1 + uint64(len(stored))
 		e.RunID = l.job
-		e.SourceSeq = next + uint64(i)
 		data, e, err := encodeEvent(e)
 		if err != nil {
 			return next, err
 		}
-		lines = appendLine(lines, source, e.SourceSeq, data)
+		lines, last = appendLine(lines, source, n.Number, data), n.Number
 		stored = append(stored, kept{e, len(data)})
+	}
+	if len(stored) == 0 {
+		return next, nil
 	}
 	if _, err := l.file.WriteAt(lines, l.size); err != nil {
 		err = fmt.Errorf("events: write %s: %w", l.file.Name(), err)
@@ -118,9 +126,9 @@ func (l *jobLog) writeLocked(source string, firstSeq uint64, events []api.Event)
 	l.markLocked(l.written+1, l.size)
 	l.size += int64(len(lines))
 	l.written += uint64(len(stored))
-	l.sources[source] += uint64(len(stored))
+	l.sources[source] = last
 	l.pending = append(l.pending, stored...)
-	return l.sources[source] + 1, nil
+	return last + 1, nil
 }
 
 func (l *jobLog) markLocked(seq uint64, offset int64) {
@@ -183,7 +191,7 @@ func (l *jobLog) trimLocked() {
 // rollIfFull begins a new segment where the newest is full.
 func (l *jobLog) rollIfFull() error {
 	l.mu.Lock()
-	full := l.broken == nil && l.size >= l.config.SegmentBytes
+	full := l.broken == nil && l.fullLocked()
 	l.mu.Unlock()
 	if !full {
 		return nil
@@ -198,24 +206,34 @@ func (l *jobLog) rollIfFull() error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.size < l.config.SegmentBytes || l.committed < l.written {
+	if !l.fullLocked() || l.committed < l.written {
 		return nil // another batch came first; the next one rolls
 	}
-	old := l.file
+	old, size := l.file, l.size
 	if err := l.beginSegmentLocked(); err != nil {
 		return err
 	}
+	if n := len(l.segments); n > 1 {
+		l.segments[n-2].size = size
+	}
+	l.retainLocked()
 	if err := old.Close(); err != nil {
 		return fmt.Errorf("events: close %s: %w", old.Name(), err)
 	}
 	return nil
 }
 
+// fullLocked says whether the next batch goes into a new segment: where the
+// newest is full, and where the stream's life is not yet on the disk.
+func (l *jobLog) fullLocked() bool {
+	return l.size >= l.config.SegmentBytes || l.newLife
+}
+
 // beginSegmentLocked makes the next segment with its header, durably.
 func (l *jobLog) beginSegmentLocked() error {
 	base := l.written + 1
 	path := filepath.Join(l.dir, fmt.Sprintf("%020d.log", base))
-	data, err := json.Marshal(header{Version: 1, Sources: l.sources})
+	data, err := json.Marshal(header{Version: 1, Sources: l.sources, Life: l.life, Seed: l.seed})
 	if err != nil {
 		return fmt.Errorf("events: encode header: %w", err)
 	}
@@ -233,7 +251,10 @@ func (l *jobLog) beginSegmentLocked() error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("events: make segment %s: %w", path, err), f.Close(), os.Remove(path))
 	}
-	l.file, l.size = f, int64(len(line))
+	l.file, l.size, l.newLife = f, int64(len(line)), false
+	if n := len(l.segments); n > 0 && l.segments[n-1].path == path { // it had no events
+		l.segments = l.segments[:n-1]
+	}
 	l.segments = append(l.segments, segment{path: path, base: base})
 	return nil
 }
@@ -276,6 +297,14 @@ func (l *jobLog) read(ctx context.Context, after uint64, max int) ([]api.Event, 
 	if after >= l.committed {
 		l.mu.Unlock()
 		return nil, nil
+	}
+	if oldest := l.segments[0].base; after+1 < oldest {
+		l.mu.Unlock()
+		next, err := l.read(ctx, oldest-1, 1)
+		if err != nil || len(next) == 0 {
+			return nil, err
+		}
+		return []api.Event{Gone(l.job, after+1, oldest-1, next[0])}, nil
 	}
 	if first := l.committed - uint64(len(l.newest)); after >= first {
 		var out []api.Event

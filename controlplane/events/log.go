@@ -39,20 +39,31 @@ type Log interface {
 	// Append stores events of one source of a job, numbered from firstSeq (from
 	// 1 per source, without holes), and returns the number expected next from
 	// that source. What is stored already is skipped; a batch that starts beyond
-	// the expected number stores nothing and gives ErrHole. On return all is
+	// the expected number stores nothing and gives ErrHole. An event with a Gap
+	// takes as many numbers as the lines that it stands for. On return all is
 	// durable. The log sets Seq, RunID and SourceSeq; the slice is not kept and
 	// not changed.
+	//
+	// A hole is the sign that the log has lost what it acknowledged before: where
+	// it has other events of the job, they get another life (see Position).
 	Append(ctx context.Context, job, source string, firstSeq uint64, events []api.Event) (next uint64, err error)
 	// Next returns the number expected next from a source, 1 for a new one.
 	Next(ctx context.Context, job, source string) (uint64, error)
 	// Read returns the events of a job with numbers above after, in order, at
 	// most max and at most about 1 MiB; none at the end. An unknown job is an
-	// empty stream. The events are shared: do not change what they point to.
+	// empty stream. In the place of events that are no longer kept it returns one
+	// made by Gone. The events are shared: do not change what they point to.
 	Read(ctx context.Context, job string, after uint64, max int) ([]api.Event, error)
 	// LastOf returns the newest n events of one source, oldest first.
 	LastOf(ctx context.Context, job, source string, n int) ([]api.Event, error)
 	// Wait returns nil once the job has an event with a number above after.
 	Wait(ctx context.Context, job string, after uint64) error
+	// Position says where a job's stream is; what is archived counts as its own,
+	// though not as kept. A reader that compares it before and after a Read knows
+	// to which life the events belong.
+	Position(ctx context.Context, job string) (Position, error)
+	// Life returns what Position says of it, at less cost.
+	Life(ctx context.Context, job string) (string, error)
 	Close() error
 }
 

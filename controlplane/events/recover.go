@@ -1,6 +1,7 @@
 package events
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -12,7 +13,8 @@ import (
 // openJob opens a job's log or makes it. Of the newest segment what a crash left
 // torn is cut off: it was never acknowledged.
 func openJob(dir, job string, c DiskConfig, ring func()) (*jobLog, error) {
-	l := &jobLog{dir: dir, job: job, config: c, ring: ring, sources: map[string]uint64{}}
+	l := &jobLog{dir: dir, job: job, config: c, ring: ring, sources: map[string]uint64{}, life: newLife()}
+	base := c.Base(job)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("events: make %s: %w", dir, err)
 	}
@@ -36,18 +38,23 @@ func openJob(dir, job string, c DiskConfig, ring func()) (*jobLog, error) {
 			names = names[:len(names)-1]
 			continue
 		}
-		if err != nil && !strings.HasSuffix(last, fmt.Sprintf("%020d.log", 1)) {
+		if err != nil && !strings.HasSuffix(last, fmt.Sprintf("%020d.log", 1)) && bytes.IndexByte(data, '\n') >= 0 {
 			return nil, fmt.Errorf("events: %s: %w: restore it or remove the folder of job %s", last, err, job)
 		}
 		if err != nil {
 			break // the very first segment, torn while it was made
 		}
-		return l, l.resume(names, s, int64(len(data)))
+		if err := l.resume(names, s, int64(len(data))); err != nil {
+			return nil, err
+		}
+		return l, l.rebase(base)
 	}
 	if err := syncDir(c.Dir); err != nil {
 		return nil, fmt.Errorf("events: fsync %s: %w", c.Dir, err)
 	}
-	return l, l.beginSegmentLocked()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l, l.beginAtLocked(base)
 }
 
 // resume takes over the newest segment as it was read.
@@ -57,7 +64,11 @@ func (l *jobLog) resume(names []string, s segmentData, size int64) error {
 		if err != nil {
 			return err
 		}
-		l.segments = append(l.segments, segment{path: name, base: base})
+		info, err := os.Stat(name)
+		if err != nil {
+			return fmt.Errorf("events: %w", err)
+		}
+		l.segments = append(l.segments, segment{path: name, base: base, size: info.Size()})
 	}
 	last := names[len(names)-1]
 	if l.segments[len(names)-1].base != s.base {
@@ -78,7 +89,7 @@ func (l *jobLog) resume(names []string, s segmentData, size int64) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("events: repair %s: %w", last, err), f.Close())
 	}
-	l.file, l.size, l.sources = f, s.good, s.sources
+	l.file, l.size, l.sources, l.life, l.seed = f, s.good, s.sources, s.life, s.seed
 	l.written = s.base + uint64(len(s.records)) - 1
 	l.committed = l.written
 	for i, r := range s.records {

@@ -32,6 +32,8 @@ func Run(t *testing.T, fresh func(t testing.TB) Open) {
 	t.Run("a reader that does nothing does not slow the writer", func(t *testing.T) { idleReader(t, fresh(t)) })
 	t.Run("the last events of a source", func(t *testing.T) { last(t, fresh(t)) })
 	t.Run("an oversize event is cut, not refused", func(t *testing.T) { oversize(t, fresh(t)) })
+	t.Run("a gap counts as the lines that it stands for", func(t *testing.T) { gaps(t, fresh(t)) })
+	t.Run("a hole in a stream that has events gives it another life", func(t *testing.T) { lives(t, fresh(t)) })
 	t.Run("closing wakes waiters", func(t *testing.T) { closing(t, fresh(t)) })
 	t.Run("unknown jobs and bad names", func(t *testing.T) { names(t, fresh(t)) })
 	t.Run("any mix of repeats, holes and restarts", func(t *testing.T) { model(t, fresh) })

@@ -1,7 +1,8 @@
 -- KEYS: stream, counters
 -- ARGV: source, number of the first event, now (Unix ms), name for a new stream,
 --       bytes to keep (0: all), time of the oldest event to keep (Unix ms, 0: all),
---       then the events' JSON
+--       the base (what of the job is archived, as JSON, or nothing), then for
+--       each event the number of its source that it ends with, and its JSON
 -- Returns: 1 if stored and 0 for a hole, the source's next number, the stream's
 -- last number, the stream's name.
 local stream, counters = KEYS[1], KEYS[2]
@@ -10,12 +11,21 @@ local source, first, now = 's:' .. ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local function int(n) return string.format('%.0f', n) end
 local function seq(id) return tonumber(string.match(id, '^%d+')) end
 
-local have = redis.call('HMGET', counters, 'last', 'bytes', 'gen', source)
+local have = redis.call('HMGET', counters, 'last', 'bytes', 'gen', source, 'seed', 'fin')
 local last, bytes, gen = tonumber(have[1]), tonumber(have[2]) or 0, have[3]
-local known = tonumber(have[4]) or 0
+local known, seed = tonumber(have[4]) or 0, tonumber(have[5]) or 0
 local there = redis.call('EXISTS', stream) == 1
+local base = ARGV[7] ~= '' and cjson.decode(ARGV[7])
 
-if last and not there then
+if base and (not last or last < base.last or (gen ~= (base.life or '') and seed < base.last)) then
+  -- What is here is not what was archived, because it was lost or trimmed: go on
+  -- after the archive.
+  redis.call('DEL', stream, counters)
+  last, bytes, gen, seed = base.last, 0, ARGV[4], base.last
+  redis.call('HSET', counters, 'last', int(last), 'bytes', '0', 'gen', gen, 'seed', int(seed))
+  for name, n in pairs(base.sources or {}) do redis.call('HSET', counters, 's:' .. name, int(n)) end
+  known = (base.sources or {})[ARGV[1]] or 0
+elseif last and not there and last > seed then
   -- The stream was removed or evicted without its counters: all is lost, and
   -- each source must send again.
   redis.call('DEL', counters)
@@ -41,18 +51,32 @@ elseif there and not last then
 end
 last, gen = last or 0, gen or ''
 
-if first > known + 1 then return {0, known + 1, last, gen} end
-local skip = known + 1 - first
-local count = #ARGV - 6 - skip
-if count <= 0 then return {1, known + 1, last, gen} end
+if first > known + 1 then
+  if last > seed then
+    -- Events were lost, and what comes again may stand in another order: the
+    -- numbers of this life mean nothing in the next.
+    gen = ARGV[4]
+    redis.call('HSET', counters, 'gen', gen)
+  end
+  return {0, known + 1, last, gen}
+end
+if #ARGV < 9 or tonumber(ARGV[#ARGV - 1]) <= known then return {1, known + 1, last, gen} end
 
 if gen == '' then gen = ARGV[4] end
 local before = last
-for i = 7 + skip, #ARGV do
-  known, last, bytes = known + 1, last + 1, bytes + #ARGV[i]
-  -- Fails where the stream is ahead of its counters, at the first event and so
-  -- before anything is written.
-  redis.call('XADD', stream, int(last) .. '-0', 's', ARGV[1], 'n', int(known), 't', now, 'e', ARGV[i])
+for i = 8, #ARGV, 2 do
+  local number, data = tonumber(ARGV[i]), ARGV[i + 1]
+  if number > known then
+    known, last, bytes = number, last + 1, bytes + #data
+    -- Fails where the stream is ahead of its counters, at the first event and so
+    -- before anything is written.
+    redis.call('XADD', stream, int(last) .. '-0', 's', ARGV[1], 'n', int(known), 't', now, 'e', data)
+  end
+end
+if have[6] then -- the stream of a finished job was about to go
+  redis.call('PERSIST', stream)
+  redis.call('PERSIST', counters)
+  redis.call('HDEL', counters, 'fin')
 end
 
 -- Let go of the oldest, but of nothing in this batch, and of a bounded number so

@@ -4,8 +4,8 @@ import (
 	"context"
 	_ "embed" // of the script
 	"encoding/json"
-	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"strconv"
 	"strings"
@@ -29,20 +29,21 @@ const (
 	partBytes  = 1 << 20
 )
 
-// encode takes the first events of a batch as one run of the script takes them.
-func encode(firstSeq uint64, list []api.Event) (part [][]byte, rest []api.Event, err error) {
+// encode takes the first events of a batch as one run of the script takes them:
+// numbers and JSON in turns.
+func encode(list []events.Numbered) (part []any, rest []events.Numbered, err error) {
 	size := 0
-	for i, e := range list {
+	for i, n := range list {
 		if i == partEvents || size >= partBytes {
 			return part, list[i:], nil
 		}
-		e.SourceSeq = firstSeq + uint64(i)
+		e := n.Event
 		e.Seq, e.RunID = 0, "" // the id and the key say them
 		data, err := events.Encode(e)
 		if err != nil {
 			return nil, nil, err
 		}
-		part = append(part, data)
+		part = append(part, n.Number, data)
 		size += len(data)
 	}
 	return part, nil, nil
@@ -55,17 +56,23 @@ type stored struct {
 	gen        string
 }
 
-func (l *Log) appendPart(ctx context.Context, job, source string, firstSeq uint64, part [][]byte) (s stored, err error) {
+func (l *Log) appendPart(ctx context.Context, job, source string, firstSeq uint64, part []any) (s stored, err error) {
 	now := l.config.Now()
 	oldest := int64(0)
 	if l.config.KeepFor > 0 {
 		oldest = now.Add(-l.config.KeepFor).UnixMilli()
 	}
-	args := make([]any, 0, 6+len(part))
-	args = append(args, source, firstSeq, now.UnixMilli(), strconv.FormatUint(rand.Uint64(), 36), l.config.KeepBytes, oldest)
-	for _, data := range part {
-		args = append(args, data)
+	archived := ""
+	if base := l.config.Base(job); base.Last > 0 {
+		data, err := json.Marshal(base)
+		if err != nil {
+			return s, err
+		}
+		archived = string(data)
 	}
+	args := make([]any, 0, 7+len(part))
+	args = append(args, source, firstSeq, now.UnixMilli(), strconv.FormatUint(rand.Uint64(), 36), l.config.KeepBytes, oldest, archived)
+	args = append(args, part...)
 	stream, counters := l.keys(job)
 	answer, err := appender.Run(ctx, l.client, []string{stream, counters}, args...).Slice()
 	if err != nil {
@@ -108,31 +115,63 @@ func decode(job string, m goredis.XMessage) (e entry, err error) {
 	return e, nil
 }
 
-// gone stands for the events from..to, which are no longer there. Its number is
-// the last of theirs.
-func gone(job string, from, to uint64, before api.Event) api.Event {
-	fields, _ := json.Marshal(map[string]uint64{"gone_from": from, "gone_to": to})
-	return api.Event{
-		Seq: to, RunID: job, Timestamp: before.Timestamp, Level: api.LevelWarn, Fields: fields,
-		Message: fmt.Sprintf("events %d to %d are no longer in the event store: its retention let go of them", from, to),
-	}
-}
-
-// state is what a stream's counters say; both are zero for an unknown job.
+// state is what a stream's counters say, or the base where they do not agree
+// with it; both are zero for an unknown job.
 func (l *Log) state(ctx context.Context, c goredis.UniversalClient, job string) (gen string, last uint64, err error) {
-	_, counters := l.keys(job)
-	got, err := c.HMGet(ctx, counters, "gen", "last").Result()
+	counts, err := l.counters(ctx, c, job, "gen", "last", "seed")
 	if err != nil {
 		return "", 0, err
 	}
-	if len(got) != 2 {
-		return "", 0, errors.New("HMGET answered too little")
-	}
-	gen, _ = got[0].(string)
-	if text, ok := got[1].(string); ok {
-		if last, err = strconv.ParseUint(text, 10, 64); err != nil {
-			return "", 0, fmt.Errorf("the counter of job %s is %q", job, text)
+	return counts.gen, counts.last, nil
+}
+
+// counts are a stream's counters.
+type counts struct {
+	gen     string
+	last    uint64
+	sources map[string]uint64
+	based   bool // these are the base's
+}
+
+// counters reads some of a stream's counters; none named means all of them.
+func (l *Log) counters(ctx context.Context, c goredis.UniversalClient, job string, names ...string) (out counts, err error) {
+	_, key := l.keys(job)
+	have := map[string]string{}
+	if len(names) == 0 {
+		have, err = c.HGetAll(ctx, key).Result()
+	} else {
+		var got []any
+		got, err = c.HMGet(ctx, key, names...).Result()
+		for i, v := range got {
+			if text, ok := v.(string); ok {
+				have[names[i]] = text
+			}
 		}
 	}
-	return gen, last, nil
+	if err != nil {
+		return out, err
+	}
+	number := func(name string) uint64 {
+		text, ok := have[name]
+		if !ok || err != nil {
+			return 0
+		}
+		n, failed := strconv.ParseUint(text, 10, 64)
+		if failed != nil {
+			err = fmt.Errorf("the counter %s of job %s is %q", name, job, text)
+		}
+		return n
+	}
+	out = counts{gen: have["gen"], last: number("last"), sources: map[string]uint64{}}
+	seed := number("seed")
+	for name := range have {
+		if source, ok := strings.CutPrefix(name, "s:"); ok {
+			out.sources[source] = number(name)
+		}
+	}
+	base := l.config.Base(job)
+	if base.Last > 0 && (out.last < base.Last || (out.gen != base.Life && seed < base.Last)) {
+		out = counts{gen: base.Life, last: base.Last, sources: maps.Clone(base.Sources), based: true}
+	}
+	return out, err
 }

@@ -225,6 +225,9 @@ func (f *follower) see(gen string, last uint64, doubts int) {
 	case first:
 		f.gen, f.last = gen, last
 		f.told = max(f.told, last)
+	case f.gen != "" && gen != f.gen && last >= f.last && f.last == f.log.config.Base(f.job).Last:
+		// The stream goes on after the archive.
+		f.gen, f.newest, f.bytes = gen, nil, 0
 	case (f.gen != "" && gen != f.gen) || last < f.last:
 		f.log.config.Log.Warn("a job's stream in Redis was lost or went back; its senders send again from there",
 			"job", f.job, "had", f.last, "has", last)
@@ -324,4 +327,11 @@ func (f *follower) read(after uint64, max int) (out []api.Event, ok bool) {
 		out = append(out, e.event)
 	}
 	return out, true
+}
+
+// life returns the name of the stream that is followed; ok says that it is known.
+func (f *follower) life() (gen string, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.gen, f.ready && f.gen != ""
 }

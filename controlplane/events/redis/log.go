@@ -32,8 +32,10 @@ type Config struct {
 	// Followed is how many jobs can be followed at once without waiting for each
 	// other: each holds a connection. 0 means 512.
 	Followed int
-	Now      func() time.Time // nil means time.Now
-	Log      *slog.Logger
+	// Base says what of a job is archived; nil means nothing ever is.
+	Base func(job string) events.Base
+	Now  func() time.Time // nil means time.Now
+	Log  *slog.Logger
 }
 
 // Log is an events.Log in Redis Streams.
@@ -92,6 +94,9 @@ func Open(ctx context.Context, c Config) (*Log, error) {
 	}
 	if c.Followed <= 0 {
 		c.Followed = 512
+	}
+	if c.Base == nil {
+		c.Base = func(string) events.Base { return events.Base{} }
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -215,32 +220,32 @@ func (l *Log) Next(ctx context.Context, job, source string) (uint64, error) {
 	if err := events.CheckNames(job, source); err != nil {
 		return 0, err
 	}
-	_, counters := l.keys(job)
-	n, err := l.client.HGet(ctx, counters, "s:"+source).Uint64()
-	if errors.Is(err, goredis.Nil) {
-		n, err = 0, nil
-	}
+	c, err := l.counters(ctx, l.client, job, "gen", "last", "seed", "s:"+source)
 	if err != nil {
 		return 0, l.done(ctx, "count the lines of job "+job, err)
 	}
-	return n + 1, nil
+	return c.sources[source] + 1, nil
 }
 
-// Finish starts the retention of a finished job: its stream goes after a time.
-// Called again it sets the time anew. A source that appends after the stream has
-// gone begins at 1.
+// finisher gives a job's keys an end, which an append takes back.
+var finisher = goredis.NewScript(`
+if redis.call('EXISTS', KEYS[2]) == 1 then
+  redis.call('HSET', KEYS[2], 'fin', '1')
+  redis.call('PEXPIREAT', KEYS[1], ARGV[1])
+  redis.call('PEXPIREAT', KEYS[2], ARGV[1])
+end
+return 1`)
+
+// Finish starts the retention of a finished job: its stream goes after a time,
+// unless something is appended before. Called again it sets the time anew. What
+// is appended after the stream has gone goes on after the job's base; without
+// one, at 1.
 func (l *Log) Finish(ctx context.Context, job string, keep time.Duration) error {
 	if err := events.CheckNames(job, events.SourceState); err != nil {
 		return err
 	}
-	at := l.config.Now().Add(keep)
 	stream, counters := l.keys(job)
-	_, err := l.client.TxPipelined(ctx, func(p goredis.Pipeliner) error {
-		p.PExpireAt(ctx, stream, at)
-		p.PExpireAt(ctx, counters, at)
-		return nil
-	})
-	if err != nil {
+	if err := finisher.Run(ctx, l.client, []string{stream, counters}, l.config.Now().Add(keep).UnixMilli()).Err(); err != nil {
 		return l.done(ctx, "finish job "+job, err)
 	}
 	return nil
@@ -277,8 +282,9 @@ func (l *Log) Append(ctx context.Context, job, source string, firstSeq uint64, l
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
+	rest := events.Number(firstSeq, list)
 	for {
-		part, rest, err := encode(firstSeq, list)
+		part, more, err := encode(rest)
 		if err != nil {
 			return 0, err
 		}
@@ -292,9 +298,9 @@ func (l *Log) Append(ctx context.Context, job, source string, firstSeq uint64, l
 		if stored.hole {
 			return stored.next, events.ErrHole
 		}
-		if len(rest) == 0 {
+		if len(more) == 0 {
 			return stored.next, nil
 		}
-		firstSeq, list = firstSeq+uint64(len(part)), rest
+		rest, firstSeq = more, part[len(part)-2].(uint64)+1
 	}
 }

@@ -215,3 +215,13 @@ func TestEitherKeyAloneLost(t *testing.T) {
 		})
 	}
 }
+
+func TestRedisGoesOnAfterAnArchive(t *testing.T) {
+	s := newServer(t)
+	eventstest.RunArchived(t, func(t testing.TB) eventstest.OpenOn {
+		prefix := newPrefix()
+		return func(t testing.TB, base func(string) events.Base) events.Log {
+			return open(t, redis.Config{URL: s.url(), Prefix: prefix, Base: base})
+		}
+	})
+}

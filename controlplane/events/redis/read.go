@@ -61,7 +61,7 @@ func (l *Log) Read(ctx context.Context, job string, after uint64, max int) ([]ap
 				return nil, err
 			}
 			if e.event.Seq != after+1 && len(out) < max {
-				out = append(out, gone(job, after+1, e.event.Seq-1, e.event))
+				out = append(out, events.Gone(job, after+1, e.event.Seq-1, e.event))
 			}
 			if len(out) == max || bytes+size >= events.MaxRead {
 				return out, nil
@@ -77,6 +77,51 @@ func (l *Log) Read(ctx context.Context, job string, after uint64, max int) ([]ap
 		page = nextPage(page, size)
 	}
 	return out, nil
+}
+
+// Life implements events.Log: of a followed job from memory.
+func (l *Log) Life(ctx context.Context, job string) (string, error) {
+	if err := events.CheckNames(job, events.SourceState); err != nil {
+		return "", err
+	}
+	if f := l.following(job); f != nil {
+		if gen, ok := f.life(); ok {
+			return gen, nil
+		}
+	}
+	gen, _, err := l.state(ctx, l.client, job)
+	if err != nil {
+		return "", l.done(ctx, "look at job "+job, err)
+	}
+	return gen, nil
+}
+
+// Position implements events.Log.
+func (l *Log) Position(ctx context.Context, job string) (events.Position, error) {
+	if err := events.CheckNames(job, events.SourceState); err != nil {
+		return events.Position{}, err
+	}
+	c, err := l.counters(ctx, l.client, job)
+	if err != nil {
+		return events.Position{}, l.done(ctx, "look at job "+job, err)
+	}
+	at := events.Position{Life: c.gen, First: c.last + 1, Last: c.last, Sources: c.sources}
+	if c.based {
+		return at, nil
+	}
+	stream, _ := l.keys(job)
+	oldest, err := l.client.XRangeN(ctx, stream, "-", "+", 1).Result()
+	if err != nil {
+		return at, l.done(ctx, "look at job "+job, err)
+	}
+	if len(oldest) > 0 {
+		e, err := decode(job, oldest[0])
+		if err != nil {
+			return at, err
+		}
+		at.First = e.event.Seq
+	}
+	return at, nil
 }
 
 // LastOf implements events.Log: it reads the stream from its end back until it
