@@ -24,6 +24,7 @@ type Agent struct {
 	cache    *cache.Cache
 	launcher launcher.Launcher
 	lease    *lease
+	sampler  sampler
 
 	mu      sync.Mutex
 	runners map[uint64]*runner
@@ -97,6 +98,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	group.Go(func() { a.followAssignments(loops, work, registered) })
 	group.Go(func() { a.watchLease(loops) })
 	group.Go(func() { a.collectGarbage(loops) })
+	group.Go(func() { a.sampler.run(loops, a.cfg.Dir, a.cfg.GPULoads) })
 	<-ctx.Done()
 	end()
 	group.Wait()

@@ -92,6 +92,11 @@ type Config struct {
 	Launcher launcher.Launcher
 	// Detect finds the machine's capability; capability.Detect by default.
 	Detect func(ctx context.Context, dir string) api.Capability
+	// GPULoads measures the GPUs; capability.GPULoads by default.
+	GPULoads func(ctx context.Context) []api.GPULoad
+	// MetricsAddr is where /metrics is served, told to the control plane; empty:
+	// nowhere.
+	MetricsAddr string
 	// DetectInterval is how often that is repeated; 5 minutes by default.
 	DetectInterval time.Duration
 	// OnRegistered is called after every registration, for the gossip peers and
@@ -137,6 +142,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Detect == nil {
 		c.Detect = capability.Detect
+	}
+	if c.GPULoads == nil {
+		c.GPULoads = capability.GPULoads
 	}
 	return c, nil
 }

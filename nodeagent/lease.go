@@ -48,6 +48,13 @@ func (l *lease) setTTL(d time.Duration) {
 	}
 }
 
+// age is the time since the last heartbeat that was acknowledged.
+func (l *lease) age() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.now().Sub(l.acked)
+}
+
 // lapsed says whether an attempt with this disconnect grace must stop now.
 func (l *lease) lapsed(grace time.Duration) bool {
 	l.mu.Lock()
@@ -67,7 +74,6 @@ func (a *Agent) keepLease(ctx context.Context, registered chan<- struct{}) {
 		capable  = a.detect(ctx)
 		known    bool // this agent is registered with this capability
 		failures int
-		meter    loadMeter
 	)
 	// A broken driver can make a look take long: not at a heartbeat's cost.
 	looks := make(chan api.Capability, 1)
@@ -103,7 +109,7 @@ func (a *Agent) keepLease(ctx context.Context, registered chan<- struct{}) {
 			}
 		}
 		if known {
-			known, err = a.heartbeat(ctx, capable, meter.measure(a.cfg.Dir))
+			known, err = a.heartbeat(ctx, capable, a.sampler.load())
 		}
 		pause := interval
 		if err != nil || !known {
@@ -135,6 +141,7 @@ func (a *Agent) lookAgain(ctx context.Context, out chan<- api.Capability) {
 func (a *Agent) detect(ctx context.Context) api.Capability {
 	c := a.cfg.Detect(ctx, a.cfg.Dir)
 	c.Launchers = []string{a.launcher.Name()}
+	c.MetricsAddr = a.cfg.MetricsAddr
 	return c
 }
 

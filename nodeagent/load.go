@@ -1,6 +1,10 @@
 package nodeagent
 
 import (
+	"context"
+	"sync"
+	"time"
+
 	"github.com/shirou/gopsutil/v4/cpu"
 	"github.com/shirou/gopsutil/v4/disk"
 	"github.com/shirou/gopsutil/v4/mem"
@@ -32,4 +36,39 @@ func (m *loadMeter) measure(dir string) api.NodeLoad {
 		load.DiskFreeBytes = int64(u.Free)
 	}
 	return load
+}
+
+// loadInterval is how often the load is measured.
+const loadInterval = 5 * time.Second
+
+// sampler holds the newest load. It is measured beside the heartbeats, since a
+// broken driver can make it take long.
+type sampler struct {
+	mu     sync.Mutex
+	newest api.NodeLoad
+}
+
+func (s *sampler) load() api.NodeLoad {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.newest
+}
+
+func (s *sampler) run(ctx context.Context, dir string, gpus func(context.Context) []api.GPULoad) {
+	var meter loadMeter
+	for {
+		load := meter.measure(dir)
+		s.set(load, s.load().GPUs)
+		s.set(load, gpus(ctx))
+		if !sleep(ctx, loadInterval) {
+			return
+		}
+	}
+}
+
+func (s *sampler) set(load api.NodeLoad, gpus []api.GPULoad) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.newest = load
+	s.newest.GPUs = gpus
 }

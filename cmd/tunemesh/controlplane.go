@@ -15,7 +15,8 @@ import (
 func newControlPlane() *cobra.Command {
 	c := localConfig{}
 	var bootstrap bool
-	var url, level string
+	var url string
+	var logs logFlags
 	var s3 artifacts.Config
 	cmd := &cobra.Command{
 		Use:   "controlplane",
@@ -33,7 +34,7 @@ listens on loopback alone: agents on other machines need one that they reach.`,
     --s3-endpoint minio.lab:9000`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			log, err := newLogger(level)
+			log, err := logs.logger()
 			if err != nil {
 				return err
 			}
@@ -71,6 +72,6 @@ listens on loopback alone: agents on other machines need one that they reach.`,
 	f.StringVar(&s3.Public, "s3-public-endpoint", "", "`HOST:PORT` of the same S3 server as agents and clients reach it")
 	f.BoolVar(&s3.Secure, "s3-tls", false, "speak https to the S3 server")
 	redisFlag(cmd, &c.redisURL)
-	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	logs.define(cmd, "info")
 	return cmd
 }

@@ -14,7 +14,7 @@ import (
 
 func newDev() *cobra.Command {
 	c := localConfig{}
-	var level string
+	var logs logFlags
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run a whole mesh of one node on this machine, until Ctrl-C",
@@ -27,7 +27,7 @@ The client verbs of this user (tunemesh job ...) are logged in to it.`,
   tunemesh dev --data-dir /tmp/try --http-addr 127.0.0.1:8800`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			log, err := newLogger(level)
+			log, err := logs.logger()
 			if err != nil {
 				return err
 			}
@@ -49,7 +49,8 @@ The client verbs of this user (tunemesh job ...) are logged in to it.`,
 	f.StringVar(&c.raftAddr, "raft-addr", "127.0.0.1:7701", "`ADDRESS` of Raft")
 	f.StringVar(&c.gossipAddr, "gossip-addr", "127.0.0.1:0", "`ADDRESS` of gossip")
 	redisFlag(cmd, &c.redisURL)
-	f.StringVar(&level, "log-level", "warn", "debug, info, warn or error")
+	f.StringVar(&c.metricsAddr, "metrics-addr", "", "`ADDRESS` at which the agent serves /metrics, GPUs included (default: nowhere)")
+	logs.define(cmd, "warn")
 	return cmd
 }
 
@@ -78,13 +79,4 @@ func runDev(cmd *cobra.Command, c localConfig) error {
 	<-cmd.Context().Done()
 	fmt.Fprintln(out, "\nStopping: stages save a checkpoint and end.")
 	return l.Close()
-}
-
-// newLogger logs to standard error, from a level on.
-func newLogger(level string) (*slog.Logger, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, exitError{2, fmt.Errorf("--log-level %q: want debug, info, warn or error", level)}
-	}
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: l})), nil
 }

@@ -32,6 +32,7 @@ type local struct {
 	cancel context.CancelFunc
 	agent  chan error
 	gossip *gossip
+	export *exported
 }
 
 // localConfig says where a local mesh keeps its data and listens.
@@ -39,6 +40,7 @@ type localConfig struct {
 	dir                            string
 	httpAddr, raftAddr, gossipAddr string
 	redisURL                       string
+	metricsAddr                    string // of the agent; empty: none
 	log                            *slog.Logger
 }
 
@@ -83,7 +85,7 @@ func startLocal(ctx context.Context, c localConfig) (*local, error) {
 	cp := client.New(client.Config{Servers: []string{server.URL()}, Token: token, UserAgent: "tunemesh-agent/" + version})
 	joined := make(chan struct{})
 	registered := sync.OnceFunc(func() { close(joined) })
-	agent, err := nodeagent.New(nodeagent.Config{
+	settings := nodeagent.Config{
 		Dir:              agentDir,
 		Version:          version,
 		StopStagesOnExit: true,
@@ -92,9 +94,16 @@ func startLocal(ctx context.Context, c localConfig) (*local, error) {
 			registered()
 		},
 		Logger: log.With("room", "nodeagent"),
-	}, cp)
-	if err != nil {
+	}
+	if l.export, err = exportMetrics(c.metricsAddr, &settings); err != nil {
 		return nil, errors.Join(err, server.Close())
+	}
+	agent, err := nodeagent.New(settings, cp)
+	if err == nil {
+		err = l.export.serve(agent)
+	}
+	if err != nil {
+		return nil, errors.Join(err, l.export.Close(), server.Close())
 	}
 	life, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
@@ -117,7 +126,7 @@ func (l *local) Close() error {
 	if errors.Is(err, context.Canceled) {
 		err = nil
 	}
-	return errors.Join(err, l.gossip.Close(), l.server.Close())
+	return errors.Join(err, l.export.Close(), l.gossip.Close(), l.server.Close())
 }
 
 // gossip joins the mesh's membership when the control plane has told where its

@@ -15,7 +15,8 @@ import (
 func newNodeAgent() *cobra.Command {
 	c := nodeagent.Config{}
 	var servers []string
-	var tokenFile, gossipAddr, level string
+	var tokenFile, gossipAddr, metricsAddr string
+	var logs logFlags
 	cmd := &cobra.Command{
 		Use:   "nodeagent",
 		Short: "Run the agent of this machine",
@@ -28,7 +29,7 @@ The token (of role node) is read from --token-file or TUNEMESH_TOKEN.`,
   tunemesh nodeagent --server http://10.0.0.5:7700 --token-file node.token --name ws-anna --label room=3.14`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			log, err := newLogger(level)
+			log, err := logs.logger()
 			if err != nil {
 				return err
 			}
@@ -43,8 +44,16 @@ The token (of role node) is read from --token-file or TUNEMESH_TOKEN.`,
 			}
 			g := &gossip{bind: gossipAddr, log: log.With("room", "mesh")}
 			c.OnRegistered, c.Logger, c.Version = g.join, log, version
+			exported, err := exportMetrics(metricsAddr, &c)
+			if err != nil {
+				return err
+			}
+			defer exported.Close()
 			agent, err := nodeagent.New(c, client.New(client.Config{Servers: servers, Token: token, UserAgent: "tunemesh-agent/" + version}))
 			if err != nil {
+				return err
+			}
+			if err := exported.serve(agent); err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "node %s serves %v\n", agent.NodeID(), servers)
@@ -62,6 +71,7 @@ The token (of role node) is read from --token-file or TUNEMESH_TOKEN.`,
 	f.StringVar(&c.Name, "name", "", "the node's name (default: the host's)")
 	f.StringToStringVar(&c.Labels, "label", nil, "`KEY=VALUE` that stages can require; may be repeated")
 	f.StringVar(&gossipAddr, "gossip-addr", "0.0.0.0:0", "`ADDRESS` of gossip")
-	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&metricsAddr, "metrics-addr", "127.0.0.1:7704", "`ADDRESS` at which /metrics is served, GPUs included; empty: nowhere. Prometheus finds those that are not loopback by /v1/sd/prometheus")
+	logs.define(cmd, "info")
 	return cmd
 }

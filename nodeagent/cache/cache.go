@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"sort"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -44,6 +45,28 @@ type Cache struct {
 	mu   sync.Mutex
 	busy map[string]chan struct{} // fetches in flight; closed at their end
 	pins map[string]int           // blobs that may not be evicted
+
+	hits, misses atomic.Uint64
+}
+
+// Stats are the cache's figures since it was opened.
+type Stats struct {
+	Bytes, Limit int64
+	Hits, Misses uint64
+}
+
+// Stats looks at the folder for its size.
+func (c *Cache) Stats() Stats {
+	s := Stats{Limit: c.max, Hits: c.hits.Load(), Misses: c.misses.Load()}
+	_ = filepath.WalkDir(filepath.Join(c.dir, "blobs"), func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			if info, err := d.Info(); err == nil {
+				s.Bytes += info.Size()
+			}
+		}
+		return nil // a blob that vanishes meanwhile is none
+	})
+	return s
 }
 
 // Open opens a cache that keeps at most max bytes, as far as what is in use
@@ -137,9 +160,11 @@ func (c *Cache) ensure(ctx context.Context, it Item) error {
 		c.mu.Unlock()
 	}()
 	if c.whole(it) {
+		c.hits.Add(1)
 		c.touch(it.SHA256)
 		return nil
 	}
+	c.misses.Add(1)
 	if err := c.fetch(ctx, it); err != nil {
 		return err
 	}

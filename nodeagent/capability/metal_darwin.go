@@ -21,3 +21,12 @@ func metal(ctx context.Context) []api.GPU {
 	gpus, _ := parseMetal(out, memory)
 	return gpus
 }
+
+// metalLoads asks the I/O registry.
+func metalLoads(ctx context.Context) []api.GPULoad {
+	out, found, err := ask(ctx, "ioreg", "-r", "-d", "1", "-w", "0", "-c", "IOAccelerator")
+	if !found || err != nil {
+		return nil
+	}
+	return parseMetalLoads(string(out))
+}

@@ -9,3 +9,5 @@ import (
 )
 
 func metal(context.Context) []api.GPU { return nil }
+
+func metalLoads(context.Context) []api.GPULoad { return nil }

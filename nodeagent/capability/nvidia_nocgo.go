@@ -9,3 +9,5 @@ import (
 )
 
 func nvidia(ctx context.Context) []api.GPU { return nvidiaSMI(ctx) }
+
+func nvidiaLoads(ctx context.Context) []api.GPULoad { return nvidiaSMILoads(ctx) }

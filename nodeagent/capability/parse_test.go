@@ -1,6 +1,7 @@
 package capability
 
 import (
+	"encoding/json"
 	"os"
 	"reflect"
 	"testing"
@@ -108,6 +109,8 @@ func TestMetalIsRead(t *testing.T) {
 func FuzzTools(f *testing.F) {
 	f.Add([]byte("0, NVIDIA GeForce RTX 4090, GPU-5c1f, 24564, 24111, 570.86.15, 8.9\n"))
 	f.Add([]byte(`{"card0":{"VRAM Total Memory (B)":"1","VRAM Total Used Memory (B)":"2"},"system":null}`))
+	f.Add([]byte("0, 97, 30123, 71\n"))
+	f.Add([]byte(`"PerformanceStatistics" = {"Device Utilization %"=42,"In use system memory"=1}`))
 	f.Add([]byte(`{"SPDisplaysDataType":[{"sppci_model":"x","spdisplays_metal":"spdisplays_metal3","spdisplays_vendor":"sppci_vendor_Apple"}]}`))
 	f.Fuzz(func(t *testing.T, out []byte) {
 		smi, _ := parseSMI(string(out))
@@ -116,6 +119,16 @@ func FuzzTools(f *testing.F) {
 		for _, g := range append(append(smi, amd...), apple...) {
 			if g.Index < 0 || g.MemoryBytes < 0 || g.MemoryFreeBytes < 0 {
 				t.Fatalf("%+v from %q", g, out)
+			}
+		}
+		loads, _ := parseSMILoads(string(out))
+		amdLoads, _ := parseROCmLoads(out)
+		for _, l := range append(append(loads, amdLoads...), parseMetalLoads(string(out))...) {
+			if l.Index < 0 || l.MemoryUsedBytes != nil && *l.MemoryUsedBytes < 0 {
+				t.Fatalf("%+v from %q", l, out)
+			}
+			if _, err := json.Marshal(l); err != nil {
+				t.Fatalf("%+v from %q: %v", l, out, err)
 			}
 		}
 	})
