@@ -47,7 +47,7 @@ func exportAdapter(ctx context.Context, adapterDir, baseDir, out string) error {
 		name = filepath.Base(abs)
 	}
 	metadata := []KV{
-		{"general.architecture", "llama"},
+		{"general.architecture", config.family.name},
 		{"general.type", "adapter"},
 		{"general.name", name},
 		{"general.file_type", uint32(0)},
@@ -80,7 +80,7 @@ type loraMatrix struct {
 }
 
 // loraMatrix finds the place of one matrix in llama.cpp's model.
-func (c llamaConfig) loraMatrix(t adapter.Tensor) (loraMatrix, error) {
+func (c modelConfig) loraMatrix(t adapter.Tensor) (loraMatrix, error) {
 	module, isB, ok := adapter.Module(t.Name)
 	rest, layer, found := strings.TrimPrefix(module, "model.layers."), 0, false
 	if ok && rest != module {
@@ -118,14 +118,13 @@ func (c llamaConfig) loraMatrix(t adapter.Tensor) (loraMatrix, error) {
 
 func (m loraMatrix) write(w *Writer) error {
 	t := m.tensor
-	var out []byte
+	out := make([]byte, 4*t.Rows*t.Cols)
 	for r := range t.Rows {
 		from := r
 		if m.heads > 0 {
 			from = permutedRow(r, t.Rows, m.heads)
 		}
-		var err error
-		if out, err = encode(out, F32, t.Data[from*t.Cols:(from+1)*t.Cols]); err != nil {
+		if err := Quantize(out[4*r*t.Cols:4*(r+1)*t.Cols], F32, t.Data[from*t.Cols:(from+1)*t.Cols]); err != nil {
 			return err
 		}
 	}

@@ -12,29 +12,14 @@ import (
 
 // Options of an export.
 type Options struct {
-	Type         string // of the matrices: "F16" (default), "BF16", "F32" or "Q8_0"
+	Type         string // of the matrices: "F16" (default), "BF16", "F32", "Q8_0" or "Q4_K_M"
 	Name         string // general.name; default the folder's name
 	ChatTemplate string // Jinja; default the folder's own, if any
 }
 
-// matrixType gives the format and its number in general.file_type (llama_ftype).
-func (o Options) matrixType() (Type, uint32, error) {
-	switch o.Type {
-	case "", "F16":
-		return F16, 1, nil
-	case "F32":
-		return F32, 0, nil
-	case "BF16":
-		return BF16, 32, nil
-	case "Q8_0":
-		return Q8_0, 7, nil
-	}
-	return 0, 0, fmt.Errorf("type %q is not written; there are F16, BF16, F32 and Q8_0", o.Type)
-}
-
 // Export writes the model in the Hugging Face folder modelDir (config.json,
-// safetensors, tokenizer.json) to the file out, atomically. It needs memory for a
-// row of a tensor and for the vocabulary. Architectures: those that llama.cpp
+// safetensors, tokenizer.json) to the file out, atomically. It needs memory for some
+// rows of a tensor and for the vocabulary, and uses all cores. Architectures: those that llama.cpp
 // calls llama; a property that it would compute differently is refused.
 func Export(ctx context.Context, modelDir, out string, opts Options) error {
 	if err := export(ctx, modelDir, out, opts); err != nil {
@@ -57,16 +42,17 @@ func Exportable(modelDir string) error {
 type exportPlan struct {
 	src      *weights.File // to be closed
 	jobs     []job
+	arch     string
 	metadata []KV // without the general ones
 	fileType uint32
 }
 
 func planExport(dir string, opts Options) (*exportPlan, error) {
-	matrices, fileType, err := opts.matrixType()
+	config, err := readConfig(dir)
 	if err != nil {
 		return nil, err
 	}
-	config, err := readConfig(dir)
+	formats, err := opts.mix(config.Layers, config.Tied)
 	if err != nil {
 		return nil, err
 	}
@@ -89,12 +75,12 @@ func planExport(dir string, opts Options) (*exportPlan, error) {
 	if err != nil {
 		return nil, err
 	}
-	jobs, err := config.jobs(src, matrices)
+	jobs, err := config.jobs(src, formats)
 	if err != nil {
 		src.Close()
 		return nil, err
 	}
-	return &exportPlan{src, jobs, append(config.metadata(), vocab...), fileType}, nil
+	return &exportPlan{src, jobs, config.family.name, append(config.metadata(), vocab...), formats.fileType}, nil
 }
 
 func export(ctx context.Context, dir, out string, opts Options) error {
@@ -110,7 +96,7 @@ func export(ctx context.Context, dir, out string, opts Options) error {
 		}
 	}
 	metadata := append([]KV{
-		{"general.architecture", "llama"},
+		{"general.architecture", p.arch},
 		{"general.type", "model"},
 		{"general.name", name},
 		{"general.file_type", p.fileType},

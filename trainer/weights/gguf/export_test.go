@@ -227,7 +227,7 @@ func TestExportRefuses(t *testing.T) {
 		{want: "has no place", shapes: extra},
 		{want: "asks for [8]", shapes: flat},
 		{want: "export as BF16", value: func(i int) float32 { return 1e6 }},
-		{want: "is not written", kind: "Q4_K_M"},
+		{want: "is not written", kind: "Q3_K_M"},
 	} {
 		if c.config == nil {
 			c.config = small()

@@ -81,8 +81,8 @@ func (m metadata) boolean(key string, byDefault bool) bool {
 }
 
 // config reads the hyperparameters and refuses what a LlamaForCausalLM has not.
-func (m metadata) config() (llamaConfig, error) {
-	c := llamaConfig{Architectures: []string{"LlamaForCausalLM"}, HiddenAct: "silu", RopeTheta: 10000}
+func (m metadata) config() (modelConfig, error) {
+	c := modelConfig{Architectures: []string{"LlamaForCausalLM"}, HiddenAct: "silu", RopeTheta: 10000}
 	switch arch, _ := m.text("general.architecture"); {
 	case arch == "":
 		return c, fmt.Errorf("the file names no general.architecture")
@@ -159,7 +159,7 @@ func has(m metadata, key string) bool { _, ok := m.f.Value(key); return ok }
 
 // ropeScaling finds which scaling the file has: "linear" stands in the metadata,
 // "llama3" only as the tensor of the divisors that result from it.
-func (m metadata) ropeScaling(c llamaConfig) (*ropeConfig, error) {
+func (m metadata) ropeScaling(c modelConfig) (*ropeConfig, error) {
 	kind, _ := m.text("llama.rope.scaling.type")
 	factor, _ := m.float("llama.rope.scaling.factor")
 	if old, ok := m.float("llama.rope.scale_linear"); ok && kind == "" && old != 1 {
@@ -209,7 +209,7 @@ func (m metadata) ropeScaling(c llamaConfig) (*ropeConfig, error) {
 
 // sameFactors says whether an original context of n gives c's divisors too: then it
 // is preferred, for n is the one that Llama 3 has.
-func sameFactors(c llamaConfig, n int) bool {
+func sameFactors(c modelConfig, n int) bool {
 	other := *c.RopeScaling
 	other.OriginalMax = n
 	with := c
@@ -218,7 +218,7 @@ func sameFactors(c llamaConfig, n int) bool {
 }
 
 // json is the config.json.
-func (c llamaConfig) json(v vocabulary, dtype string) ([]byte, error) {
+func (c modelConfig) json(v vocabulary, dtype string) ([]byte, error) {
 	ends := []int32{}
 	for _, id := range []int32{v.eos, v.eot} {
 		if id >= 0 && !slices.Contains(ends, id) {

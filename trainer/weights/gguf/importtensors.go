@@ -19,7 +19,7 @@ type importJob struct {
 
 // imports lists the tensors under Hugging Face's names, each checked against the
 // metadata. A tensor that the architecture has no place for is refused.
-func (c llamaConfig) imports(f *File) ([]importJob, error) {
+func (c modelConfig) imports(f *File) ([]importJob, error) {
 	var out []importJob
 	var faults []string
 	used := map[string]bool{ropeTensor: true}

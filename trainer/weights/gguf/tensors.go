@@ -1,11 +1,7 @@
 package gguf
 
 import (
-	"context"
-	"encoding/binary"
 	"fmt"
-	"io"
-	"math"
 	"slices"
 
 	"github.com/tunemesh/tunemesh/trainer/weights"
@@ -21,7 +17,7 @@ type job struct {
 
 // jobs lists the tensors in llama.cpp's order of names, each checked against the
 // config.
-func (c llamaConfig) jobs(src *weights.File, matrices Type) ([]job, error) {
+func (c modelConfig) jobs(src *weights.File, formats mix) ([]job, error) {
 	var out []job
 	var firstErr error
 	used := map[string]bool{}
@@ -38,7 +34,7 @@ func (c llamaConfig) jobs(src *weights.File, matrices Type) ([]job, error) {
 			firstErr = fmt.Errorf("tensor %s has shape %v, but config.json asks for %v", source, info.Shape, shape)
 			return
 		}
-		out = append(out, job{info: TensorInfo{Name: name, Type: typeFor(shape, matrices), Shape: shape}, source: source, heads: heads})
+		out = append(out, job{info: TensorInfo{Name: name, Type: formats.typeOf(name, shape), Shape: shape}, source: source, heads: heads})
 	}
 	add("token_embd.weight", "model.embed_tokens.weight", 0, false, c.VocabSize, c.HiddenSize)
 	if f := c.ropeFactors(); f != nil {
@@ -78,7 +74,7 @@ type projection struct {
 	out, in      int
 }
 
-func (c llamaConfig) projections() []projection {
+func (c modelConfig) projections() []projection {
 	q, kv := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
 	return []projection{
 		{"attn_q", "self_attn.q_proj", c.Heads, q, c.HiddenSize},
@@ -91,18 +87,6 @@ func (c llamaConfig) projections() []projection {
 	}
 }
 
-// typeFor keeps vectors in F32, as llama.cpp needs them, and a matrix whose rows
-// do not fill blocks in F16.
-func typeFor(shape []int, matrices Type) Type {
-	if len(shape) < 2 {
-		return F32
-	}
-	if _, elems, _, _ := matrices.layout(); int64(shape[len(shape)-1])%elems != 0 {
-		return F16
-	}
-	return matrices
-}
-
 // permutedRow gives the row of a Hugging Face q or k projection that stands at row
 // out in llama.cpp's. Hugging Face rotates dimension j of a head with j + dim/2,
 // llama.cpp's llama architecture 2j with 2j+1 (permute in llama.cpp's
@@ -111,114 +95,4 @@ func permutedRow(out, rows, heads int) int {
 	dim := rows / heads
 	head, j := out/dim, out%dim
 	return head*dim + j%2*(dim/2) + j/2
-}
-
-// write converts one tensor and writes it, some rows at a time.
-func (j job) write(ctx context.Context, w io.Writer, src *weights.File) error {
-	shape := j.info.Shape
-	cols := shape[len(shape)-1]
-	rows := 1
-	if len(shape) == 2 {
-		rows = shape[0]
-	}
-	if j.heads > 0 && len(shape) == 1 { // a bias is a column
-		rows, cols = shape[0], 1
-	}
-	values := make([]float32, cols)
-	var out []byte
-	if j.literal != nil {
-		copy(values, j.literal)
-		out, err := encode(nil, j.info.Type, values)
-		if err != nil {
-			return err
-		}
-		_, err = w.Write(out)
-		return err
-	}
-	dtype, _, data, err := src.Tensor(j.source)
-	if err != nil {
-		return err
-	}
-	if rows == 0 || len(data)%rows != 0 {
-		return fmt.Errorf("tensor %s: %d bytes in %d rows", j.source, len(data), rows)
-	}
-	stride := len(data) / rows
-	for r := range rows {
-		from := r
-		if j.heads > 0 {
-			from = permutedRow(r, rows, j.heads)
-		}
-		if err := weights.ToF32(values, dtype, data[from*stride:(from+1)*stride]); err != nil {
-			return fmt.Errorf("tensor %s: %w", j.source, err)
-		}
-		if out, err = encode(out, j.info.Type, values); err != nil {
-			return fmt.Errorf("tensor %s, row %d: %w", j.source, from, err)
-		}
-		if len(out) >= 1<<20 || r == rows-1 {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			if _, err := w.Write(out); err != nil {
-				return err
-			}
-			out = out[:0]
-		}
-	}
-	return nil
-}
-
-// encode appends values in the format t.
-func encode(out []byte, t Type, values []float32) ([]byte, error) {
-	le := binary.LittleEndian
-	switch t {
-	case F32:
-		for _, v := range values {
-			out = le.AppendUint32(out, math.Float32bits(v))
-		}
-	case F16:
-		for _, v := range values {
-			h := weights.F32ToF16(v)
-			if h&0x7fff == 0x7c00 && !math.IsInf(float64(v), 0) {
-				return nil, fmt.Errorf("%g is too large for F16; export as BF16", v)
-			}
-			out = le.AppendUint16(out, h)
-		}
-	case BF16:
-		for _, v := range values {
-			out = le.AppendUint16(out, weights.F32ToBF16(v))
-		}
-	case Q8_0:
-		return appendQ8(out, values)
-	default:
-		return nil, fmt.Errorf("%s is not written", t)
-	}
-	return out, nil
-}
-
-// appendQ8 quantizes blocks of 32 values to a half-precision scale d and 32 signed
-// bytes q; a value is d*q (quantize_row_q8_0_ref in ggml-quants.c, bit for bit: the
-// quotient uses the scale before it is rounded to half, ties go away from zero).
-func appendQ8(out []byte, values []float32) ([]byte, error) {
-	for len(values) > 0 {
-		block := values[:32]
-		values = values[32:]
-		largest := float32(0)
-		for _, v := range block {
-			largest = max(largest, float32(math.Abs(float64(v)))) // of a NaN, NaN
-		}
-		d := largest / 127
-		scale := weights.F32ToF16(d)
-		if !(largest <= math.MaxFloat32) || scale == 0x7c00 {
-			return nil, fmt.Errorf("a value of %g cannot be quantized to Q8_0", largest)
-		}
-		inverse := 1 / d
-		if math.IsInf(float64(inverse), 0) {
-			inverse = 0 // a block of zeros, or of values too small for any scale
-		}
-		out = binary.LittleEndian.AppendUint16(out, scale)
-		for _, v := range block {
-			out = append(out, byte(int8(math.Round(float64(v*inverse)))))
-		}
-	}
-	return out, nil
 }

@@ -8,8 +8,8 @@ import (
 // Type is a number format of tensors (ggml_type).
 type Type uint32
 
-// The formats that Dequantize decodes, under their own names. F32, F16, BF16 and Q8_0
-// are written too; others than these are read as opaque bytes.
+// The formats that Dequantize decodes, under their own names. F32, F16, BF16, Q8_0,
+// Q6_K, Q5_0 and Q4_K are written too; others than these are read as opaque bytes.
 const (
 	F32  Type = 0
 	F16  Type = 1

@@ -101,7 +101,7 @@ func preTokenizer(tok *tokenizer.Tokenizer) (string, error) {
 
 // vocabMetadata is the tokenizer under llama.cpp's keys. Ids of the embedding beyond
 // the tokenizer's are filled up.
-func vocabMetadata(tok *tokenizer.Tokenizer, c llamaConfig, eosToken, jinja string) ([]KV, error) {
+func vocabMetadata(tok *tokenizer.Tokenizer, c modelConfig, eosToken, jinja string) ([]KV, error) {
 	tokens := tok.Vocab()
 	if len(tokens) > c.VocabSize {
 		return nil, fmt.Errorf("the tokenizer has %d ids, the model %d", len(tokens), c.VocabSize)
@@ -161,7 +161,7 @@ func byteLevelMetadata(tok *tokenizer.Tokenizer, tokens []string, types []int32)
 
 // specialMetadata names the tokens with a part to play. What the tokenizer itself
 // puts before and after a text is what a server has to put there.
-func specialMetadata(tok *tokenizer.Tokenizer, c llamaConfig, eosToken string) (kvs []KV, err error) {
+func specialMetadata(tok *tokenizer.Tokenizer, c modelConfig, eosToken string) (kvs []KV, err error) {
 	id := func(key string, id int32) { kvs = append(kvs, KV{"tokenizer.ggml." + key, uint32(id)}) }
 	inRange := func(l idList) bool { return len(l) > 0 && l[0] >= 0 && int(l[0]) < c.VocabSize }
 
