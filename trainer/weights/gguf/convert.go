@@ -102,6 +102,11 @@ func (c converter) part(out []byte, first int) error {
 		if err := weights.ToF32(values, c.dtype, c.data[from*stride:(from+1)*stride]); err != nil {
 			return fmt.Errorf("tensor %s: %w", c.source, err)
 		}
+		if c.plus != 0 {
+			for i := range values {
+				values[i] += c.plus
+			}
+		}
 		if err := Quantize(out[:c.width], c.info.Type, values); err != nil {
 			return fmt.Errorf("tensor %s, row %d: %w", c.source, from, err)
 		}

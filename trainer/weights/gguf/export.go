@@ -19,8 +19,9 @@ type Options struct {
 
 // Export writes the model in the Hugging Face folder modelDir (config.json,
 // safetensors, tokenizer.json) to the file out, atomically. It needs memory for some
-// rows of a tensor and for the vocabulary, and uses all cores. Architectures: those that llama.cpp
-// calls llama; a property that it would compute differently is refused.
+// rows of a tensor and for the vocabulary, and uses all cores. Architectures: Llama,
+// Mistral, Qwen2, Qwen3 and Gemma 3 (text); a property that llama.cpp would compute
+// differently is refused.
 func Export(ctx context.Context, modelDir, out string, opts Options) error {
 	if err := export(ctx, modelDir, out, opts); err != nil {
 		return fmt.Errorf("gguf: export %s: %w", modelDir, err)

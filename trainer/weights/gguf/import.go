@@ -38,8 +38,9 @@ type Imported struct {
 }
 
 // Import writes the model in the file path as a Hugging Face folder: config.json,
-// model.safetensors, tokenizer.json, tokenizer_config.json. Architecture: llama, with
-// the properties that Export knows; anything else is refused. Quantized weights are
+// model.safetensors, tokenizer.json, tokenizer_config.json. Architectures: llama,
+// qwen2, qwen3 and gemma3, with the properties that Export knows; anything else is
+// refused. Quantized weights are
 // decoded, vectors stay in F32 as the file has them. Memory: some rows of a tensor,
 // and the vocabulary. dir has to exist; after an error it may hold some of the files.
 func Import(ctx context.Context, path, dir string, opts ImportOptions) (Imported, error) {

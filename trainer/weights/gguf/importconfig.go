@@ -80,22 +80,27 @@ func (m metadata) boolean(key string, byDefault bool) bool {
 	return byDefault
 }
 
-// config reads the hyperparameters and refuses what a LlamaForCausalLM has not.
+// config reads the hyperparameters and refuses what the architecture has not at
+// Hugging Face.
 func (m metadata) config() (modelConfig, error) {
-	c := modelConfig{Architectures: []string{"LlamaForCausalLM"}, HiddenAct: "silu", RopeTheta: 10000}
-	switch arch, _ := m.text("general.architecture"); {
-	case arch == "":
+	var c modelConfig
+	arch, _ := m.text("general.architecture")
+	if arch == "" {
 		return c, fmt.Errorf("the file names no general.architecture")
-	case arch != "llama":
-		return c, fmt.Errorf("general.architecture is %q; only llama is imported", arch)
 	}
+	f, err := familyNamed(arch)
+	if err != nil {
+		return c, err
+	}
+	c = modelConfig{Architectures: []string{f.hf}, HiddenAct: f.act, RopeTheta: 10000, family: f}
+	arch += "."
 	if kind, ok := m.text("general.type"); ok && kind != "model" {
 		return c, fmt.Errorf("general.type is %q, not a model", kind)
 	}
 	if n, _ := m.integer("split.count"); n > 1 {
 		return c, fmt.Errorf("the model is split into %d files; join them with llama-gguf-split --merge first", n)
 	}
-	if n, _ := m.integer("llama.expert_count"); n > 0 {
+	if n, _ := m.integer(arch + "expert_count"); n > 0 {
 		return c, fmt.Errorf("a mixture of %d experts is not imported", n)
 	}
 	for key, to := range map[string]*int{
@@ -103,17 +108,17 @@ func (m metadata) config() (modelConfig, error) {
 		"feed_forward_length": &c.IntermediateSize, "attention.head_count": &c.Heads,
 	} {
 		var ok bool
-		if *to, ok = m.integer("llama." + key); !ok {
-			return c, fmt.Errorf("llama.%s is missing or no single integer", key)
+		if *to, ok = m.integer(arch + key); !ok {
+			return c, fmt.Errorf("%s%s is missing or no single integer", arch, key)
 		}
 	}
 	var ok bool
-	if c.RMSNormEps, ok = m.float("llama.attention.layer_norm_rms_epsilon"); !ok {
-		return c, fmt.Errorf("llama.attention.layer_norm_rms_epsilon is missing")
+	if c.RMSNormEps, ok = m.float(arch + "attention.layer_norm_rms_epsilon"); !ok {
+		return c, fmt.Errorf("%sattention.layer_norm_rms_epsilon is missing", arch)
 	}
-	if c.KVHeads = c.Heads; has(m, "llama.attention.head_count_kv") {
-		if c.KVHeads, ok = m.integer("llama.attention.head_count_kv"); !ok {
-			return c, fmt.Errorf("llama.attention.head_count_kv differs from layer to layer, which is not imported")
+	if c.KVHeads = c.Heads; has(m, arch+"attention.head_count_kv") {
+		if c.KVHeads, ok = m.integer(arch + "attention.head_count_kv"); !ok {
+			return c, fmt.Errorf("%sattention.head_count_kv differs from layer to layer, which is not imported", arch)
 		}
 	}
 	embed, ok := m.f.Tensor(embedTensor)
@@ -126,33 +131,63 @@ func (m metadata) config() (modelConfig, error) {
 	if c.Heads > 0 {
 		c.HeadDim = c.HiddenSize / c.Heads
 	}
-	if n, ok := m.integer("llama.attention.key_length"); ok {
+	if n, ok := m.integer(arch + "attention.key_length"); ok {
 		c.HeadDim = n
 	}
-	for _, key := range []string{"llama.attention.value_length", "llama.rope.dimension_count"} {
+	for _, key := range []string{arch + "attention.value_length", arch + "rope.dimension_count"} {
 		if n, ok := m.integer(key); ok && n != c.HeadDim {
 			return c, fmt.Errorf("%s is %d, but a head has %d dimensions", key, n, c.HeadDim)
 		}
 	}
-	if v, ok := m.float("llama.rope.freq_base"); ok {
+	if v, ok := m.float(arch + "rope.freq_base"); ok {
 		c.RopeTheta = v
 	}
-	if n, ok := m.integer("llama.attention.sliding_window"); ok && n > 0 {
+	if n, ok := m.integer(arch + "attention.sliding_window"); ok && n > 0 {
 		c.SlidingWindow = &n
 	}
-	for _, key := range []string{"llama.logit_scale", "llama.residual_scale", "llama.embedding_scale", "llama.attention.scale"} {
+	for _, key := range []string{arch + "logit_scale", arch + "residual_scale", arch + "embedding_scale", arch + "attention.scale"} {
 		if v, ok := m.float(key); ok && v != 0 && v != 1 {
-			return c, fmt.Errorf("%s is %g, which LlamaForCausalLM does not compute", key, v)
+			return c, fmt.Errorf("%s is %g, which %s does not compute", key, v, f.hf)
+		}
+	}
+	if f.mixed {
+		if err := m.mixedLayers(&c); err != nil {
+			return c, err
 		}
 	}
 	if err := c.check(); err != nil { // before the scaling, which needs sound dimensions
 		return c, err
 	}
-	var err error
 	if c.RopeScaling, err = m.ropeScaling(c); err != nil {
 		return c, err
 	}
 	return c, c.check()
+}
+
+// mixedLayers fills in what of Gemma 3 llama.cpp's file says, or llama.cpp assumes.
+func (m metadata) mixedLayers(c *modelConfig) error {
+	arch := c.family.name + "."
+	c.RopeLocalTheta, c.QueryScalar = gemmaLocalTheta, c.gemmaScalar()
+	if v, ok := m.float(arch + "rope.freq_base_swa"); ok {
+		c.RopeLocalTheta = v
+	}
+	if v, ok := m.float(arch + "final_logit_softcapping"); ok && v != 0 {
+		return fmt.Errorf("%sfinal_logit_softcapping is %g, which is not imported", arch, v)
+	}
+	if !has(m, arch+"rope.freq_base") {
+		return fmt.Errorf("%srope.freq_base is missing", arch)
+	}
+	period := gemmaPattern
+	if key := arch + "attention.sliding_window_pattern"; has(m, key) {
+		var ok bool
+		if period, ok = m.integer(key); !ok || period < 1 {
+			return fmt.Errorf("%s is no positive integer, which is not imported", key)
+		}
+	}
+	if c.Layers > 0 && c.Layers < 1<<12 {
+		c.LayerTypes = layerTypes(c.Layers, period)
+	}
+	return nil
 }
 
 func has(m metadata, key string) bool { _, ok := m.f.Value(key); return ok }
@@ -160,9 +195,10 @@ func has(m metadata, key string) bool { _, ok := m.f.Value(key); return ok }
 // ropeScaling finds which scaling the file has: "linear" stands in the metadata,
 // "llama3" only as the tensor of the divisors that result from it.
 func (m metadata) ropeScaling(c modelConfig) (*ropeConfig, error) {
-	kind, _ := m.text("llama.rope.scaling.type")
-	factor, _ := m.float("llama.rope.scaling.factor")
-	if old, ok := m.float("llama.rope.scale_linear"); ok && kind == "" && old != 1 {
+	arch := c.family.name + "."
+	kind, _ := m.text(arch + "rope.scaling.type")
+	factor, _ := m.float(arch + "rope.scaling.factor")
+	if old, ok := m.float(arch + "rope.scale_linear"); ok && kind == "" && old != 1 {
 		kind, factor = "linear", old
 	}
 	_, table := m.f.Tensor(ropeTensor)
@@ -244,10 +280,11 @@ func (c modelConfig) json(v vocabulary, dtype string) ([]byte, error) {
 	if r := c.RopeScaling; r != nil {
 		rope = &scaling{r.Type, r.Factor, r.LowFreqFactor, r.HighFreqFactor, r.OriginalMax}
 	}
-	return marshal(struct {
+	out := struct {
 		Architectures    []string `json:"architectures"`
 		ModelType        string   `json:"model_type"`
-		HiddenAct        string   `json:"hidden_act"`
+		HiddenAct        string   `json:"hidden_act,omitempty"`
+		HiddenActivation string   `json:"hidden_activation,omitempty"`
 		TorchDType       string   `json:"torch_dtype"`
 		HiddenSize       int      `json:"hidden_size"`
 		IntermediateSize int      `json:"intermediate_size"`
@@ -260,17 +297,32 @@ func (c modelConfig) json(v vocabulary, dtype string) ([]byte, error) {
 		RMSNormEps       float64  `json:"rms_norm_eps"`
 		RopeTheta        float64  `json:"rope_theta"`
 		RopeScaling      *scaling `json:"rope_scaling"`
+		SlidingWindow    *int     `json:"sliding_window,omitempty"`
+		LayerTypes       []string `json:"layer_types,omitempty"`
+		RopeLocalTheta   float64  `json:"rope_local_base_freq,omitempty"`
+		QueryScalar      float64  `json:"query_pre_attn_scalar,omitempty"`
 		AttentionBias    bool     `json:"attention_bias"`
-		MLPBias          bool     `json:"mlp_bias"`
+		MLPBias          *bool    `json:"mlp_bias,omitempty"`
 		Tied             bool     `json:"tie_word_embeddings"`
 		BOS              any      `json:"bos_token_id"`
 		EOS              any      `json:"eos_token_id"`
 		Pad              any      `json:"pad_token_id"`
 	}{
-		c.Architectures, "llama", c.HiddenAct, map[string]string{weights.F32: "float32", weights.F16: "float16", weights.BF16: "bfloat16"}[dtype],
-		c.HiddenSize, c.IntermediateSize, c.Layers, c.Heads, c.KVHeads, c.HeadDim, c.VocabSize, c.MaxPositions,
-		c.RMSNormEps, c.RopeTheta, rope, false, false, c.Tied, orNull(v.bos), eos, orNull(v.pad),
-	}, true)
+		Architectures: c.Architectures, ModelType: c.family.modelType, HiddenAct: c.HiddenAct,
+		TorchDType: map[string]string{weights.F32: "float32", weights.F16: "float16", weights.BF16: "bfloat16"}[dtype],
+		HiddenSize: c.HiddenSize, IntermediateSize: c.IntermediateSize, Layers: c.Layers, Heads: c.Heads, KVHeads: c.KVHeads,
+		HeadDim: c.HeadDim, VocabSize: c.VocabSize, MaxPositions: c.MaxPositions, RMSNormEps: c.RMSNormEps,
+		RopeTheta: c.RopeTheta, RopeScaling: rope, SlidingWindow: c.SlidingWindow, LayerTypes: c.LayerTypes,
+		RopeLocalTheta: c.RopeLocalTheta, QueryScalar: c.QueryScalar, Tied: c.Tied,
+		BOS: orNull(v.bos), EOS: eos, Pad: orNull(v.pad),
+	}
+	switch {
+	case c.family.mixed: // which has another name for it
+		out.HiddenAct, out.HiddenActivation = "", c.HiddenAct
+	case c.family.modelType == "llama":
+		out.MLPBias = new(bool)
+	}
+	return marshal(out, true)
 }
 
 // orNull is an id, or null where there is none.

@@ -15,6 +15,7 @@ type importJob struct {
 	info   TensorInfo
 	target string
 	heads  int // > 0: its rows are permuted, in this many heads
+	minus  float32
 }
 
 // imports lists the tensors under Hugging Face's names, each checked against the
@@ -34,25 +35,35 @@ func (c modelConfig) imports(f *File) ([]importJob, error) {
 		case !slices.Equal(info.Shape, shape):
 			faults = append(faults, fmt.Sprintf("tensor %s has shape %v, but the metadata ask for %v", name, info.Shape, shape))
 		default:
-			out = append(out, importJob{info, target, heads})
+			out = append(out, importJob{info: info, target: target, heads: heads})
 		}
 	}
 	add(embedTensor, "model.embed_tokens.weight", 0, c.VocabSize, c.HiddenSize)
+	norm := func(name, target string, size int) {
+		before := len(out)
+		if add(name, target, 0, size); len(out) > before && c.family.plusOne {
+			out[before].minus = 1
+		}
+	}
 	for l := range c.Layers {
 		blk, to := fmt.Sprintf("blk.%d.", l), fmt.Sprintf("model.layers.%d.", l)
-		add(blk+"attn_norm.weight", to+"input_layernorm.weight", 0, c.HiddenSize)
+		for _, n := range c.family.norms {
+			norm(blk+n.name+".weight", to+n.source+".weight", c.normSize(n))
+		}
 		for _, p := range c.projections() {
 			add(blk+p.name+".weight", to+p.source+".weight", p.heads, p.out, p.in)
+			if p.biased {
+				add(blk+p.name+".bias", to+p.source+".bias", 0, p.out)
+			}
 		}
-		add(blk+"ffn_norm.weight", to+"post_attention_layernorm.weight", 0, c.HiddenSize)
 	}
-	add("output_norm.weight", "model.norm.weight", 0, c.HiddenSize)
+	norm("output_norm.weight", "model.norm.weight", c.HiddenSize)
 	if !c.Tied {
 		add(headTensor, "lm_head.weight", 0, c.VocabSize, c.HiddenSize)
 	}
 	for _, t := range f.Tensors() {
 		if !used[t.Name] && !strings.HasSuffix(t.Name, ".attn_rot_embd") { // a table of old files
-			faults = append(faults, fmt.Sprintf("tensor %s has no place in LlamaForCausalLM", t.Name))
+			faults = append(faults, fmt.Sprintf("tensor %s has no place in %s", t.Name, c.family.hf))
 		}
 	}
 	if len(faults) > maxFaults {
@@ -138,6 +149,11 @@ func (j importJob) write(ctx context.Context, f *File, w *weights.Writer, dtype 
 				copy(sorted[to*rows.Width:(to+1)*rows.Width], values[r*rows.Width:])
 			}
 			values = sorted
+		}
+		if j.minus != 0 {
+			for i := range values {
+				values[i] -= j.minus
+			}
 		}
 		if err := finite(values, dtype); err != nil {
 			return err

@@ -12,6 +12,7 @@ type job struct {
 	info    TensorInfo
 	source  string    // the tensor's name in the safetensors
 	heads   int       // > 0: its rows are permuted, in this many heads
+	plus    float32   // added to every value
 	literal []float32 // instead of a source
 }
 
@@ -36,21 +37,30 @@ func (c modelConfig) jobs(src *weights.File, formats mix) ([]job, error) {
 		}
 		out = append(out, job{info: TensorInfo{Name: name, Type: formats.typeOf(name, shape), Shape: shape}, source: source, heads: heads})
 	}
+	norm := func(name, source string, size int) {
+		before := len(out)
+		if add(name, source, 0, false, size); len(out) > before && c.family.plusOne {
+			out[before].plus = 1
+		}
+	}
 	add("token_embd.weight", "model.embed_tokens.weight", 0, false, c.VocabSize, c.HiddenSize)
 	if f := c.ropeFactors(); f != nil {
 		out = append(out, job{info: TensorInfo{Name: "rope_freqs.weight", Type: F32, Shape: []int{len(f)}}, literal: f})
 	}
 	for l := range c.Layers {
 		blk, from := fmt.Sprintf("blk.%d.", l), fmt.Sprintf("model.layers.%d.", l)
-		add(blk+"attn_norm.weight", from+"input_layernorm.weight", 0, false, c.HiddenSize)
+		norms := c.family.norms
+		norm(blk+norms[0].name+".weight", from+norms[0].source+".weight", c.HiddenSize)
 		for _, p := range c.projections() {
 			add(blk+p.name+".weight", from+p.source+".weight", p.heads, false, p.out, p.in)
-			add(blk+p.name+".bias", from+p.source+".bias", p.heads, true, p.out)
+			add(blk+p.name+".bias", from+p.source+".bias", p.heads, !p.biased, p.out)
 		}
-		add(blk+"ffn_norm.weight", from+"post_attention_layernorm.weight", 0, false, c.HiddenSize)
+		for _, n := range norms[1:] {
+			norm(blk+n.name+".weight", from+n.source+".weight", c.normSize(n))
+		}
 		used[from+"self_attn.rotary_emb.inv_freq"] = true // a table that llama.cpp computes
 	}
-	add("output_norm.weight", "model.norm.weight", 0, false, c.HiddenSize)
+	norm("output_norm.weight", "model.norm.weight", c.HiddenSize)
 	if !c.Tied {
 		add("output.weight", "lm_head.weight", 0, false, c.VocabSize, c.HiddenSize)
 	}
@@ -60,7 +70,7 @@ func (c modelConfig) jobs(src *weights.File, formats mix) ([]job, error) {
 	}
 	for _, name := range src.Names() {
 		if !used[name] {
-			return nil, fmt.Errorf("tensor %s has no place in llama.cpp's architecture llama", name)
+			return nil, fmt.Errorf("tensor %s has no place in llama.cpp's architecture %s", name, c.family.name)
 		}
 	}
 	return out, nil
@@ -72,18 +82,32 @@ type projection struct {
 	name, source string
 	heads        int
 	out, in      int
+	biased       bool
+}
+
+// normSize is the number of values that a norm covers.
+func (c modelConfig) normSize(n normName) int {
+	if n.ofHeads {
+		return c.HeadDim
+	}
+	return c.HiddenSize
 }
 
 func (c modelConfig) projections() []projection {
 	q, kv := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
+	heads, kvHeads := 0, 0
+	if c.family.permuted {
+		heads, kvHeads = c.Heads, c.KVHeads
+	}
+	b := c.family.biased
 	return []projection{
-		{"attn_q", "self_attn.q_proj", c.Heads, q, c.HiddenSize},
-		{"attn_k", "self_attn.k_proj", c.KVHeads, kv, c.HiddenSize},
-		{"attn_v", "self_attn.v_proj", 0, kv, c.HiddenSize},
-		{"attn_output", "self_attn.o_proj", 0, c.HiddenSize, q},
-		{"ffn_gate", "mlp.gate_proj", 0, c.IntermediateSize, c.HiddenSize},
-		{"ffn_up", "mlp.up_proj", 0, c.IntermediateSize, c.HiddenSize},
-		{"ffn_down", "mlp.down_proj", 0, c.HiddenSize, c.IntermediateSize},
+		{"attn_q", "self_attn.q_proj", heads, q, c.HiddenSize, b},
+		{"attn_k", "self_attn.k_proj", kvHeads, kv, c.HiddenSize, b},
+		{"attn_v", "self_attn.v_proj", 0, kv, c.HiddenSize, b},
+		{"attn_output", "self_attn.o_proj", 0, c.HiddenSize, q, false},
+		{"ffn_gate", "mlp.gate_proj", 0, c.IntermediateSize, c.HiddenSize, false},
+		{"ffn_up", "mlp.up_proj", 0, c.IntermediateSize, c.HiddenSize, false},
+		{"ffn_down", "mlp.down_proj", 0, c.HiddenSize, c.IntermediateSize, false},
 	}
 }
 
