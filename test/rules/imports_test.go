@@ -120,6 +120,7 @@ var soleImporters = map[string][]string{
 	"github.com/danielgtaylor/huma/v2":    {"controlplane/rest"},
 	"github.com/NVIDIA/go-nvml":           {"nodeagent/capability"},
 	"github.com/dlclark/regexp2":          {"trainer/tokenizer"},
+	"github.com/ardanlabs/jinja":          {"trainer/template/jinja"},
 	"github.com/charmbracelet/x/ansi":     {"cli"},
 	"gonum.org/v1/plot":                   {"trainer/export"},
 	"github.com/spf13/cobra":              {"cli", "cmd"},
