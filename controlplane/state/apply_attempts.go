@@ -154,7 +154,7 @@ func (m *mutation) report(r Report) error {
 		e = &api.StageError{Class: "internal", Code: "NO_ERROR", Message: "the stage failed and gave no reason", Retryable: true}
 	}
 	ended := *a
-	ended.ReportSum = sum
+	ended.ReportSum, ended.Lines = sum, r.Report.Lines
 	if ended.StartedAt == nil {
 		ended.StartedAt = &ended.PlacedAt
 	}

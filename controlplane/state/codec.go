@@ -94,6 +94,8 @@ func codecOf(kind string) (codec, bool) {
 		return second(decodeAs[ApproveNode])
 	case RemoveNode{}.Kind():
 		return second(decodeAs[RemoveNode])
+	case ArchiveEvents{}.Kind():
+		return second(decodeAs[ArchiveEvents])
 	}
 	return codec{}, false
 }

@@ -33,6 +33,8 @@ type (
 		api.Job
 		// LastTransition is the number of the job's newest transition.
 		LastTransition uint64 `json:"last_transition,omitempty"`
+		// Archives are the parts of the job's events in the object store.
+		Archives []api.EventArchive `json:"archives,omitempty"`
 	}
 	stageRow struct {
 		api.Stage
