@@ -10,12 +10,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 )
 
 //go:embed judge.mjs
 var script []byte
+
+//go:embed quantize.py
+var quantizer []byte
 
 //go:embed package.json
 var manifest []byte
@@ -88,7 +92,7 @@ func prepare() (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	for name, data := range map[string][]byte{"judge.mjs": script, "package.json": manifest} {
+	for name, data := range map[string][]byte{"judge.mjs": script, "quantize.py": quantizer, "package.json": manifest} {
 		if have, err := os.ReadFile(filepath.Join(dir, name)); err == nil && bytes.Equal(have, data) {
 			continue
 		}
@@ -153,4 +157,25 @@ func (j *Judge) Ask(ctx context.Context, r Request) (*Answer, error) {
 		return nil, fmt.Errorf("llama.cpp: %w in %.300s; %s", err, out.Bytes(), said.Bytes())
 	}
 	return answer, nil
+}
+
+// Quantize lets llama.cpp quantize a GGUF file by its own llama_model_quantize, which
+// node-llama-cpp's library has and Python calls. ftype is a number of llama_ftype. It
+// skips the test where there is no Python or no library for this machine.
+func (j *Judge) Quantize(t testing.TB, source, target string, ftype int) {
+	t.Helper()
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("there is no python3 to call llama.cpp's library with")
+	}
+	libraries, err := filepath.Glob(filepath.Join(j.dir, "node_modules", "@node-llama-cpp", "*", "bins", "*", "libllama.v*.so"))
+	if err != nil || len(libraries) == 0 {
+		t.Skip("node-llama-cpp has brought no library for this machine")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, python, filepath.Join(j.dir, "quantize.py"), filepath.Dir(libraries[0]), source, target, strconv.Itoa(ftype))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("llama.cpp's quantizer: %v: %s", err, out)
+	}
 }
