@@ -2,8 +2,6 @@ package model
 
 import (
 	"fmt"
-	"math"
-	"math/rand/v2"
 	"strings"
 )
 
@@ -21,20 +19,14 @@ func (m *Model) AddLoRA(cfg LoRAConfig, seed uint64) error {
 	if err != nil {
 		return err
 	}
-	rng := rand.New(rand.NewPCG(seed, 0x6c6f7261))
+	rng := loraRand(seed)
 	for l := range m.blocks {
 		for w := range m.blocks[l].lin {
 			if !targets[w] {
 				continue
 			}
 			lin := &m.blocks[l].lin[w]
-			path := "base_model.model." + linearPath(l, w)
-			lin.a = newParam(path+".lora_A.weight", cfg.Rank, lin.in)
-			lin.b = newParam(path+".lora_B.weight", lin.out, cfg.Rank)
-			bound := 1 / math.Sqrt(float64(lin.in))
-			for i := range lin.a.Data {
-				lin.a.Data[i] = float32((2*rng.Float64() - 1) * bound)
-			}
+			lin.a, lin.b = newLoRA(rng, cfg.Rank, l, w, lin.out, lin.in)
 			m.params = append(m.params, lin.a, lin.b)
 		}
 	}
