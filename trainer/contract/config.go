@@ -79,6 +79,9 @@ type TrainingConfig struct {
 	CheckpointSteps     int      `json:"checkpoint_steps,omitempty" doc:"steps between checkpoints beside those of each epoch; default 25"`
 	LoggingSteps        int      `json:"logging_steps,omitempty" doc:"steps between metric events"`
 	EvaluationsPerEpoch int      `json:"evaluations_per_epoch,omitempty" doc:"passes over the validation split; default 1"`
+	Engine              string   `json:"engine,omitempty" doc:"what computes: auto, native or peft; auto is peft where the stage reserves a GPU, else native" example:"native"`
+	Workers             int      `json:"workers,omitempty" doc:"processes of the engine peft, one GPU each, which share every batch; default 1"`
+	Sharding            string   `json:"sharding,omitempty" doc:"none, where each worker has the whole model, or fsdp, where each keeps a part of it"`
 }
 
 // EvaluationConfig sets the evaluation.
@@ -159,6 +162,7 @@ func (c Config) WithDefaults() Config {
 	def(&t.CheckpointSteps, 25)
 	def(&t.LoggingSteps, 10)
 	def(&t.EvaluationsPerEpoch, 1)
+	t.engineDefaults()
 	def(&c.Evaluation.SampleAnswers, 3)
 	if len(c.Export.GGUF) == 0 {
 		c.Export.GGUF = []string{"f16"}
@@ -215,6 +219,7 @@ func (c Config) Validate() []FieldError {
 		}
 		oneOf(fmt.Sprintf("training.target_modules[%d]", i), m, TargetModules...)
 	}
+	t.engineFaults(fail)
 	between("training.epochs", float64(t.Epochs), 1, 10_000)
 	between("training.max_steps", float64(t.MaxSteps), 0, 1e9)
 	between("training.batch_size", float64(t.BatchSize), 1, 4096)
