@@ -20,6 +20,7 @@ type Figures struct {
 	// SpoolBytes is what the attempts here have printed; SpoolPending what of it
 	// the control plane has not acknowledged.
 	SpoolBytes, SpoolPending int64
+	SpoolLimit               int64 // 0: none
 	Cache                    cache.Stats
 }
 

@@ -25,6 +25,10 @@ const (
 	maxMetricEpochs = 20
 )
 
+// divergences are the codes of the events with which a training says that it
+// goes wrong.
+var divergences = []string{"DIVERGED", "LOSS_EXPLODING", "LOSS_FLAT", "THROUGHPUT_COLLAPSE", "STEPS_STALLED"}
+
 type metrics struct {
 	requests   *prometheus.CounterVec
 	latency    *prometheus.SummaryVec
@@ -34,6 +38,8 @@ type metrics struct {
 	streams    prometheus.Gauge
 	loss       *prometheus.GaugeVec
 	throughput *prometheus.GaugeVec
+	step       *prometheus.GaugeVec
+	divergence *prometheus.GaugeVec
 
 	over func(job string) bool // has it ended a while ago?
 
@@ -64,11 +70,13 @@ func newMetrics(r *prometheus.Registry, v api.Version, over func(job string) boo
 		received:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "events_received_total", Help: "Events that agents shipped and the event log holds, by level; what is shipped twice counts twice."}, []string{"level"}),
 		streams:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "api_event_streams", Help: "Event streams that are open."}),
 		loss:       prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "training_loss", Help: "Newest training loss of a job's epoch."}, []string{"job_id", "epoch"}),
+		step:       prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "training_step", Help: "Newest optimizer step of a job's training."}, []string{"job_id"}),
+		divergence: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "training_divergence", Help: "1 for each way in which a job's training went wrong: NaN, exploding or flat loss, collapsed throughput, stalled steps."}, []string{"job_id", "code"}),
 		throughput: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "training_throughput_samples_per_sec", Help: "Newest training throughput of a job."}, []string{"job_id"}),
 	}
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tunemesh_build_info", Help: "Always 1; the labels say what runs."}, []string{"version", "commit", "go", "protocol"})
 	build.WithLabelValues(v.Version, v.Commit, v.Go, strconv.Itoa(v.Protocol)).Set(1)
-	for _, c := range []prometheus.Collector{m.requests, m.latency, m.duration, m.lag, m.received, m.streams, m.loss, m.throughput, build,
+	for _, c := range []prometheus.Collector{m.requests, m.latency, m.duration, m.lag, m.received, m.streams, m.loss, m.throughput, m.step, m.divergence, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("rest: register metrics: %w", err)
@@ -82,6 +90,10 @@ func (m *metrics) observe(list []api.Event, at time.Time) {
 	for _, e := range list {
 		m.received.WithLabelValues(string(e.Level)).Inc()
 		m.lag.Observe(max(0, at.Sub(e.Timestamp).Seconds()))
+		if slices.Contains(divergences, e.ErrorCode) {
+			m.track(e.RunID, "")
+			m.divergence.WithLabelValues(e.RunID, e.ErrorCode).Set(1)
+		}
 		if e.Level != api.LevelMetric || (e.Loss == nil && e.SamplesPerSec == nil) {
 			continue
 		}
@@ -93,6 +105,9 @@ func (m *metrics) observe(list []api.Event, at time.Time) {
 		m.track(e.RunID, epoch)
 		if epoch != "" {
 			m.loss.WithLabelValues(e.RunID, epoch).Set(*e.Loss)
+		}
+		if e.Step != nil {
+			m.step.WithLabelValues(e.RunID).Set(float64(*e.Step))
 		}
 		if e.SamplesPerSec != nil {
 			m.throughput.WithLabelValues(e.RunID).Set(*e.SamplesPerSec)
@@ -141,6 +156,8 @@ func (m *metrics) prune() {
 func (m *metrics) dropLocked(job string) {
 	m.loss.DeletePartialMatch(prometheus.Labels{"job_id": job})
 	m.throughput.DeleteLabelValues(job)
+	m.step.DeleteLabelValues(job)
+	m.divergence.DeletePartialMatch(prometheus.Labels{"job_id": job})
 }
 
 // keepSeries is how long a job's series stay after its end: a few scrapes.

@@ -83,6 +83,7 @@ var (
 	heartbeatAge   = desc("agent_heartbeat_age_seconds", "Time since the control plane last acknowledged a heartbeat.")
 	spoolBytes     = desc("spool_bytes", "What the attempts here have printed and the agent keeps.")
 	spoolPending   = desc("spool_pending_bytes", "What of the spool the control plane has not acknowledged.")
+	spoolLimit     = desc("spool_limit_bytes", "What one attempt's lines may take before some are dropped, with a gap event that says which.")
 	cacheBytes     = desc("cache_bytes", "Inputs kept on this machine.")
 	cacheLimit     = desc("cache_limit_bytes", "What the cache may hold.")
 	cacheHits      = desc("cache_hits_total", "Inputs that were here already.")
@@ -91,7 +92,7 @@ var (
 
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{gpuUtilization, gpuMemory, gpuTemperature, cpuBusy, memoryFree, diskFree, running, heartbeatAge,
-		spoolBytes, spoolPending, cacheBytes, cacheLimit, cacheHits, cacheMisses} {
+		spoolBytes, spoolPending, spoolLimit, cacheBytes, cacheLimit, cacheHits, cacheMisses} {
 		ch <- d
 	}
 }
@@ -123,6 +124,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(heartbeatAge, f.HeartbeatAge.Seconds())
 	gauge(spoolBytes, float64(f.SpoolBytes))
 	gauge(spoolPending, float64(f.SpoolPending))
+	if f.SpoolLimit > 0 {
+		gauge(spoolLimit, float64(f.SpoolLimit))
+	}
 	gauge(cacheBytes, float64(f.Cache.Bytes))
 	gauge(cacheLimit, float64(f.Cache.Limit))
 	tell(cacheHits, prometheus.CounterValue, float64(f.Cache.Hits))

@@ -75,8 +75,9 @@ var mayImport = map[string][]string{
 	"trainer/contract":       {},
 	"models":                 {"trainer", "examples"},
 	"examples":               {},
+	"deploy":                 {},
 	"cmd":                    {"api", "cli", "controlplane", "nodeagent", "mesh", "trainer", "models", "examples"},
-	"test":                   {"api", "cli", "controlplane", "nodeagent", "mesh", "trainer", "models", "examples", "scheduler"},
+	"test":                   {"api", "deploy", "cli", "controlplane", "nodeagent", "mesh", "trainer", "models", "examples", "scheduler"},
 }
 
 func room(path string) string {
@@ -123,6 +124,7 @@ var soleImporters = map[string][]string{
 	"github.com/ardanlabs/jinja":          {"trainer/template/jinja"},
 	"github.com/charmbracelet/x/ansi":     {"cli"},
 	"gonum.org/v1/plot":                   {"trainer/export"},
+	"github.com/grafana":                  {"deploy/grafana"},
 	"github.com/spf13/cobra":              {"cli", "cmd"},
 	"github.com/prometheus/client_golang": {"controlplane", "nodeagent/exporter"},
 }
