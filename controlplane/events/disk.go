@@ -282,8 +282,8 @@ func (d *Disk) Position(_ context.Context, job string) (at Position, err error) 
 	base := d.config.Base(job)
 	at = Position{Life: base.Life, First: base.Last + 1, Last: base.Last, Sources: base.Sources}
 	err = d.with(job, false, func(l *jobLog) error {
-		at = l.position()
-		return nil
+		at, err = l.position()
+		return err
 	})
 	return at, err
 }

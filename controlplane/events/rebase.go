@@ -80,10 +80,23 @@ func (l *jobLog) lifeNow() string {
 	return l.life
 }
 
-func (l *jobLog) position() Position {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return Position{Life: l.life, First: l.segments[0].base, Last: l.committed, Sources: maps.Clone(l.sources)}
+// position first makes durable what is written: only then the sources' numbers
+// and the last event belong together.
+func (l *jobLog) position() (Position, error) {
+	l.syncing.Lock()
+	defer l.syncing.Unlock()
+	for {
+		l.mu.Lock()
+		written := l.written
+		if l.committed == written || l.broken != nil {
+			defer l.mu.Unlock()
+			return Position{Life: l.life, First: l.segments[0].base, Last: l.committed, Sources: maps.Clone(l.sources)}, l.broken
+		}
+		l.mu.Unlock()
+		if err := l.commitSyncing(written); err != nil {
+			return Position{}, err
+		}
+	}
 }
 
 // retainLocked removes the oldest segments where the stream is larger or older
