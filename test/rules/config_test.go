@@ -27,6 +27,9 @@ var saysDefault = regexp.MustCompile(`[;:] default:? .*$`)
 func describe(b *strings.Builder, prefix string, v reflect.Value, t *testing.T) {
 	for i := range v.NumField() {
 		field := v.Type().Field(i)
+		if !field.IsExported() {
+			continue
+		}
 		name := prefix + strings.Split(field.Tag.Get("json"), ",")[0]
 		if field.Type.Kind() == reflect.Struct {
 			describe(b, name+".", v.Field(i), t)

@@ -16,8 +16,12 @@ var Tasks = []string{"classification", "chat", "summarization", "qa", "extractio
 // TargetModules that LoRA can be attached to.
 var TargetModules = []string{"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 
-// Config is the job's config as the built-in stages read it. The zero value of
-// a field means its default; WithDefaults fills them in.
+// Precisions that the frozen weights of the base may have in memory.
+var Precisions = []string{"auto", "f32", "bf16", "int8", "int4"}
+
+// Config is the job's config as the built-in stages read it. A field that the
+// document leaves out, or that is null, has its default, which WithDefaults fills
+// in; a zero that the document holds is a zero.
 type Config struct {
 	Task  string `json:"task,omitempty" doc:"classification, chat, summarization, qa, extraction or completion" example:"classification"`
 	Model string `json:"model,omitempty" doc:"base model's name in the mesh" example:"tunemesh-mini"`
@@ -34,6 +38,8 @@ type Config struct {
 	Training      TrainingConfig      `json:"training,omitzero"`
 	Evaluation    EvaluationConfig    `json:"evaluation,omitzero"`
 	Export        ExportConfig        `json:"export,omitzero"`
+
+	given given // nil for a config that was not parsed
 }
 
 // DatasetConfig says how to read the file.
@@ -69,19 +75,25 @@ type TrainingConfig struct {
 	TargetModules       []string `json:"target_modules,omitempty" doc:"all-linear, or names of modules: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj"`
 	Epochs              int      `json:"epochs,omitempty" doc:"passes over the training split"`
 	MaxSteps            int      `json:"max_steps,omitempty" doc:"ends training after so many steps; epochs decide if not given"`
-	BatchSize           int      `json:"batch_size,omitempty" doc:"samples per step"`
-	GradientAccum       int      `json:"gradient_accumulation,omitempty" doc:"micro-batches per optimizer step"`
+	BatchSize           int      `json:"batch_size,omitempty" doc:"samples of a micro-batch; if not given, what fits into the memory, at most 8"`
+	GradientAccum       int      `json:"gradient_accumulation,omitempty" doc:"micro-batches per optimizer step; if neither it nor batch_size is given, so many that a step has 8 samples"`
 	LearningRate        float64  `json:"learning_rate,omitempty" doc:"peak of the schedule; if not given, by the size of the base model: 0.002 below 20 million parameters, 0.0005 below a billion, 0.0002 above"`
 	Schedule            string   `json:"schedule,omitempty" doc:"cosine, linear or constant"`
 	WarmupRatio         float64  `json:"warmup_ratio,omitempty" doc:"part of the steps in which the learning rate rises"`
 	WeightDecay         float64  `json:"weight_decay,omitempty" doc:"decoupled, of AdamW; default 0"`
-	MaxGradNorm         float64  `json:"max_grad_norm,omitempty" doc:"gradients are clipped to this global norm"`
+	MaxGradNorm         float64  `json:"max_grad_norm,omitempty" doc:"gradients are clipped to this global norm; 0 for never"`
 	CheckpointSteps     int      `json:"checkpoint_steps,omitempty" doc:"steps between checkpoints beside those of each epoch; default 25"`
 	LoggingSteps        int      `json:"logging_steps,omitempty" doc:"steps between metric events"`
 	EvaluationsPerEpoch int      `json:"evaluations_per_epoch,omitempty" doc:"passes over the validation split; default 1"`
 	Engine              string   `json:"engine,omitempty" doc:"what computes: auto, native or peft; auto is peft where the stage reserves a GPU, else native" example:"native"`
 	Workers             int      `json:"workers,omitempty" doc:"processes of the engine peft, one GPU each, which share every batch; default 1"`
 	Sharding            string   `json:"sharding,omitempty" doc:"none, where each worker has the whole model, or fsdp, where each keeps a part of it"`
+	MaxEvalSamples      int      `json:"max_eval_samples,omitempty" doc:"most validation samples of one such pass, drawn by the seed"`
+	BasePrecision       string   `json:"base_precision,omitempty" doc:"of the frozen weights in memory: auto, f32, bf16, int8 or int4; auto is as stored, or what fits"`
+	Patience            int      `json:"early_stopping_patience,omitempty" doc:"training ends after so many evaluations without a better loss; never if not given"`
+	MinDelta            float64  `json:"early_stopping_min_delta,omitempty" doc:"a loss is better if it is lower by more than this, nats; default 0"`
+	LoadBest            bool     `json:"load_best,omitempty" doc:"what goes out is the state of the lowest validation loss, not the last one"`
+	OnDivergence        string   `json:"on_divergence,omitempty" doc:"auto, warn or stop: whether a loss that explodes or stays flat, or a throughput that collapses, ends the stage; auto warns. A loss that is no number ends it in any case"`
 }
 
 // EvaluationConfig sets the evaluation.
@@ -129,52 +141,54 @@ func ParseConfig(data []byte, strict bool) (Config, error) {
 	if _, err := d.Token(); err != io.EOF {
 		return c, fmt.Errorf("config: more than one JSON value")
 	}
+	c.given = givenIn(data)
 	return c, nil
 }
 
-// WithDefaults returns c with every empty field at its default.
+// WithDefaults returns c with every field that was left out at its default.
 func (c Config) WithDefaults() Config {
-	def(&c.Task, "classification")
-	def(&c.Seed, 42)
-	def(&c.Template, "auto")
-	def(&c.Dataset.Format, "auto")
-	def(&c.Dataset.MaxCellBytes, 1<<20)
-	def(&c.Dataset.MaxRows, 10_000_000)
-	def(&c.Validation.MaxMissingFraction, 0.2)
-	def(&c.Validation.MinRows, 1)
-	def(&c.Validation.MaxClasses, 200)
-	def(&c.Preprocessing.PII, "redact")
-	def(&c.Preprocessing.TestFraction, 0.15)
-	def(&c.Preprocessing.ValidationFraction, 0.05)
-	t := &c.Training
-	def(&t.Method, "lora")
-	def(&t.Rank, 16)
-	def(&t.Alpha, 2*float64(t.Rank))
-	if len(t.TargetModules) == 0 {
-		t.TargetModules = []string{"all-linear"}
-	}
-	def(&t.Epochs, 4)
-	def(&t.BatchSize, 8)
-	def(&t.GradientAccum, 1)
-	def(&t.Schedule, "cosine")
-	def(&t.WarmupRatio, 0.05)
-	def(&t.MaxGradNorm, 1)
-	def(&t.CheckpointSteps, 25)
-	def(&t.LoggingSteps, 10)
-	def(&t.EvaluationsPerEpoch, 1)
-	t.engineDefaults()
-	def(&c.Evaluation.SampleAnswers, 3)
+	g := c.given
+	text(&c.Task, "classification")
+	def(g, "seed", &c.Seed, 42)
+	text(&c.Template, "auto")
+	text(&c.Dataset.Format, "auto")
+	def(g, "dataset.max_cell_bytes", &c.Dataset.MaxCellBytes, 1<<20)
+	def(g, "dataset.max_rows", &c.Dataset.MaxRows, 10_000_000)
+	def(g, "validation.max_missing_fraction", &c.Validation.MaxMissingFraction, 0.2)
+	def(g, "validation.min_rows", &c.Validation.MinRows, 1)
+	def(g, "validation.max_classes", &c.Validation.MaxClasses, 200)
+	text(&c.Preprocessing.PII, "redact")
+	def(g, "preprocessing.test_fraction", &c.Preprocessing.TestFraction, 0.15)
+	def(g, "preprocessing.validation_fraction", &c.Preprocessing.ValidationFraction, 0.05)
+	c.Training.defaults(g)
+	c.Training.engineDefaults()
+	def(g, "evaluation.sample_answers", &c.Evaluation.SampleAnswers, 3)
 	if len(c.Export.GGUF) == 0 {
 		c.Export.GGUF = []string{"f16"}
 	}
 	return c
 }
 
-func def[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
+// defaults leaves batch size, accumulation and learning rate open where they
+// follow from model and machine: trainer/plan settles them.
+func (t *TrainingConfig) defaults(g given) {
+	text(&t.Method, "lora")
+	def(g, "training.rank", &t.Rank, 16)
+	def(g, "training.alpha", &t.Alpha, 2*float64(t.Rank))
+	if len(t.TargetModules) == 0 && !g.has("training.target_modules") {
+		t.TargetModules = []string{"all-linear"}
 	}
+	def(g, "training.epochs", &t.Epochs, 4)
+	text(&t.Schedule, "cosine")
+	def(g, "training.warmup_ratio", &t.WarmupRatio, 0.05)
+	def(g, "training.max_grad_norm", &t.MaxGradNorm, 1)
+	def(g, "training.checkpoint_steps", &t.CheckpointSteps, 25)
+	def(g, "training.logging_steps", &t.LoggingSteps, 10)
+	def(g, "training.evaluations_per_epoch", &t.EvaluationsPerEpoch, 1)
+	def(g, "training.max_eval_samples", &t.MaxEvalSamples, 512)
+	text(&t.BasePrecision, "auto")
+	def(g, "training.load_best", &t.LoadBest, true)
+	text(&t.OnDivergence, "auto")
 }
 
 // Validate returns every fault of a config that has its defaults.
@@ -193,6 +207,12 @@ func (c Config) Validate() []FieldError {
 			fail(field, "is %v, want %v to %v", value, low, high)
 		}
 	}
+	// open is between for fields that may be left out without a default.
+	open := func(field string, value, low, high float64) {
+		if value != 0 || c.given.has(field) {
+			between(field, value, low, high)
+		}
+	}
 	oneOf("task", c.Task, Tasks...)
 	oneOf("template", c.Template, "auto", "chatml", "llama", "alpaca", "zephyr")
 	oneOf("dataset.format", c.Dataset.Format, "auto", "csv", "tsv", "jsonl")
@@ -202,7 +222,7 @@ func (c Config) Validate() []FieldError {
 	between("validation.min_rows", float64(c.Validation.MinRows), 1, 1e9)
 	between("validation.max_classes", float64(c.Validation.MaxClasses), 2, 100_000)
 	oneOf("preprocessing.pii", c.Preprocessing.PII, "redact", "warn", "keep")
-	between("preprocessing.max_length", float64(c.Preprocessing.MaxLength), 0, 1<<20)
+	open("preprocessing.max_length", float64(c.Preprocessing.MaxLength), 1, 1<<20)
 	between("preprocessing.test_fraction", c.Preprocessing.TestFraction, 0.01, 0.9)
 	between("preprocessing.validation_fraction", c.Preprocessing.ValidationFraction, 0.01, 0.9)
 	if sum := c.Preprocessing.TestFraction + c.Preprocessing.ValidationFraction; sum > 0.95 {
@@ -213,6 +233,9 @@ func (c Config) Validate() []FieldError {
 	between("training.rank", float64(t.Rank), 1, 1024)
 	between("training.alpha", t.Alpha, 1e-6, 1e6)
 	between("training.dropout", t.Dropout, 0, 0.95)
+	if len(t.TargetModules) == 0 {
+		fail("training.target_modules", "names no module")
+	}
 	for i, m := range t.TargetModules {
 		if m == "all-linear" && len(t.TargetModules) == 1 {
 			continue
@@ -221,18 +244,28 @@ func (c Config) Validate() []FieldError {
 	}
 	t.engineFaults(fail)
 	between("training.epochs", float64(t.Epochs), 1, 10_000)
-	between("training.max_steps", float64(t.MaxSteps), 0, 1e9)
-	between("training.batch_size", float64(t.BatchSize), 1, 4096)
-	between("training.gradient_accumulation", float64(t.GradientAccum), 1, 4096)
-	between("training.learning_rate", t.LearningRate, 0, 1)
+	open("training.max_steps", float64(t.MaxSteps), 1, 1e9)
+	open("training.batch_size", float64(t.BatchSize), 1, 4096)
+	open("training.gradient_accumulation", float64(t.GradientAccum), 1, 4096)
+	open("training.learning_rate", t.LearningRate, 1e-12, 1)
 	oneOf("training.schedule", t.Schedule, "cosine", "linear", "constant")
 	between("training.warmup_ratio", t.WarmupRatio, 0, 1)
 	between("training.weight_decay", t.WeightDecay, 0, 1)
-	between("training.max_grad_norm", t.MaxGradNorm, 1e-6, 1e6)
+	if t.MaxGradNorm != 0 {
+		between("training.max_grad_norm", t.MaxGradNorm, 1e-6, 1e6)
+	}
 	between("training.checkpoint_steps", float64(t.CheckpointSteps), 1, 1e9)
 	between("training.logging_steps", float64(t.LoggingSteps), 1, 1e9)
 	between("training.evaluations_per_epoch", float64(t.EvaluationsPerEpoch), 1, 1000)
-	between("evaluation.max_samples", float64(c.Evaluation.MaxSamples), 0, 1e9)
+	between("training.max_eval_samples", float64(t.MaxEvalSamples), 1, 1e9)
+	oneOf("training.base_precision", t.BasePrecision, Precisions...)
+	if t.Method == "full" && t.BasePrecision != "auto" && t.BasePrecision != "f32" {
+		fail("training.base_precision", "is %q, but method full trains the weights themselves, in f32", t.BasePrecision)
+	}
+	open("training.early_stopping_patience", float64(t.Patience), 1, 1e6)
+	between("training.early_stopping_min_delta", t.MinDelta, 0, 1e3)
+	oneOf("training.on_divergence", t.OnDivergence, "auto", "warn", "stop")
+	open("evaluation.max_samples", float64(c.Evaluation.MaxSamples), 1, 1e9)
 	between("evaluation.sample_answers", float64(c.Evaluation.SampleAnswers), 0, 100)
 	for i, q := range c.Export.GGUF {
 		oneOf(fmt.Sprintf("export.gguf[%d]", i), q, "f16", "f32", "q8_0")

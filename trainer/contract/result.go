@@ -89,6 +89,8 @@ type Error struct {
 	Column  string `json:"column,omitempty"`
 	Field   string `json:"field,omitempty"` // of the config: training.rank
 	Hint    string `json:"hint,omitempty"`  // what to do about it
+	// Figures are what was measured, for the event that reports the error.
+	Figures map[string]any `json:"figures,omitempty"`
 }
 
 // Error implements error: the message with its place.

@@ -64,6 +64,9 @@ func runGuarded(ctx context.Context, stage Stage, in Input, emit *Emitter) (r Re
 
 func errorFields(e *Error) map[string]any {
 	fields := map[string]any{"class": string(e.Class)}
+	for k, v := range e.Figures {
+		fields[k] = v
+	}
 	if e.Row > 0 {
 		fields["row"] = e.Row
 	}

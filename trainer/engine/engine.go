@@ -48,8 +48,10 @@ type Spec struct {
 	ModelName string // in the mesh; goes into adapter_config.json
 	ModelDir  string // config.json and safetensors
 	Shape     model.Config
-	Training  contract.TrainingConfig // with defaults, the learning rate included
+	Training  contract.TrainingConfig // settled: nothing is left open
 	Seed      uint64                  // of the adapter's first values and of dropout
+	Recompute bool                    // native: activations are computed twice rather than kept
+	MaxTokens int                     // of the largest micro-batch
 	Devices   contract.Devices
 	// ScratchDir is deleted when the attempt ends.
 	ScratchDir string

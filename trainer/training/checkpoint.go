@@ -16,6 +16,7 @@ import (
 
 	"github.com/tunemesh/tunemesh/trainer/engine"
 	"github.com/tunemesh/tunemesh/trainer/training/history"
+	"github.com/tunemesh/tunemesh/trainer/training/watch"
 )
 
 const (
@@ -23,7 +24,7 @@ const (
 	optimizerName = engine.OptimizerFile
 	checksumsName = "checksums.json" // written last: sizes and hashes of all others
 
-	stateVersion = 1
+	stateVersion = 2
 	keepSteps    = 2 // step_N folders that stay
 )
 
@@ -53,6 +54,34 @@ type State struct {
 	WindowTargets int64       `json:"window_targets"`
 	FirstLoss     float64     `json:"first_loss"`
 	Log           history.Log `json:"log"`
+
+	// Settled is what was left open by the config and once decided stays: another
+	// machine goes on with the micro-batches that this one began with.
+	Settled Settled `json:"settled"`
+	// Best is the evaluation with the lowest loss, and where its weights are.
+	Best *Best `json:"best,omitempty"`
+	// Reference is the loss that the next evaluations have to beat, Worse how many
+	// have not; Stopped says that this ended the training.
+	Reference *float64 `json:"reference,omitempty"`
+	Worse     int      `json:"worse,omitempty"`
+	Stopped   bool     `json:"stopped,omitempty"`
+	// Watch remembers the figures that the next ones are compared with.
+	Watch watch.Watch `json:"watch"`
+}
+
+// Settled are the settings that trainer/plan chose.
+type Settled struct {
+	BatchSize     int     `json:"batch_size"`
+	GradientAccum int     `json:"gradient_accumulation"`
+	BasePrecision string  `json:"base_precision"`
+	LearningRate  float64 `json:"learning_rate"`
+}
+
+// Best is the evaluation with the lowest loss.
+type Best struct {
+	Step       int     `json:"step"`
+	EvalLoss   float64 `json:"eval_loss"`
+	Checkpoint string  `json:"checkpoint"`
 }
 
 // Store is the folder of a job's checkpoints: step_N and epoch_N.
@@ -226,9 +255,9 @@ func (s Store) list() ([]string, error) {
 	return names, nil
 }
 
-// Prune deletes all step_N folders but the newest two, and what crashed saves
-// left behind. Epochs stay: they are announced and copied.
-func (s Store) Prune() error {
+// Prune deletes all step_N folders but the newest two and the one named keep, and
+// what crashed saves left behind. Epochs stay: they are announced and copied.
+func (s Store) Prune(keep string) error {
 	entries, err := os.ReadDir(s.Dir)
 	if err != nil {
 		return fmt.Errorf("training: prune checkpoints: %w", err)
@@ -245,7 +274,11 @@ func (s Store) Prune() error {
 	}
 	sort.Sort(sort.Reverse(sort.IntSlice(steps)))
 	for _, n := range steps[min(keepSteps, len(steps)):] {
-		if err := os.RemoveAll(filepath.Join(s.Dir, "step_"+strconv.Itoa(n))); err != nil {
+		name := "step_" + strconv.Itoa(n)
+		if name == keep {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(s.Dir, name)); err != nil {
 			return fmt.Errorf("training: prune checkpoints: %w", err)
 		}
 	}

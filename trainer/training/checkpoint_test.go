@@ -16,7 +16,7 @@ var mine = training.Fingerprint{Config: "c", Data: "d", Model: "m"}
 func save(t *testing.T, s training.Store, name string, step int, fp training.Fingerprint) {
 	t.Helper()
 	err := s.Save(name, func(dir string) error {
-		state, err := json.Marshal(training.State{Version: 1, Step: step, Fingerprint: fp})
+		state, err := json.Marshal(training.State{Version: 2, Step: step, Fingerprint: fp})
 		if err != nil {
 			return err
 		}
@@ -113,7 +113,7 @@ func TestPruneKeepsTwoStepsAndAllEpochs(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(s.Dir, ".tmp-step_8-1"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Prune(); err != nil {
+	if err := s.Prune(""); err != nil {
 		t.Fatal(err)
 	}
 	var left []string

@@ -6,13 +6,29 @@ import (
 	"github.com/tunemesh/tunemesh/trainer/contract"
 	"github.com/tunemesh/tunemesh/trainer/engine"
 	"github.com/tunemesh/tunemesh/trainer/engine/native"
+	"github.com/tunemesh/tunemesh/trainer/engine/peft"
 )
 
-// open opens the engine that the placement chose.
+// engines are those of this build.
+var engines = map[string]engine.Open{engine.Native: native.Open, engine.PEFT: peft.Open}
+
+// engineName is what the config says; where it leaves that open, what the
+// placement chose, and by hand, without a placement, what suits the devices.
+func (t *trainer) engineName(in contract.Input) string {
+	c := t.config.Training
+	if _, known := engines[in.Devices.Engine]; known && c.Engine == engine.Auto {
+		return in.Devices.Engine
+	}
+	return c.EngineFor(len(in.Devices.GPUs))
+}
+
+// open opens the engine.
 func (t *trainer) open(ctx context.Context, in contract.Input) error {
+	open := engines[t.engineName(in)]
 	var err error
-	if t.engine, err = native.Open(ctx, engine.Spec{
+	if t.engine, err = open(ctx, engine.Spec{
 		ModelName: t.config.Model, ModelDir: t.modelDir, Shape: t.shape, Training: t.config.Training, Seed: t.config.Seed,
+		Recompute: t.recompute, MaxTokens: t.maxTokens,
 		Devices: in.Devices, ScratchDir: in.ScratchDir, Emit: t.emit,
 	}); err != nil {
 		return err

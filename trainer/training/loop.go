@@ -15,6 +15,7 @@ import (
 	"github.com/tunemesh/tunemesh/trainer/progress"
 	"github.com/tunemesh/tunemesh/trainer/sample"
 	"github.com/tunemesh/tunemesh/trainer/training/history"
+	"github.com/tunemesh/tunemesh/trainer/training/watch"
 )
 
 // loop does the steps that are left.
@@ -23,13 +24,17 @@ func (t *trainer) loop(ctx context.Context) error {
 	perEpoch := t.order.StepsPerEpoch()
 	var steps [][]int
 	epoch := -1
-	if t.state.Step == 0 {
-		if err := t.evaluate(); err != nil { // what the base model makes of it
+	if t.state.Step == 0 && len(t.state.Log.Evaluations) == 0 {
+		loss, ok, err := t.evaluate() // what the base model makes of it
+		if err != nil {
 			return err
+		}
+		if ok {
+			t.state.Reference = &loss
 		}
 	}
 	window := t.newWindow()
-	for t.state.Step < t.total {
+	for t.state.Step < t.total && !t.state.Stopped {
 		if ctx.Err() != nil {
 			return errors.Join(t.checkpoint("step_"+strconv.Itoa(t.state.Step), false), ctx.Err())
 		}
@@ -60,24 +65,40 @@ func (t *trainer) milestones(perEpoch int, last bool) error {
 	within := t.state.Step % perEpoch
 	// part counts the evaluations that are due by a step.
 	part := func(step int) int { return step * c.EvaluationsPerEpoch / perEpoch }
-	if last || part(t.state.Step) != part(t.state.Step-1) {
-		if err := t.evaluate(); err != nil {
-			return err
-		}
-	}
+	name, announce := "", false
 	switch {
 	case within == 0:
-		return t.checkpoint("epoch_"+strconv.Itoa(t.state.Step/perEpoch), true)
+		name, announce = "epoch_"+strconv.Itoa(t.state.Step/perEpoch), true
 	case last: // ended by max_steps within an epoch
-		return t.checkpoint("epoch_"+strconv.Itoa(t.state.Step/perEpoch+1), true)
+		name, announce = "epoch_"+strconv.Itoa(t.state.Step/perEpoch+1), true
 	case t.state.Step%c.CheckpointSteps == 0:
-		return t.checkpoint("step_"+strconv.Itoa(t.state.Step), false)
+		name = "step_" + strconv.Itoa(t.state.Step)
 	}
-	return nil
+	if last || part(t.state.Step) != part(t.state.Step-1) {
+		loss, ok, err := t.evaluate()
+		if err != nil {
+			return err
+		}
+		if ok && t.judge(loss) {
+			if name == "" {
+				name = "step_" + strconv.Itoa(t.state.Step)
+			}
+			announce = true
+			t.state.Best.Checkpoint = name
+		}
+		if t.state.Stopped && name == "" {
+			name, announce = "step_"+strconv.Itoa(t.state.Step), true
+		}
+	}
+	if name == "" {
+		return nil
+	}
+	return t.checkpoint(name, announce)
 }
 
 // step makes one update from the samples of these indexes.
 func (t *trainer) step(indexes []int) (norm, rate float64, err error) {
+	before := t.state.Tokens
 	step := engine.Step{FirstMicro: t.state.Micro, Rate: t.rate.At(t.state.Step), MaxNorm: t.config.Training.MaxGradNorm}
 	for micro := range slices.Chunk(indexes, t.config.Training.BatchSize) {
 		batch := make([]model.Sequence, 0, len(micro))
@@ -89,15 +110,23 @@ func (t *trainer) step(indexes []int) (norm, rate float64, err error) {
 	}
 	t.state.Micro += uint64(len(step.Micro))
 	t.state.Samples += int64(len(indexes))
+	tokens := t.state.Tokens - before
+	stalled := t.expect(tokens)
+	began := time.Now()
 	u, err := t.engine.Step(step)
+	seconds := time.Since(began).Seconds()
+	stalled.Stop()
 	if err != nil {
 		return 0, 0, fmt.Errorf("training: step %d: %w", t.state.Step+1, err)
 	}
 	if err := t.count(u); err != nil {
 		return 0, 0, err
 	}
-	if bad(u.LossSum) || (bad(u.Norm) && !u.Skipped) {
-		return 0, 0, t.diverged(u.LossSum/float64(u.Targets), u.Norm)
+	if err := t.look(watch.Step{
+		Number: t.state.Step + 1, Loss: u.LossSum / float64(u.Targets), GradNorm: u.Norm, Tokens: int(tokens), Seconds: seconds,
+		WarmingUp: t.state.Step < t.rate.Warmup, Skipped: u.Skipped,
+	}); err != nil {
+		return 0, 0, err
 	}
 	t.state.WindowLoss += u.LossSum
 	t.state.WindowTargets += int64(u.Targets)
@@ -125,15 +154,6 @@ func (t *trainer) count(u engine.Update) error {
 }
 
 func bad(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) }
-
-// diverged ends a training that another attempt would end in the same way.
-func (t *trainer) diverged(loss, norm float64) error {
-	return &contract.Error{
-		Class: contract.ClassConfig, Code: "DIVERGED", Field: "training.learning_rate",
-		Message: fmt.Sprintf("the loss is %v and the gradient's norm %v at step %d of %d", loss, norm, t.state.Step+1, t.total),
-		Hint:    "lower training.learning_rate (a third of it), raise training.warmup_ratio, or lower training.max_grad_norm",
-	}
-}
 
 func sequence(s *sample.Sample) model.Sequence {
 	w := make([]float32, len(s.Tokens))
@@ -174,9 +194,9 @@ func (t *trainer) log(w window, norm, rate float64) {
 }
 
 // evaluate measures the loss on the validation split.
-func (t *trainer) evaluate() error {
+func (t *trainer) evaluate() (loss float64, ok bool, err error) {
 	if len(t.validation) == 0 {
-		return nil
+		return 0, false, nil
 	}
 	var sum float64
 	var targets, seen int
@@ -190,13 +210,13 @@ func (t *trainer) evaluate() error {
 		}
 		s, n, err := t.engine.Loss(batch)
 		if err != nil {
-			return fmt.Errorf("training: evaluation at step %d: %w", t.state.Step, err)
+			return 0, false, fmt.Errorf("training: evaluation at step %d: %w", t.state.Step, err)
 		}
 		sum, targets = sum+s, targets+n
 	}
-	loss := sum / float64(targets)
+	loss = sum / float64(targets)
 	if bad(loss) {
-		return t.diverged(loss, 0)
+		return 0, false, t.diverged(loss, 0)
 	}
 	// A resumed training has evaluated here before.
 	if e := t.state.Log.Evaluations; len(e) == 0 || e[len(e)-1].Step != t.state.Step {
@@ -204,5 +224,5 @@ func (t *trainer) evaluate() error {
 	}
 	step, epoch := int64(t.state.Step), t.state.Epoch
 	t.emit.Emit(contract.Event{Level: contract.LevelMetric, Step: &step, Epoch: &epoch, EvalLoss: &loss})
-	return nil
+	return loss, true, nil
 }

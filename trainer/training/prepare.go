@@ -38,7 +38,13 @@ type trainer struct {
 	began                     time.Time
 	startTokens, startSamples int64
 	resumedAt                 int
-	skipped                   int // steps in a row whose gradients overflowed
+
+	memory     func() int64 // free for this process, bytes
+	recompute  bool
+	maxTokens  int    // of a micro-batch
+	found      string // checkpoint to go on from
+	foundState State
+	skipped    int // steps in a row whose gradients overflowed
 }
 
 func (t *trainer) close() {
@@ -47,8 +53,6 @@ func (t *trainer) close() {
 	}
 }
 
-// prepare reads and checks everything before the engine is opened, which is what
-// takes time.
 func prepare(in contract.Input, c contract.Config) (*trainer, error) {
 	if c.Training.Method != "lora" && c.Training.Method != "full" {
 		return nil, &contract.Error{Class: contract.ClassConfig, Code: "UNKNOWN_METHOD", Field: "training.method", Message: fmt.Sprintf("there is no method %q", c.Training.Method)}
@@ -57,12 +61,18 @@ func prepare(in contract.Input, c contract.Config) (*trainer, error) {
 	if in.CheckpointDir == "" {
 		t.store.Dir = filepath.Join(in.OutputDir, "..", "checkpoints")
 	}
-	for _, next := range []func(contract.Input) error{t.inspectModel, t.loadData, t.plan, t.identify} {
+	return t, nil
+}
+
+// ready reads and checks everything before the engine is opened, which is what
+// takes time.
+func (t *trainer) ready(in contract.Input) error {
+	for _, next := range []func(contract.Input) error{t.inspectModel, t.loadData, t.identify, t.settle, t.plan} {
 		if err := next(in); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return t, nil
+	return nil
 }
 
 func (t *trainer) inspectModel(in contract.Input) error {
@@ -83,24 +93,7 @@ func (t *trainer) inspectModel(in contract.Input) error {
 			return err
 		}
 	}
-	if t.config.Training.LearningRate == 0 {
-		t.config.Training.LearningRate = defaultRate(t.shape.NumParams())
-	}
 	return nil
-}
-
-// defaultRate is a peak learning rate for LoRA that suits models of a size: the
-// small one was measured on the bundled model and data (from 0.003 on it
-// collapses), the large one is what PEFT's examples and the QLoRA paper use for
-// models of 7 billion parameters and more.
-func defaultRate(parameters int64) float64 {
-	switch {
-	case parameters < 20_000_000:
-		return 2e-3
-	case parameters < 1_000_000_000:
-		return 5e-4
-	}
-	return 2e-4
 }
 
 func (t *trainer) loadData(in contract.Input) error {
@@ -118,6 +111,7 @@ func (t *trainer) loadData(in contract.Input) error {
 	if t.validation, err = read(sample.ValidationFile); err != nil {
 		return err
 	}
+	t.capValidation()
 	if len(t.train) == 0 {
 		return &contract.Error{Class: contract.ClassBadInput, Code: "NO_TRAINING_DATA", Message: "preprocessing left no sample to train on", Hint: "its report says which rows were dropped and why"}
 	}
@@ -159,6 +153,8 @@ func (t *trainer) plan(contract.Input) error {
 func (t *trainer) identify(in contract.Input) error {
 	settings := t.config.Training
 	settings.CheckpointSteps, settings.LoggingSteps, settings.EvaluationsPerEpoch = 0, 0, 0
+	settings.Engine, settings.Workers, settings.Sharding = "", 0, "" // any engine goes on
+	settings.Patience, settings.MinDelta, settings.LoadBest, settings.OnDivergence = 0, 0, false, ""
 	config, err := json.Marshal(struct {
 		Seed     uint64
 		Training contract.TrainingConfig

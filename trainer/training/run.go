@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/tunemesh/tunemesh/trainer/contract"
@@ -37,7 +38,13 @@ type Summary struct {
 	FinalLoss       float64 `json:"final_loss"`
 	FirstEvalLoss   float64 `json:"first_eval_loss,omitempty"`
 	FinalEvalLoss   float64 `json:"final_eval_loss,omitempty"`
-	BestEvalLoss    float64 `json:"best_eval_loss,omitempty"`
+	BestEvalLoss    float64 `json:"best_eval_loss,omitempty"` // of the trained model
+	BestStep        int     `json:"best_step,omitempty"`
+	ExportedStep    int     `json:"exported_step"` // whose weights went out
+	EarlyStopped    bool    `json:"early_stopped,omitempty"`
+	BatchSize       int     `json:"batch_size"`
+	GradientAccum   int     `json:"gradient_accumulation"`
+	BasePrecision   string  `json:"base_precision"`
 	ResumedAt       int     `json:"resumed_at_step,omitempty"`
 	TokensPerSec    float64 `json:"tokens_per_sec"`
 	SamplesPerSec   float64 `json:"samples_per_sec"`
@@ -46,6 +53,22 @@ type Summary struct {
 // Run is the stage. It needs the base model, and the artifacts train.jsonl and
 // validation.jsonl of an ancestor.
 func Run(ctx context.Context, in contract.Input, emit *contract.Emitter) (contract.Result, error) {
+	return Stage{FreeMemory: freeMemory}.Run(ctx, in, emit)
+}
+
+// Stage is the stage with what it asks of the machine.
+type Stage struct {
+	// FreeMemory is what a training may fill, in bytes; 0 if that is not known.
+	FreeMemory func() int64
+}
+
+// heapPercent bounds how far the heap runs over what is in use: it consists of a
+// few large buffers, which cost the collector nothing.
+const heapPercent = 20
+
+// Run is Run on this machine.
+func (s Stage) Run(ctx context.Context, in contract.Input, emit *contract.Emitter) (contract.Result, error) {
+	defer debug.SetGCPercent(debug.SetGCPercent(heapPercent))
 	c, err := dataset.Config(in)
 	if err != nil {
 		return contract.Result{}, err
@@ -55,7 +78,10 @@ func Run(ctx context.Context, in contract.Input, emit *contract.Emitter) (contra
 		return contract.Result{}, err
 	}
 	defer t.close()
-	t.emit = emit
+	t.emit, t.memory = emit, s.FreeMemory
+	if err := t.ready(in); err != nil {
+		return contract.Result{}, err
+	}
 	if err := t.open(ctx, in); err != nil {
 		return contract.Result{}, err
 	}
@@ -75,6 +101,10 @@ func (t *trainer) finish(in contract.Input) (contract.Result, error) {
 	if t.config.Training.Method == "full" {
 		folder = FullFolder
 	}
+	exported, err := t.loadBest()
+	if err != nil {
+		return contract.Result{}, err
+	}
 	if err := t.export(filepath.Join(in.OutputDir, folder)); err != nil {
 		return contract.Result{}, err
 	}
@@ -83,6 +113,7 @@ func (t *trainer) finish(in contract.Input) (contract.Result, error) {
 		return contract.Result{}, err
 	}
 	s := t.summary()
+	s.ExportedStep = exported
 	return contract.Result{
 		Output:    map[string]any{OutputKey: s},
 		Artifacts: artifacts,
@@ -104,9 +135,11 @@ func (t *trainer) summary() Summary {
 	if e := t.state.Log.Evaluations; len(e) > 0 {
 		s.FirstEvalLoss, s.FinalEvalLoss = e[0].EvalLoss, e[len(e)-1].EvalLoss
 	}
-	if best, ok := t.state.Log.BestEvalLoss(); ok {
-		s.BestEvalLoss = best.EvalLoss
+	if best := t.state.Best; best != nil {
+		s.BestEvalLoss, s.BestStep = best.EvalLoss, best.Step
 	}
+	s.EarlyStopped = t.state.Stopped
+	s.BatchSize, s.GradientAccum, s.BasePrecision = t.config.Training.BatchSize, t.config.Training.GradientAccum, t.config.Training.BasePrecision
 	if spent := time.Since(t.began).Seconds(); spent > 0 {
 		s.TokensPerSec = float64(t.state.Tokens-t.startTokens) / spent
 		s.SamplesPerSec = float64(t.state.Samples-t.startSamples) / spent

@@ -29,7 +29,11 @@ func (t *trainer) checkpoint(name string, announce bool) error {
 		step := int64(t.state.Step)
 		t.emit.Emit(contract.Event{Level: contract.LevelInfo, Message: "checkpoint " + name, Step: &step, Checkpoint: name})
 	}
-	return t.store.Prune()
+	keep := ""
+	if t.state.Best != nil {
+		keep = t.state.Best.Checkpoint
+	}
+	return t.store.Prune(keep)
 }
 
 // export writes the artifact: an adapter, or a whole model's folder that can be
@@ -61,15 +65,20 @@ func (t *trainer) copyModelFiles(dir string) error {
 	return nil
 }
 
-// resume goes on from the newest checkpoint of this very training, if there is
-// one.
-func (t *trainer) resume() error {
-	name, state, err := t.store.Newest(t.fingerprint, func(name, reason string) {
+// find looks for the newest checkpoint of this very training.
+func (t *trainer) find() (err error) {
+	t.found, t.foundState, err = t.store.Newest(t.fingerprint, func(name, reason string) {
 		t.emit.Warn("CHECKPOINT_SKIPPED", fmt.Sprintf("checkpoint %s is passed over: %s", name, reason), nil)
 	})
-	if err != nil || name == "" {
-		return err
+	return err
+}
+
+// resume goes on from the checkpoint that was found, if there is one.
+func (t *trainer) resume() error {
+	if t.found == "" {
+		return nil
 	}
+	name, state := t.found, t.foundState
 	if err := t.engine.LoadState(filepath.Join(t.store.Dir, name), state.OptimStep); err != nil {
 		return fmt.Errorf("training: checkpoint %s: %w", name, err)
 	}

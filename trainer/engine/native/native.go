@@ -51,10 +51,11 @@ func (n *native) load() error {
 		info, _ := n.weights.Info(names[0])
 		n.dtype = info.DType
 	}
-	if n.model, err = model.Load(n.spec.Shape, n.weights); err != nil {
+	c := n.spec.Training
+	if n.model, err = model.LoadAs(n.spec.Shape, n.weights, precision(c)); err != nil {
 		return &contract.Error{Class: contract.ClassUnsupported, Code: "MODEL_DAMAGED", Message: err.Error(), Field: "model"}
 	}
-	c := n.spec.Training
+	n.model.SetRecompute(n.spec.Recompute)
 	if c.Method == "full" {
 		err = n.model.TrainAll()
 	} else {
@@ -63,7 +64,19 @@ func (n *native) load() error {
 	if err != nil {
 		return &contract.Error{Class: contract.ClassConfig, Code: "INVALID_CONFIG", Message: err.Error(), Field: "training"}
 	}
+	n.model.Reserve(n.spec.MaxTokens)
 	return nil
+}
+
+// precision is how the base lies in memory; auto is as it is stored.
+func precision(c contract.TrainingConfig) model.Precision {
+	switch {
+	case c.Method == "full":
+		return model.F32
+	case c.BasePrecision == "auto":
+		return model.Stored
+	}
+	return model.Precision(c.BasePrecision)
 }
 
 // Close implements engine.Engine.
@@ -80,13 +93,21 @@ func (n *native) Close() error {
 func (n *native) Describe() engine.Description {
 	d := engine.Description{
 		Engine: engine.Native, Device: "cpu", Threads: runtime.GOMAXPROCS(0), Workers: 1,
-		Arithmetic: n.dtype + ", frozen weights as stored, arithmetic in F32",
+		Arithmetic: n.arithmetic(),
 		Parameters: n.spec.Shape.NumParams(),
 	}
 	for _, p := range n.model.Params() {
 		d.Trainable += int64(len(p.Data))
 	}
 	return d
+}
+
+func (n *native) arithmetic() string {
+	words := n.dtype + " as stored"
+	if p := precision(n.spec.Training); p != model.Stored {
+		words = fmt.Sprintf("%s, stored as %s", p, n.dtype)
+	}
+	return fmt.Sprintf("%s, arithmetic in f32 by the %s loops", words, n.model.Kernels())
 }
 
 // Step implements engine.Engine.

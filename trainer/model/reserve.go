@@ -1,0 +1,42 @@
+package model
+
+// Reserve makes the buffers of a micro-batch of so many tokens, for training, so
+// that what a training takes is known from the start and no buffer grows while
+// the smaller one waits to be collected.
+func (m *Model) Reserve(tokens int) {
+	w, c := &m.work, m.cfg
+	for len(w.x) <= len(m.blocks) {
+		w.x = append(w.x, nil)
+	}
+	for i := range w.x {
+		buf(&w.x[i], tokens*c.HiddenSize)
+	}
+	for l := range m.blocks {
+		a := m.layerActs(l, !m.recomp)
+		a.reserve(c, tokens)
+		for wi := range m.blocks[l].lin {
+			lin := &m.blocks[l].lin[wi]
+			if lin.a == nil {
+				continue
+			}
+			buf(&a.u[wi], tokens*m.lora.Rank)
+			buf(&a.uGrad[wi], tokens*m.lora.Rank)
+			if m.lora.Dropout > 0 {
+				buf(&a.dropped[wi], tokens*lin.in)
+			}
+		}
+	}
+	qw, kw := c.NumHeads*c.HeadDim, c.NumKVHeads*c.HeadDim
+	for _, b := range []*[]float32{&w.h, &w.dh} {
+		buf(b, tokens*c.IntermediateSize)
+	}
+	for _, b := range []*[]float32{&w.dx, &w.dxn} {
+		buf(b, tokens*c.HiddenSize)
+	}
+	for _, b := range []*[]float32{&w.do, &w.dq} {
+		buf(b, tokens*qw)
+	}
+	for _, b := range []*[]float32{&w.dk, &w.dv} {
+		buf(b, tokens*kw)
+	}
+}

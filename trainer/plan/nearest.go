@@ -1,0 +1,149 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/tunemesh/tunemesh/trainer/contract"
+)
+
+// alternative is a change of settings with which a training would fit.
+type alternative struct {
+	words string
+	bytes int64
+}
+
+// refusal says that a training does not fit, what takes the memory, and which
+// changes of the settings would make it fit.
+func refusal(c contract.TrainingConfig, s Shape, m Machine, d Data, least Settled) *contract.Error {
+	field := blame(c, least)
+	e := &contract.Error{
+		Class: contract.ClassResources, Code: "DOES_NOT_FIT", Field: field,
+		Message: fmt.Sprintf("the training needs %s of memory, and %s are %s: %s", Bytes(least.Estimate.Total()), Bytes(m.Memory), m.Whose, parts(least.Estimate)),
+	}
+	var fits []string
+	for _, a := range alternatives(c, s, m, d) {
+		fits = append(fits, fmt.Sprintf("%s (%s)", a.words, Bytes(a.bytes)))
+	}
+	if len(fits) == 0 {
+		e.Hint = "no setting would make it fit: use a smaller model or a machine with more memory"
+		return e
+	}
+	e.Hint = "would fit: " + strings.Join(fits, "; or ")
+	return e
+}
+
+// blame names the field that the largest part of the memory follows from.
+func blame(c contract.TrainingConfig, least Settled) string {
+	largest := slices.MaxFunc(least.Estimate.Parts, func(a, b Part) int { return int(a.Bytes>>10 - b.Bytes>>10) })
+	switch largest.Name {
+	case "activations", "head":
+		if c.BatchSize > 1 {
+			return "training.batch_size"
+		}
+		return "preprocessing.max_length"
+	case "adapters":
+		return "training.rank"
+	case "gradients", "optimizer":
+		if c.Method == "full" {
+			return "training.method"
+		}
+		return "training.rank"
+	}
+	if c.Method == "full" {
+		return "training.method"
+	}
+	if c.BasePrecision != "auto" && c.BasePrecision != "" && c.BasePrecision != "int4" {
+		return "training.base_precision"
+	}
+	return "model"
+}
+
+// change is one setting changed.
+type change struct {
+	words string
+	apply func(c *contract.TrainingConfig, d *Data)
+}
+
+// alternatives lists single changes that make the training fit, the mildest of
+// each kind; if there is none, the first set of several.
+func alternatives(c contract.TrainingConfig, s Shape, m Machine, d Data) []alternative {
+	try := func(changes ...change) (alternative, bool) {
+		c, d := c, d
+		var words []string
+		for _, ch := range changes {
+			ch.apply(&c, &d)
+			words = append(words, ch.words)
+		}
+		for _, w := range waysOf(c, s, d) {
+			if out := settled(c, s, d, w); m.fits(out.Estimate) {
+				return alternative{strings.Join(words, " and "), out.Estimate.Total()}, true
+			}
+		}
+		return alternative{}, false
+	}
+	kinds := kindsOf(c, s, d)
+	var out []alternative
+	for _, kind := range kinds {
+		for _, ch := range kind {
+			if a, ok := try(ch); ok {
+				out = append(out, a)
+				break
+			}
+		}
+	}
+	if len(out) > 0 {
+		return out
+	}
+	// The last of each kind goes furthest: take one kind after the other along.
+	var all []change
+	for _, kind := range kinds {
+		if len(kind) == 0 {
+			continue
+		}
+		for _, ch := range kind {
+			if a, ok := try(append(slices.Clone(all), ch)...); ok {
+				return []alternative{a}
+			}
+		}
+		all = append(all, kind[len(kind)-1])
+	}
+	return nil
+}
+
+// kindsOf lists the changes that can be made, by kind, each from the mildest on.
+func kindsOf(c contract.TrainingConfig, s Shape, d Data) [][]change {
+	var batch, length, precision, rank, method []change
+	for b := c.BatchSize / 2; b >= 1; b /= 2 {
+		batch = append(batch, change{fmt.Sprintf("training.batch_size=%d", b), func(c *contract.TrainingConfig, _ *Data) { c.BatchSize = b }})
+	}
+	for l := d.longest() / 2; l >= 32; l /= 2 {
+		length = append(length, change{fmt.Sprintf("preprocessing.max_length=%d", l), func(_ *contract.TrainingConfig, d *Data) { *d = d.shorter(l) }})
+	}
+	if c.Method != "full" && c.BasePrecision != "auto" && c.BasePrecision != "" {
+		for _, p := range []string{"bf16", "int8", "int4"} {
+			if s.baseBytes(p) < s.baseBytes(c.BasePrecision) {
+				precision = append(precision, change{"training.base_precision=" + p, func(c *contract.TrainingConfig, _ *Data) { c.BasePrecision = p }})
+			}
+		}
+	}
+	if c.Method == "full" {
+		method = append(method, change{"training.method=lora", func(c *contract.TrainingConfig, _ *Data) { c.Method = "lora"; c.BasePrecision = "auto" }})
+	} else {
+		for r := c.Rank / 2; r >= 4; r /= 2 {
+			rank = append(rank, change{fmt.Sprintf("training.rank=%d", r), func(c *contract.TrainingConfig, _ *Data) { c.Rank = r }})
+		}
+	}
+	return [][]change{batch, length, precision, rank, method}
+}
+
+// shorter cuts the samples.
+func (d Data) shorter(length int) Data {
+	d.Length = min(d.Length, length)
+	d.Lengths = slices.Clone(d.Lengths)
+	for i := range d.Lengths {
+		d.Lengths[i] = min(d.Lengths[i], length)
+	}
+	return d
+}
