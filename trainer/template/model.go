@@ -14,19 +14,49 @@ import (
 // string or an object with its content; chat_template a string or a list of named
 // ones.
 type tokenizerConfig struct {
+	BOS          json.RawMessage `json:"bos_token"`
 	EOS          json.RawMessage `json:"eos_token"`
+	UNK          json.RawMessage `json:"unk_token"`
+	PAD          json.RawMessage `json:"pad_token"`
 	ChatTemplate json.RawMessage `json:"chat_template"`
 }
 
-// ForModel gives the template of the Hugging Face folder dir: chatml if it has no
-// chat_template; a chat_template that is byte for byte the Jinja of a builtin is
-// that builtin; any other is refused, because to train on a guess of it would teach
-// the model another format than the one it is served with.
-func ForModel(dir string) (*Template, error) {
-	jinja, eos, err := Source(dir)
+// Auto is the name by which Open takes what the model says of itself.
+const Auto = "auto"
+
+// Open gives the template of that name for the model in the Hugging Face folder dir: a
+// builtin one, OwnName for the model's own, or Auto (see ForModel).
+func Open(dir, name string) (*Template, error) {
+	switch name {
+	case Auto, "":
+		return ForModel(dir)
+	case OwnName:
+		jinja, c, err := read(dir)
+		if err != nil {
+			return nil, err
+		}
+		if jinja == "" {
+			return nil, fmt.Errorf("template: %s has no chat template of its own", dir)
+		}
+		return c.own(dir, jinja)
+	}
+	_, c, err := read(dir)
 	if err != nil {
 		return nil, err
 	}
+	return ByName(name, tokenContent(c.EOS))
+}
+
+// ForModel gives the template of the Hugging Face folder dir: chatml if it has no
+// chat_template; a builtin one whose Jinja is byte for byte the model's; else the model's
+// own. One that would be trained otherwise than it is served (PrefixError), or that cannot be
+// rendered here, is refused.
+func ForModel(dir string) (*Template, error) {
+	jinja, c, err := read(dir)
+	if err != nil {
+		return nil, err
+	}
+	eos := tokenContent(c.EOS)
 	if jinja == "" {
 		return ByName("chatml", eos)
 	}
@@ -35,36 +65,53 @@ func ForModel(dir string) (*Template, error) {
 			return ByName(def.name, eos)
 		}
 	}
-	return nil, fmt.Errorf("template: %s: its chat_template is none of the builtin ones (%s): name one of them in the job's config to train with it instead",
-		dir, strings.Join(Names(), ", "))
+	return c.own(dir, jinja)
+}
+
+func (c tokenizerConfig) own(dir, source string) (*Template, error) {
+	tokens := map[string]any{}
+	for name, raw := range map[string]json.RawMessage{"bos_token": c.BOS, "eos_token": c.EOS, "unk_token": c.UNK, "pad_token": c.PAD} {
+		if token := tokenContent(raw); token != "" {
+			tokens[name] = token
+		}
+	}
+	o, err := newOwn(source, tokens)
+	if err != nil {
+		return nil, fmt.Errorf("template: the chat template of %s cannot be trained with: %w; name one of the builtin ones (%s) in the job's config to train with it instead",
+			filepath.Base(dir), err, strings.Join(Names(), ", "))
+	}
+	return &Template{def: builtin{name: OwnName}, eos: tokenContent(c.EOS), own: o}, nil
 }
 
 // Source gives what the Hugging Face folder dir says of itself: the text of its
 // chat_template, whatever it is, and its eos token; "" where it says nothing.
 func Source(dir string) (jinja, eos string, err error) {
-	var c tokenizerConfig
+	jinja, c, err := read(dir)
+	return jinja, tokenContent(c.EOS), err
+}
+
+func read(dir string) (jinja string, c tokenizerConfig, err error) {
 	raw, err := readOptional(filepath.Join(dir, "tokenizer_config.json"))
 	if err != nil {
-		return "", "", fmt.Errorf("template: %w", err)
+		return "", c, fmt.Errorf("template: %w", err)
 	}
 	if raw != nil {
 		if err := json.Unmarshal(raw, &c); err != nil {
-			return "", "", fmt.Errorf("template: %s: tokenizer_config.json: %w", dir, err)
+			return "", c, fmt.Errorf("template: %s: tokenizer_config.json: %w", dir, err)
 		}
 	}
-	eos = tokenContent(c.EOS)
 	// Newer folders keep the template in a file of its own, which goes first.
 	file, err := readOptional(filepath.Join(dir, "chat_template.jinja"))
 	if err != nil {
-		return "", "", fmt.Errorf("template: %w", err)
+		return "", c, fmt.Errorf("template: %w", err)
 	}
 	if file != nil {
-		return string(file), eos, nil
+		return string(file), c, nil
 	}
 	if jinja, err = templateOf(c.ChatTemplate); err != nil {
-		return "", "", fmt.Errorf("template: %s: tokenizer_config.json: %w", dir, err)
+		return "", c, fmt.Errorf("template: %s: tokenizer_config.json: %w", dir, err)
 	}
-	return jinja, eos, nil
+	return jinja, c, nil
 }
 
 func readOptional(path string) ([]byte, error) {

@@ -2,6 +2,7 @@ package template
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -17,11 +18,11 @@ type continuer interface {
 }
 
 // Tokens encodes segments one by one, as a server encodes the prompt apart from
-// the answer, after the tokenizer's prefix (bos). loss[i] says whether ids[i] is
-// a token to learn.
+// the answer, after the tokenizer's prefix (bos), unless the text begins with that
+// already, as many models' own templates do. loss[i] says whether ids[i] is a token to
+// learn.
 func Tokens(enc Encoder, segments []Segment) (ids []int32, loss []bool) {
-	ids = enc.Prefix()
-	loss = make([]bool, len(ids))
+	prefix := enc.Prefix()
 	next, continues := enc.(continuer)
 	for i, s := range segments {
 		var more []int32
@@ -30,10 +31,16 @@ func Tokens(enc Encoder, segments []Segment) (ids []int32, loss []bool) {
 		} else {
 			more = enc.Encode(s.Text, false)
 		}
+		if i == 0 && (len(more) < len(prefix) || !slices.Equal(more[:len(prefix)], prefix)) {
+			ids, loss = append(ids, prefix...), append(loss, make([]bool, len(prefix))...)
+		}
 		ids = append(ids, more...)
 		for range more {
 			loss = append(loss, s.Loss)
 		}
+	}
+	if len(segments) == 0 {
+		return prefix, make([]bool, len(prefix))
 	}
 	return ids, loss
 }

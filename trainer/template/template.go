@@ -1,6 +1,7 @@
 package template
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -25,10 +26,12 @@ type Segment struct {
 	Loss bool
 }
 
-// Template is one of the builtin chat templates, bound to a model's end token.
+// Template is a chat template bound to a model's tokens: one of the builtin ones, or the
+// model's own.
 type Template struct {
 	def builtin
 	eos string
+	own *own // nil: it is a builtin one
 }
 
 // builtin is what the templates have in common: each turn is a header, the content
@@ -47,6 +50,8 @@ type builtin struct {
 	ollama     string
 }
 
+var errNotWritten = errors.New("the template leaves a message out")
+
 // Names lists the builtin templates: alpaca, chatml, llama, zephyr.
 func Names() []string { return []string{"alpaca", "chatml", "llama", "zephyr"} }
 
@@ -61,12 +66,12 @@ func ByName(name, eos string) (*Template, error) {
 		if def.needsEOS && eos == "" {
 			return nil, fmt.Errorf("template %s: it ends a turn with the model's eos token, and the model names none", name)
 		}
-		return &Template{def, eos}, nil
+		return &Template{def: def, eos: eos}, nil
 	}
 	return nil, fmt.Errorf("template %q: unknown; there are %s", name, strings.Join(Names(), ", "))
 }
 
-// Name is the builtin's name.
+// Name is the builtin's name, or OwnName.
 func (t *Template) Name() string { return t.def.name }
 
 // Render gives a whole conversation, to train on. The texts joined are what the
@@ -74,6 +79,13 @@ func (t *Template) Name() string { return t.def.name }
 func (t *Template) Render(messages []Message) ([]Segment, error) {
 	if err := Check(messages); err != nil {
 		return nil, fmt.Errorf("template %s: %w", t.def.name, err)
+	}
+	if t.own != nil {
+		segments, err := t.own.render(messages)
+		if err != nil {
+			return nil, fmt.Errorf("template %s: %w", t.def.name, err)
+		}
+		return segments, nil
 	}
 	var out []Segment
 	for _, m := range messages {
@@ -93,6 +105,17 @@ func (t *Template) Render(messages []Message) ([]Segment, error) {
 
 // Prompt gives a conversation up to the point where the assistant shall answer.
 func (t *Template) Prompt(messages []Message) (string, error) {
+	if t.own != nil {
+		err := Check(messages)
+		text := ""
+		if err == nil {
+			text, err = t.own.text(messages, true)
+		}
+		if err != nil {
+			return "", fmt.Errorf("template %s: %w", t.def.name, err)
+		}
+		return text, nil
+	}
 	segments, err := t.Render(messages)
 	if err != nil {
 		return "", err
@@ -105,14 +128,42 @@ func (t *Template) Prompt(messages []Message) (string, error) {
 	return b.String(), nil
 }
 
-// Stop lists the strings at which generation ends.
-func (t *Template) Stop() []string { return []string{strings.TrimSpace(t.fill(t.def.learnedEnd))} }
+// Stop lists the strings at which generation ends. A template that writes nothing behind an
+// answer has the model's end token only; see Ends.
+func (t *Template) Stop() []string {
+	end := t.fill(t.def.learnedEnd)
+	if t.own != nil {
+		end = t.own.end
+	}
+	if end = strings.TrimSpace(end); end == "" {
+		end = t.eos
+	}
+	if end == "" {
+		return nil
+	}
+	return []string{end}
+}
+
+// Ends says whether the template writes something behind each answer, by which a model can
+// learn to end one.
+func (t *Template) Ends() bool { return t.own == nil || strings.TrimSpace(t.own.end) != "" }
 
 // Jinja is the same template as a Hugging Face chat_template.
-func (t *Template) Jinja() string { return t.def.jinja }
+func (t *Template) Jinja() string {
+	if t.own != nil {
+		return t.own.source
+	}
+	return t.def.jinja
+}
 
-// Ollama is the same template as the TEMPLATE of an Ollama Modelfile.
-func (t *Template) Ollama() string { return t.fill(t.def.ollama) }
+// Ollama is the same template as the TEMPLATE of an Ollama Modelfile, or "" for a model's own
+// template that cannot be put so; Ollama then takes the one in the GGUF file, if it knows it.
+func (t *Template) Ollama() string {
+	if t.own != nil {
+		return t.own.ollama()
+	}
+	return t.fill(t.def.ollama)
+}
 
 func (t *Template) fill(s string) string { return strings.ReplaceAll(s, "{eos}", t.eos) }
 

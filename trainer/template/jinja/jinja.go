@@ -83,6 +83,9 @@ func (t *Template) Render(vars map[string]any, now time.Time) (text string, err 
 			e := &RefusedError{}
 			if len(args) > 0 {
 				e.Message = args[0].String()
+				if args[0].IsString() {
+					e.Message = args[0].AsString()
+				}
 			}
 			return lib.Undefined(), e
 		},
