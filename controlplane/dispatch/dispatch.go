@@ -59,6 +59,7 @@ type Config struct {
 	Events    Events
 	Publisher Publisher
 	Observer  Observer // may be nil
+	Archiver  Archiver // may be nil: then nothing is archived
 	// Clock is time.Now, Rand a number from [0, 1) for jitter. Leases are kept
 	// by the clock's monotonic reading, which UTC would strip: what goes into a
 	// command is made UTC there.

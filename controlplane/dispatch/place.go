@@ -11,6 +11,7 @@ import (
 	"github.com/tunemesh/tunemesh/api"
 	"github.com/tunemesh/tunemesh/controlplane/state"
 	"github.com/tunemesh/tunemesh/scheduler"
+	"github.com/tunemesh/tunemesh/tracing"
 )
 
 const (
@@ -110,8 +111,10 @@ func (t *term) place(ctx context.Context, placements []scheduler.Placement) erro
 			break
 		}
 		group.Go(func() error {
+			traced, span := tracing.Begin(tracing.Under(ctx, t.traceOf(p.JobID)), "place", "job", p.JobID, "stage", p.Stage, "node", p.NodeID)
 			r, err := t.config.Raft.Apply(ctx, state.PlaceAttempt{JobID: p.JobID, Stage: p.Stage,
-				NodeID: p.NodeID, Devices: p.Devices, Slot: p.Slot, At: t.config.Clock().UTC()})
+				NodeID: p.NodeID, Devices: p.Devices, Slot: p.Slot, TraceParent: tracing.Parent(traced), At: t.config.Clock().UTC()})
+			span.End(err)
 			log := t.config.Log.With("job", p.JobID, "stage", p.Stage, "node", p.NodeID)
 			var refused *state.Error
 			switch {
@@ -137,4 +140,13 @@ func (t *term) place(ctx context.Context, placements []scheduler.Placement) erro
 func (t *term) kindOf(job, stage string) string {
 	s, _ := t.store.Stage(job, stage)
 	return s.Kind
+}
+
+// traceOf is the span that a job was submitted in; empty if it is not traced.
+func (t *term) traceOf(job string) string {
+	if !tracing.Enabled() {
+		return ""
+	}
+	j, _ := t.store.Job(job)
+	return j.TraceParent
 }

@@ -11,8 +11,8 @@ import (
 
 // projectLoop writes each job's transitions to its event log, each exactly
 // once: they are numbered in the state, the log says which it wants next, and
-// what it has is passed over. When a job has ended and all stand in the log, the
-// state forgets them.
+// what it has is passed over. When a job has ended and all are archived (or stand
+// in the log, where nothing is archived), the state forgets them.
 func (t *term) projectLoop(ctx context.Context) {
 	// next is the number of the transition that a job's log wants next.
 	next := map[string]uint64{}
@@ -20,7 +20,13 @@ func (t *term) projectLoop(ctx context.Context) {
 		w := t.store.Watch(state.TopicTransitions)
 		start := time.Now()
 		var again time.Time
-		for _, b := range t.store.TransitionBacklogs() {
+		backlogs := t.store.TransitionBacklogs()
+		known := make(map[string]uint64, len(backlogs))
+		for _, b := range backlogs {
+			known[b.JobID] = next[b.JobID]
+		}
+		next = known // those that were trimmed are forgotten
+		for _, b := range backlogs {
 			if ctx.Err() != nil {
 				return
 			}
@@ -62,7 +68,7 @@ func (t *term) project(ctx context.Context, b state.Backlog, next map[string]uin
 		}
 		next[b.JobID] = wants
 	}
-	if !b.Terminal {
+	if !b.Terminal || t.config.Archiver != nil { // else they go once they are archived
 		return nil
 	}
 	if _, err := t.config.Raft.Apply(ctx, state.TrimTransitions{JobID: b.JobID, Upto: b.Last}); err != nil {

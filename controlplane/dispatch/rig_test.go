@@ -23,6 +23,7 @@ type rig struct {
 	d         *dispatch.Dispatcher
 	log       *eventLog
 	publisher *publisher
+	archiver  dispatch.Archiver // set before elect
 	stop      func()
 
 	mu      sync.Mutex
@@ -121,7 +122,7 @@ func (r *rig) elect() {
 	if r.stop != nil {
 		r.stop()
 	}
-	r.d = dispatch.New(dispatch.Config{Raft: r, Store: r.store, Events: r.log, Publisher: r.publisher,
+	r.d = dispatch.New(dispatch.Config{Raft: r, Store: r.store, Events: r.log, Publisher: r.publisher, Archiver: r.archiver,
 		Rand: func() float64 { return 0.5 }})
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup

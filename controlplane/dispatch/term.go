@@ -8,7 +8,7 @@ import (
 	"github.com/tunemesh/tunemesh/controlplane/state"
 )
 
-// term is one period of leading: five loops and what they remember.
+// term is one period of leading: six loops and what they remember.
 type term struct {
 	config  Config
 	store   *state.Store
@@ -16,6 +16,7 @@ type term struct {
 
 	// poke wakes the placement and the lease loop for what is in no watch.
 	placePoke, leasePoke chan struct{}
+	archivePoke          chan struct{}
 	reports              chan *pendingReport
 	// over is closed when the term ends, for those who wait in Report.
 	over chan struct{}
@@ -23,6 +24,8 @@ type term struct {
 	mu      sync.Mutex
 	leases  map[string]*lease
 	reasons map[stageKey]string
+	// late are jobs whose archive is not all of their events, and since when.
+	late map[string]time.Time
 }
 
 type stageKey struct{ job, stage string }
@@ -33,6 +36,7 @@ func newTerm(c Config) *term {
 		placePoke: make(chan struct{}, 1), leasePoke: make(chan struct{}, 1),
 		reports: make(chan *pendingReport), over: make(chan struct{}),
 		leases: map[string]*lease{}, reasons: map[stageKey]string{},
+		archivePoke: make(chan struct{}, 1), late: map[string]time.Time{},
 	}
 	for _, n := range c.Store.Nodes() {
 		t.leases[n.ID] = &lease{expires: t.started.Add(c.NewLeaderGrace)}
@@ -50,6 +54,9 @@ func (t *term) run(ctx context.Context) error {
 	loops.Go(func() { t.reportLoop(ctx) })
 	if t.config.Events != nil {
 		loops.Go(func() { t.projectLoop(ctx) })
+	}
+	if t.config.Events != nil && t.config.Archiver != nil {
+		loops.Go(func() { t.archiveLoop(ctx) })
 	}
 	if t.config.Publisher != nil {
 		loops.Go(func() { t.publishLoop(ctx) })

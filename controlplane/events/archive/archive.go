@@ -52,20 +52,20 @@ var errMoved = errors.New("the stream changed while it was archived")
 
 // Archive writes what a job's log holds beyond the parts that are archived to
 // the object store and returns it as the next part, which the caller records;
-// nil if there is nothing more, or if something is missing, which it says. It
-// may be called again after any failure. It holds a page of events and a frame
+// nil if there is nothing more, or if something is missing. What is missing it
+// says, also where it archives anyway. It may be called again after any failure. It holds a page of events and a frame
 // in memory, and the part in a temporary file.
 func (l *Log) Archive(ctx context.Context, job string, parts []api.EventArchive, want Want) (part *api.EventArchive, missing string, err error) {
 	at, err := l.inner.Position(ctx, job)
 	if err != nil {
 		return nil, "", err
 	}
-	if missing := want.missing(at); missing != "" && !want.Anyway {
+	if missing = want.missing(at); missing != "" && !want.Anyway {
 		return nil, missing, nil
 	}
 	base := events.BaseOf(parts)
 	if at.Last <= base.Last {
-		return nil, "", nil
+		return nil, missing, nil
 	}
 	file, err := os.CreateTemp(l.dir, "events-*.jsonl.zst")
 	if err != nil {
@@ -85,7 +85,7 @@ func (l *Log) Archive(ctx context.Context, job string, parts []api.EventArchive,
 		return nil, "", err
 	}
 	out.Bucket, out.Key, out.At = object.Bucket, object.Key, l.now().UTC().Truncate(time.Millisecond)
-	return out, "", nil
+	return out, missing, nil
 }
 
 // write writes the events after..upto of the inner log.
