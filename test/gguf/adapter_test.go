@@ -27,8 +27,14 @@ func TestSameLogitsWithAdapter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, rs := range []bool{false, true} {
-		dir := folder(t, tiny(tok.VocabSize()), raw, weights.F32)
+	all := families(tok.VocabSize())
+	all["rank-stabilised"] = all["llama"]
+	for name, config := range all {
+		rs, maxKL := name == "rank-stabilised", 1e-8
+		if config["model_type"] == "gemma3_text" {
+			maxKL = 1e-5 // see TestEveryArchitecture
+		}
+		dir := folder(t, config, raw, weights.F32)
 		ids := tok.Encode("The mesh places each stage of a job on a node; Übergröße 123 今天 🎉\n", false)
 		m := load(t, dir)
 		if err := m.AddLoRA(model.LoRAConfig{Rank: 4, Alpha: 8, RSLoRA: rs, TargetModules: []string{"all-linear"}}, 1); err != nil {
@@ -69,13 +75,13 @@ func TestSameLogitsWithAdapter(t *testing.T) {
 			worst = max(worst, divergence(with[i].Logprobs, ours))
 			moved = max(moved, divergence(without[i].Logprobs, ours))
 		}
-		if worst > 1e-8 {
-			t.Errorf("rank-stabilised %v: worst KL %.2g", rs, worst)
+		if !(worst <= maxKL) {
+			t.Errorf("%s: worst KL %.2g", name, worst)
 		}
 		if moved < 0.1 {
-			t.Errorf("the adapter moves the distributions by %.2g only: the test would not see a mistake", moved)
+			t.Errorf("%s: the adapter moves the distributions by %.2g only: the test would not see a mistake", name, moved)
 		}
-		t.Logf("worst KL %.2g; without the adapter %.2g", worst, moved)
+		t.Logf("%s: worst KL %.2g; without the adapter %.2g", name, worst, moved)
 	}
 }
 

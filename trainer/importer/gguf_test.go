@@ -28,7 +28,7 @@ func TestGGUFRefusals(t *testing.T) {
 		}
 	}
 	for want, c := range map[string]change{
-		`general.architecture is "gemma3"`:          set("general.architecture", "gemma3"),
+		`general.architecture is "gemma2"`:          set("general.architecture", "gemma2"),
 		`general.type is "adapter"`:                 set("general.type", "adapter"),
 		"split into 3 files":                        set("split.count", uint16(3)),
 		"mixture of 8 experts":                      set("llama.expert_count", uint32(8)),

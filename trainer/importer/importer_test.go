@@ -302,7 +302,10 @@ func TestRefusals(t *testing.T) {
 		spoil       func(*source)
 		unsupported bool
 	}{
-		"Qwen2ForCausalLM":     {change: map[string]any{"architectures": []string{"Qwen2ForCausalLM"}}, unsupported: true},
+		"Phi3ForCausalLM": {change: map[string]any{"architectures": []string{"Phi3ForCausalLM"}}, unsupported: true},
+		"without images":  {change: map[string]any{"architectures": []string{"Gemma3ForConditionalGeneration"}}, unsupported: true},
+		"use_sliding_window": {change: map[string]any{"architectures": []string{"Qwen2ForCausalLM"}, "use_sliding_window": true,
+			"sliding_window": 16, "max_window_layers": 0}, unsupported: true},
 		"attention_bias":       {change: map[string]any{"attention_bias": true}, unsupported: true},
 		"quantization_config":  {change: map[string]any{"quantization_config": map[string]any{"bits": 4}}, unsupported: true},
 		`rope_scaling "yarn"`:  {change: map[string]any{"rope_scaling": map[string]any{"rope_type": "yarn", "factor": 4.0}}, unsupported: true},
@@ -406,8 +409,8 @@ func TestCancelledImportLeavesNothing(t *testing.T) {
 // none at all.
 func TestTemplates(t *testing.T) {
 	for jinja, want := range map[string][2]string{
-		"{% for m in messages %}<|im_start|>{{ m }}{% endfor %}": {"own", "set template to chatml"},
-		"{{ messages }}": {"own", "set template to alpaca, chatml, llama, zephyr"},
+		"{% for m in messages %}<|im_start|>{{ m }}{% endfor %}": {"own", "cannot be trained with"},
+		"{{ messages }}": {"own", "alpaca, chatml, llama, zephyr"},
 		"":               {"none", "has no chat template"},
 	} {
 		s := newSource(t, "smollm", nil)
