@@ -5,7 +5,9 @@ package chaos
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 )
 
 // binaryOnce is the program under test.
@@ -69,5 +71,47 @@ func TestACalmMesh(t *testing.T) {
 	nodes, err := m.client().Nodes(t.Context())
 	if err != nil || len(nodes) != 2 {
 		t.Fatalf("%v %v", nodes, err)
+	}
+}
+
+// run lets the workload go on for a time and checks everything.
+func (w *workload) checked(t *testing.T, adapter string) report {
+	t.Helper()
+	if open := w.settle(4 * time.Minute); len(open) > 0 {
+		t.Errorf("I2: %d jobs do not end: %s", len(open), strings.Join(open, "\n"))
+	}
+	time.Sleep(2 * time.Second) // readers hear the last lines
+	w.end()
+	r := w.verify(adapter)
+	ops, unknown := w.history.size()
+	t.Logf("%s; %d operations, %d of unknown outcome", r, ops, unknown)
+	for why, n := range r.deadReasons {
+		t.Logf("dead letter %d x %s", n, why)
+	}
+	for i, f := range append(r.faults, w.history.check(20*time.Second)...) {
+		if i == 40 {
+			t.Errorf("... and more")
+			break
+		}
+		t.Error(f)
+	}
+	for _, p := range w.mesh.panics() {
+		t.Error(p)
+	}
+	return r
+}
+
+func TestACalmRunOfTheWorkload(t *testing.T) {
+	m := start(t, shape{servers: 1, agents: 2})
+	w := newWorkload(m, 1)
+	w.training = 4
+	if err := w.begin(4); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(15 * time.Second)
+	w.paused.Store(true)
+	w.checked(t, "")
+	if left := m.trainers(); len(left) > 0 {
+		t.Errorf("still running: %v", left)
 	}
 }

@@ -4,6 +4,7 @@ package chaos
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -302,10 +303,12 @@ func (m *mesh) close() {
 	}
 }
 
-// buildBinary builds the program under test once.
+// buildBinary builds the program under test, from this source tree unless
+// TUNEMESH_CHAOS_SOURCE names another.
 func buildBinary(out, version string, flags ...string) error {
 	args := append([]string{"build", "-o", out, "-ldflags", "-X main.version=" + version}, flags...)
-	cmd := exec.Command("go", append(args, "../../cmd/tunemesh")...)
+	cmd := exec.Command("go", append(args, "./cmd/tunemesh")...)
+	cmd.Dir = cmp.Or(os.Getenv("TUNEMESH_CHAOS_SOURCE"), "../..")
 	var words bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &words, &words
 	if err := cmd.Run(); err != nil {

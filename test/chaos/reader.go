@@ -1,0 +1,171 @@
+//go:build linux
+
+package chaos
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tunemesh/tunemesh/api"
+)
+
+// reader follows a job's events and hangs up every 200 ms, each time at another
+// server; what it reads must be 1, 2, 3 ... all the same.
+type reader struct {
+	job    string
+	mu     sync.Mutex
+	last   uint64
+	sums   [][8]byte // of each event's text, by number
+	events []api.Event
+	ended  bool
+	faults []string
+	done   chan struct{}
+}
+
+const hangUp = 200 * time.Millisecond
+
+// follow starts two readers of a job that must read the same.
+func (w *workload) follow(ctx context.Context, p *planned) {
+	for _, name := range []string{p.id + "/1", p.id + "/2"} {
+		r := &reader{job: p.id, done: make(chan struct{})}
+		w.mu.Lock()
+		w.readers[name] = r
+		w.mu.Unlock()
+		offset := len(w.readers)
+		w.running.Go(func() {
+			defer close(r.done)
+			for i := offset; ctx.Err() == nil; i++ {
+				server := w.mesh.servers[i%len(w.mesh.servers)].url
+				if r.connect(ctx, w.mesh.http, server, w.token) {
+					return
+				}
+				// Hundreds of readers would be a load test.
+				if !sleepFor(ctx, 300*time.Millisecond) {
+					return
+				}
+			}
+		})
+	}
+}
+
+func (r *reader) wait() { <-r.done }
+
+// connect reads for a while and says whether the stream has ended.
+func (r *reader) connect(ctx context.Context, hc *http.Client, server, token string) bool {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	r.mu.Lock()
+	after := r.last
+	r.mu.Unlock()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, server+"/v1/jobs/"+r.job+"/events", nil)
+	if err != nil {
+		return false
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("Accept", "text/event-stream")
+	req.Header.Set("Last-Event-ID", strconv.FormatUint(after, 10))
+	resp, err := hc.Do(req)
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return false
+	}
+	hang := time.AfterFunc(hangUp, cancel)
+	defer hang.Stop()
+	scan := bufio.NewScanner(resp.Body)
+	scan.Buffer(nil, 1<<20)
+	id, ending := "", false
+	for scan.Scan() {
+		line := scan.Text()
+		switch {
+		case line == "":
+			if ending {
+				r.mu.Lock()
+				r.ended = true
+				r.mu.Unlock()
+				return true
+			}
+			id = ""
+		case strings.HasPrefix(line, "event: end"):
+			ending = true
+		case strings.HasPrefix(line, "id: "):
+			id = line[4:]
+		case strings.HasPrefix(line, "data: ") && !ending:
+			r.take(id, line[6:])
+		}
+	}
+	return false
+}
+
+// take checks an event's number.
+func (r *reader) take(id, data string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var e api.Event
+	if err := json.Unmarshal([]byte(data), &e); err != nil {
+		r.faults = append(r.faults, fmt.Sprintf("event after %d of %s cannot be read: %v", r.last, r.job, err))
+		return
+	}
+	if e.Seq != r.last+1 || id != strconv.FormatUint(e.Seq, 10) {
+		r.faults = append(r.faults, fmt.Sprintf("after event %d of %s comes event %d (id %s)", r.last, r.job, e.Seq, id))
+	}
+	r.last = e.Seq
+	r.events = append(r.events, e)
+	sum := sha256.Sum256([]byte(data))
+	r.sums = append(r.sums, [8]byte(sum[:8]))
+}
+
+// eventFaults checks the readers of every job: numbers without hole or repeat,
+// the same text for both, and within each attempt lines 1, 2, 3 ...
+func (w *workload) eventFaults() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var faults []string
+	for _, id := range w.order {
+		a, b := w.readers[id+"/1"], w.readers[id+"/2"]
+		if a == nil || b == nil {
+			continue
+		}
+		a.mu.Lock()
+		b.mu.Lock()
+		faults = append(faults, a.faults...)
+		faults = append(faults, b.faults...)
+		for i := range min(len(a.sums), len(b.sums)) {
+			if a.sums[i] != b.sums[i] {
+				faults = append(faults, fmt.Sprintf("two readers of %s got different events %d", id, i+1))
+				break
+			}
+		}
+		faults = append(faults, lineFaults(id, a.events)...)
+		b.mu.Unlock()
+		a.mu.Unlock()
+	}
+	return faults
+}
+
+// lineFaults checks that an attempt's lines come in their order, each once.
+func lineFaults(job string, list []api.Event) []string {
+	var faults []string
+	next := map[uint64]uint64{} // by fence; 0 is the control plane itself
+	for _, e := range list {
+		if e.Level == api.LevelState || e.SourceSeq == 0 {
+			continue
+		}
+		want := next[e.Fence] + 1
+		if e.SourceSeq != want {
+			faults = append(faults, fmt.Sprintf("job %s, fence %d: line %d comes where line %d should", job, e.Fence, e.SourceSeq, want))
+		}
+		next[e.Fence] = e.SourceSeq
+	}
+	return faults
+}
