@@ -15,6 +15,8 @@ type Options struct {
 	Type         string // of the matrices: "F16" (default), "BF16", "F32", "Q8_0" or "Q4_K_M"
 	Name         string // general.name; default the folder's name
 	ChatTemplate string // Jinja; default the folder's own, if any
+	// Progress, if set, hears of the bytes of tensors that have been written.
+	Progress func(bytes int64)
 }
 
 // Export writes the model in the Hugging Face folder modelDir (config.json,
@@ -112,9 +114,16 @@ func export(ctx context.Context, dir, out string, opts Options) error {
 		return err
 	}
 	defer w.Abort()
+	done := int64(0)
 	for _, j := range p.jobs {
 		if err := j.write(ctx, w, p.src); err != nil {
 			return err
+		}
+		p.src.Release(j.source)
+		if opts.Progress != nil {
+			n, _ := j.info.Bytes() // the writer has seen that it is right
+			done += n
+			opts.Progress(done)
 		}
 	}
 	return w.Close()
