@@ -53,7 +53,7 @@ func gather(in contract.Input, c contract.Config, files tuned.Files, emit *contr
 		return nil, tuned.Unusable(err)
 	}
 	if m.summary.Template != "" {
-		if tmpl, err = template.ByName(m.summary.Template, eos); err != nil {
+		if tmpl, err = template.Open(files.Base, m.summary.Template); err != nil {
 			return nil, tuned.Unusable(err)
 		}
 	}

@@ -104,13 +104,13 @@ func writeFiles(base, dir, templateName, dtype string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	jinja, eos, err := template.Source(base)
+	jinja, _, err := template.Source(base)
 	if err != nil {
 		return fmt.Errorf("export: %w", err)
 	}
 	var stop []string
 	if templateName != "" {
-		t, err := template.ByName(templateName, eos)
+		t, err := template.Open(base, templateName)
 		if err != nil {
 			return fmt.Errorf("export: %w", err)
 		}

@@ -61,10 +61,8 @@ func loadModel(in contract.Input, c contract.Config) (*baseModel, error) {
 	}
 	switch {
 	case c.Task == "completion":
-	case c.Template == "auto":
-		m.template, err = template.ForModel(dir)
 	default:
-		m.template, err = template.ByName(c.Template, m.eos)
+		m.template, err = template.Open(dir, c.Template)
 	}
 	if err != nil {
 		return nil, &contract.Error{Class: contract.ClassConfig, Code: "NO_TEMPLATE", Message: err.Error(), Field: "template", Hint: "the templates are: " + strings.Join(template.Names(), ", ")}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/tunemesh/tunemesh/trainer/contract"
@@ -13,10 +14,16 @@ import (
 	"github.com/tunemesh/tunemesh/trainer/records"
 	"github.com/tunemesh/tunemesh/trainer/sample"
 	"github.com/tunemesh/tunemesh/trainer/table"
+	"github.com/tunemesh/tunemesh/trainer/template"
 )
 
 // files are the artifacts' names, by fate.
 var files = [splits]string{sample.TrainFile, sample.ValidationFile, sample.TestFile}
+
+// mostLost is the share of the samples that may be left out, because their answer would be cut
+// off or nothing of them is learnt, before that is an error: a model trained on the rest has
+// seen the short ones only.
+const mostLost = 0.1
 
 // codeEmptySplit is an error for the training split and a warning for the others.
 const codeEmptySplit = "EMPTY_SPLIT"
@@ -38,6 +45,7 @@ func Run(ctx context.Context, in contract.Input, emit *contract.Emitter) (contra
 	// Two passes: the progress counts each row twice.
 	report := progress.New(emit, "rows", 2*src.Profile.Rows, time.Now)
 	s := newSurvey(src.Config)
+	s.file = src.Profile.File
 	if err := s.run(ctx, src, report.At); err != nil {
 		return contract.Result{}, err
 	}
@@ -46,7 +54,7 @@ func Run(ctx context.Context, in contract.Input, emit *contract.Emitter) (contra
 		prompt.instruction = manyLabels
 		emit.Info(fmt.Sprintf("the instruction does not name the %d labels: that would take more tokens than the texts", len(prompt.labels)), nil)
 	}
-	w := &writer{summary: newSummary(src, s, model, prompt, limit), byClass: map[int]int64{}}
+	w := &writer{template: model.template, summary: newSummary(src, s, model, prompt, limit), byClass: map[int]int64{}}
 	e := &encoder{survey: s, model: model, prompt: prompt, limit: limit}
 	if err := w.run(ctx, in.OutputDir, src, e, func(done int64) { report.At(s.rows + done) }); err != nil {
 		return contract.Result{}, err
@@ -104,6 +112,7 @@ func newSummary(src *records.Source, s *survey, m *baseModel, p *prompter, limit
 
 // writer is the second pass's end: it writes the splits and counts.
 type writer struct {
+	template        *template.Template // nil for the task completion
 	summary         sample.Summary
 	byClass         map[int]int64
 	defused         int64
@@ -181,12 +190,19 @@ func (w *writer) judge(s *survey, emit *contract.Emitter) error {
 	if w.defused > 0 {
 		emit.Warn("SPECIAL_TOKENS_IN_TEXT", fmt.Sprintf("%d rows hold special tokens of the model, such as those that end a turn; they were broken up", w.defused), map[string]any{"count": w.defused})
 	}
+	if m := w.template; m != nil && !m.Ends() {
+		emit.Warn("TEMPLATE_WITHOUT_END", "the model's chat template writes nothing behind an answer: the tuned model will not learn where to end", map[string]any{"hint": "name a builtin template in the job's config: " + strings.Join(template.Names(), ", ")})
+	}
 	if sum.Train == 0 {
 		return &contract.Error{
 			Class: contract.ClassBadInput, Code: codeEmptySplit,
 			Message: "no sample is left for training: " + w.losses(),
 			Hint:    "add data, raise preprocessing.max_length, or lower preprocessing.test_fraction and preprocessing.validation_fraction",
 		}
+	}
+	if fault := w.lost(); fault != nil {
+		fault.File = s.file
+		return fault
 	}
 	// Training goes without a validation loss, and evaluation takes rows that
 	// training has seen and says so: what a file of few rows allows.
@@ -208,6 +224,27 @@ func (w *writer) judge(s *survey, emit *contract.Emitter) error {
 	emit.Info(fmt.Sprintf("%d samples to train on, %d for validation, %d for the test; %d tokens, the longest sample has %d", sum.Train, sum.Validation, sum.Test, sum.TotalTokens, sum.MaxTokens),
 		map[string]any{"dropped": sum.Dropped, "redacted": sum.Redacted, "template": sum.Template})
 	return nil
+}
+
+// lost refuses a run that leaves out too many samples.
+func (w *writer) lost() *contract.Error {
+	sum := &w.summary
+	tooLong, noLoss := sum.Dropped[sample.DroppedTooLong], sum.Dropped[sample.DroppedNoLoss]
+	all := sum.Train + sum.Validation + sum.Test + tooLong + noLoss
+	fault := &contract.Error{Class: contract.ClassBadInput}
+	switch {
+	case float64(tooLong) > mostLost*float64(all):
+		fault.Code, fault.Row, fault.Field = "ANSWERS_CUT_OFF", w.tooLong[0].row, "preprocessing.max_length"
+		fault.Message = fmt.Sprintf("%d of %d samples are longer than %d tokens, so that their answers would be cut off: %s", tooLong, all, sum.TokenLimit, rowsOf(w.tooLong))
+		fault.Hint = "raise preprocessing.max_length, choose a model with a longer context, or shorten the texts"
+	case float64(noLoss) > mostLost*float64(all):
+		fault.Code, fault.Row = "NOTHING_TO_LEARN", w.noLoss[0].row
+		fault.Message = fmt.Sprintf("%d of %d samples hold no token to learn: %s", noLoss, all, rowsOf(w.noLoss))
+		fault.Hint = "an answer has to stand in the rows: name its column as label_column, or for chats let each end with the assistant"
+	default:
+		return nil
+	}
+	return fault
 }
 
 // losses says where the rows went.

@@ -259,8 +259,15 @@ func TestWhatDoesNotFitIsLeftOutAndSaid(t *testing.T) {
 			}
 		}
 	}
-	in := prepare(t, "x.csv", []byte(data), `{"preprocessing":{"max_length":20}}`)
+	// More than a tenth of them is an error, with the first row.
+	in := prepare(t, "x.csv", []byte(lamps(40)+strings.Repeat(strings.Repeat("very long ", 400)+",a\n"+strings.Repeat("quite long ", 401)+",b\n", 5)),
+		`{"preprocessing":{"keep_duplicates":true}}`)
 	_, _, err := stagetest.Run(context.Background(), t, preprocessing.Run, in)
+	if f := contract.AsError(err); f.Code != "ANSWERS_CUT_OFF" || f.Class != contract.ClassBadInput || f.Row != 42 || f.File != "x.csv" || !strings.Contains(f.Message, "10 of 50 samples") {
+		t.Errorf("a fifth too long: %v", err)
+	}
+	in = prepare(t, "x.csv", []byte(data), `{"preprocessing":{"max_length":20}}`)
+	_, _, err = stagetest.Run(context.Background(), t, preprocessing.Run, in)
 	if f := contract.AsError(err); f.Code != "EMPTY_SPLIT" || f.Class != contract.ClassBadInput || !strings.Contains(f.Message, "41 are longer than 20 tokens") {
 		t.Errorf("all too long: %v", err)
 	}
@@ -268,6 +275,36 @@ func TestWhatDoesNotFitIsLeftOutAndSaid(t *testing.T) {
 	_, _, err = stagetest.Run(context.Background(), t, preprocessing.Run, in)
 	if f := contract.AsError(err); f.Class != contract.ClassConfig || f.Field != "preprocessing.max_length" || !strings.Contains(f.Message, "512") {
 		t.Errorf("longer than the context: %v", err)
+	}
+}
+
+// A chat that does not end with an answer has nothing to learn at its end: that is said
+// before the training, with the row.
+func TestAChatWithoutAnAnswerIsRefused(t *testing.T) {
+	data := strings.Repeat(`{"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"a"}]}`+"\n", 12) + `{"messages":[{"role":"user","content":"q"}]}` + "\n"
+	_, _, err := stagetest.Run(context.Background(), t, preprocessing.Run, prepare(t, "x.jsonl", []byte(data), `{"task":"chat"}`))
+	if f := contract.AsError(err); f.Code != "BAD_MESSAGES" || f.Row != 13 || f.Class != contract.ClassBadInput {
+		t.Errorf("%v", err)
+	}
+}
+
+// The model's own chat template is used, for the tokens and for what of them is learnt.
+func TestTheModelsOwnTemplateIsUsed(t *testing.T) {
+	jinja := `{% for m in messages %}{{ '<|im_start|>' + m.role + ':' + m.content | trim + '<|im_end|>' }}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant:{% endif %}`
+	in := prepare(t, "x.csv", []byte(lamps(20)), `{}`)
+	stagetest.AddFile(t, &in, contract.ModelInputs, "chat_template.jinja", []byte(jinja))
+	sum, out, _ := run(t, in)
+	if sum.Template != "own" {
+		t.Fatalf("template %q", sum.Template)
+	}
+	tok := parseTokenizer(t)
+	s := out[sample.TrainFile][0]
+	text := tok.Decode(s.Tokens, false)
+	if !strings.HasPrefix(text, "<|im_start|>user:Classify the text.") || !strings.HasSuffix(text, "<|im_start|>assistant:"+s.Target+"<|im_end|>") {
+		t.Errorf("%q", text)
+	}
+	if learnt := tok.Decode(s.Tokens[s.Loss[0][0]:s.Loss[0][1]], false); len(s.Loss) != 1 || learnt != s.Target+"<|im_end|>" {
+		t.Errorf("learnt %q", learnt)
 	}
 }
 

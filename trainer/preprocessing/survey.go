@@ -30,6 +30,7 @@ const splits = 3
 
 // survey is what the first pass learns.
 type survey struct {
+	file    string
 	config  contract.Config
 	classes records.Classes
 	names   []string // by class: the label that is written
