@@ -83,18 +83,16 @@ func (d *Description) describeTemplate(dir string) error {
 		d.Warnings = append(d.Warnings, "the model has no chat template: jobs use chatml unless their config names another")
 		return nil
 	}
-	if t, err := template.ForModel(dir); err == nil {
-		d.Template = t.Name()
+	t, err := template.ForModel(dir)
+	if err != nil {
+		d.Template = template.OwnName
+		d.Warnings = append(d.Warnings, fmt.Sprintf("%v", err))
 		return nil
 	}
-	d.Template = "own"
-	hint := strings.Join(template.Names(), ", ")
-	for mark, name := range map[string]string{"<|im_start|>": "chatml", "<|start_header_id|>": "llama", "<|assistant|>": "zephyr", "### Response": "alpaca"} {
-		if strings.Contains(jinja, mark) {
-			hint = name
-		}
+	d.Template = t.Name()
+	if !t.Ends() {
+		d.Warnings = append(d.Warnings, "the model's chat template writes nothing behind an answer: a tuned model learns no end of it")
 	}
-	d.Warnings = append(d.Warnings, fmt.Sprintf("the model's chat template is kept, but it is none of the builtin ones: set template to %s in the job's config", hint))
 	return nil
 }
 

@@ -405,11 +405,11 @@ func TestCancelledImportLeavesNothing(t *testing.T) {
 	}
 }
 
-// A template that is not built in is a warning that names the nearest one, and so is
-// none at all.
+// A template that cannot be trained with is a warning that names the builtin ones, and so
+// is none at all.
 func TestTemplates(t *testing.T) {
 	for jinja, want := range map[string][2]string{
-		"{% for m in messages %}<|im_start|>{{ m }}{% endfor %}": {"own", "cannot be trained with"},
+		"{% for m in messages %}<|im_start|>{{ m.role }}{% endfor %}": {"own", "cannot be trained with"},
 		"{{ messages }}": {"own", "alpaca, chatml, llama, zephyr"},
 		"":               {"none", "has no chat template"},
 	} {
