@@ -33,6 +33,8 @@ type Config struct {
 	// RedisURL puts the event log into Redis, for servers that share one; empty
 	// keeps it in Dir. It may hold a password. See events/redis for its forms.
 	RedisURL string
+	// Events says how long events stay there.
+	Events EventsConfig
 
 	// S3 is the object store. With an empty endpoint the embedded one is started
 	// by S3Child, a command that runs artifacts.RunChild.

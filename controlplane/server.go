@@ -18,7 +18,7 @@ import (
 	"github.com/tunemesh/tunemesh/controlplane/consensus"
 	"github.com/tunemesh/tunemesh/controlplane/dispatch"
 	"github.com/tunemesh/tunemesh/controlplane/events"
-	"github.com/tunemesh/tunemesh/controlplane/events/redis"
+	"github.com/tunemesh/tunemesh/controlplane/events/archive"
 	"github.com/tunemesh/tunemesh/controlplane/metrics"
 	"github.com/tunemesh/tunemesh/controlplane/rest"
 	"github.com/tunemesh/tunemesh/mesh"
@@ -31,7 +31,8 @@ type Server struct {
 
 	embedded *artifacts.Embedded // nil with a store of the user's own
 	objects  *artifacts.Store
-	events   events.Log
+	events   events.Log   // where events are appended
+	archive  *archive.Log // the same, and what is archived
 	raft     *consensus.Node
 	dispatch *dispatch.Dispatcher
 	gossip   *mesh.Mesh
@@ -79,6 +80,7 @@ func Open(ctx context.Context, c Config) (s *Server, err error) {
 	if err := s.openRaft(); err != nil {
 		return s, err
 	}
+	s.keepEvents()
 	if err := s.openGossip(); err != nil {
 		return s, err
 	}
@@ -93,17 +95,10 @@ func Open(ctx context.Context, c Config) (s *Server, err error) {
 
 // openStores opens what holds bytes: the event log and the object store.
 func (s *Server) openStores(ctx context.Context) error {
-	var err error
-	if logger := s.config.Log.With("room", "events"); s.config.RedisURL != "" {
-		s.events, err = redis.Open(ctx, redis.Config{URL: s.config.RedisURL, Log: logger})
-	} else {
-		s.events, err = events.OpenDisk(events.DiskConfig{Dir: filepath.Join(s.config.Dir, "events"), Log: logger})
-	}
+	err := s.openEvents(ctx)
 	if err != nil {
 		return err
 	}
-	s.onClose(s.events.Close)
-
 	target := s.config.S3
 	if target.Endpoint == "" {
 		s.embedded, err = artifacts.StartEmbedded(ctx, artifacts.EmbeddedConfig{
@@ -119,7 +114,7 @@ func (s *Server) openStores(ctx context.Context) error {
 		return err
 	}
 	s.onClose(func() error { s.objects.Close(); return nil })
-	return nil
+	return s.openArchive()
 }
 
 func (s *Server) openRaft() error {
@@ -141,7 +136,7 @@ func (s *Server) openRaft() error {
 		return err
 	}
 	s.dispatch = dispatch.New(dispatch.Config{
-		Raft: s.raft, Store: s.raft.Store(), Events: events.Projection{Log: s.events}, Publisher: s.objects, Observer: s.metrics,
+		Raft: s.raft, Store: s.raft.Store(), Events: events.Projection{Log: s.archive}, Publisher: s.objects, Archiver: archiver{s}, Observer: s.metrics,
 		Log: s.config.Log.With("room", "dispatch"),
 	})
 	return nil
@@ -149,7 +144,7 @@ func (s *Server) openRaft() error {
 
 func (s *Server) openRest(listener net.Listener) (err error) {
 	s.rest, err = rest.New(rest.Config{
-		Raft: s.raft, Store: s.raft.Store(), Dispatch: s.dispatch, Events: s.events, Objects: s.objects,
+		Raft: s.raft, Store: s.raft.Store(), Dispatch: s.dispatch, Events: s.archive, Objects: s.objects,
 		Registry: s.registry, Prepared: s.prepared.Load, DefaultModel: s.config.DefaultModel, Version: s.config.Version, Gossip: s.gossipPeers,
 		Log: s.config.Log.With("room", "rest"),
 	})

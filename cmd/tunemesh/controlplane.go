@@ -72,6 +72,7 @@ listens on loopback alone: agents on other machines need one that they reach.`,
 	f.StringVar(&s3.Public, "s3-public-endpoint", "", "`HOST:PORT` of the same S3 server as agents and clients reach it")
 	f.BoolVar(&s3.Secure, "s3-tls", false, "speak https to the S3 server")
 	redisFlag(cmd, &c.redisURL)
+	eventFlags(cmd, &c.events)
 	logs.define(cmd, "info")
 	return cmd
 }

@@ -49,6 +49,7 @@ The client verbs of this user (tunemesh job ...) are logged in to it.`,
 	f.StringVar(&c.raftAddr, "raft-addr", "127.0.0.1:7701", "`ADDRESS` of Raft")
 	f.StringVar(&c.gossipAddr, "gossip-addr", "127.0.0.1:0", "`ADDRESS` of gossip")
 	redisFlag(cmd, &c.redisURL)
+	eventFlags(cmd, &c.events)
 	f.StringVar(&c.metricsAddr, "metrics-addr", "", "`ADDRESS` at which the agent serves /metrics, GPUs included (default: nowhere)")
 	logs.define(cmd, "warn")
 	return cmd

@@ -40,6 +40,7 @@ type localConfig struct {
 	dir                            string
 	httpAddr, raftAddr, gossipAddr string
 	redisURL                       string
+	events                         controlplane.EventsConfig
 	metricsAddr                    string // of the agent; empty: none
 	log                            *slog.Logger
 }
@@ -55,6 +56,7 @@ func serverConfig(c localConfig) (controlplane.Config, error) {
 		RaftAddr:     c.raftAddr,
 		GossipAddr:   c.gossipAddr,
 		RedisURL:     c.redisURL,
+		Events:       c.events,
 		S3Child:      []string{self, childS3},
 		Models:       map[string]fs.FS{models.MiniName: models.Mini()},
 		DefaultModel: models.MiniName,
