@@ -1,17 +1,19 @@
 """Writes reference.json: what PyTorch, transformers and PEFT compute for tiny
-Llama models, as the measure for the engine. Weights come from a hash of their
+models of every architecture, as the measure for the engine. Weights come from a hash of their
 name and index, so both sides make the same ones and none need to be stored.
 
     python reference.py > reference.json
 
-Made with torch 1.12.1, transformers 4.43.4 and peft 0.7.1, in float32.
+Made with torch 2.15.0, transformers 5.24.0 and peft 0.21.2, in float32 on a CPU. The
+configs are recorded as that release of transformers writes them.
 """
 
 import json
 
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import LlamaConfig, LlamaForCausalLM, get_linear_schedule_with_warmup
+import transformers
+from transformers import AutoModelForCausalLM, get_linear_schedule_with_warmup
 
 torch.set_num_threads(1)
 M32 = 0xFFFFFFFF
@@ -92,22 +94,34 @@ def train(model, vocab, steps):
 
 def main():
     base = dict(hidden_size=32, intermediate_size=44, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-                vocab_size=61, max_position_embeddings=256, rms_norm_eps=1e-5, rope_theta=10000.0, hidden_act="silu",
-                attn_implementation="eager")
+                vocab_size=61, max_position_embeddings=256, rms_norm_eps=1e-5, hidden_act="silu")
+    llama3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+              "original_max_position_embeddings": 200, "rope_theta": 10000.0}
+    gemma = dict(num_hidden_layers=3, head_dim=10, hidden_activation="gelu_pytorch_tanh", query_pre_attn_scalar=14, sliding_window=5,
+                 layer_types=["sliding_attention", "full_attention", "sliding_attention"], hidden_act=None)
+    local = {"rope_type": "default", "rope_theta": 10000.0}
     cases = {
-        "tied": dict(tie_word_embeddings=True),
-        "untied-linear": dict(tie_word_embeddings=False, num_key_value_heads=4, rope_scaling={"type": "linear", "factor": 2.0}),
-        "llama3": dict(tie_word_embeddings=True, num_key_value_heads=1, rope_scaling={
-            "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-            "original_max_position_embeddings": 200}),
+        "tied": ("Llama", dict(tie_word_embeddings=True)),
+        "untied-linear": ("Llama", dict(tie_word_embeddings=False, num_key_value_heads=4,
+                                        rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0})),
+        "llama3": ("Llama", dict(tie_word_embeddings=True, num_key_value_heads=1, rope_parameters=llama3)),
+        "mistral": ("Mistral", dict(tie_word_embeddings=False, head_dim=10, sliding_window=None)),
+        "mistral-window": ("Mistral", dict(tie_word_embeddings=True, head_dim=8, sliding_window=5)),
+        "qwen2": ("Qwen2", dict(tie_word_embeddings=True)),
+        "qwen3": ("Qwen3", dict(tie_word_embeddings=False, head_dim=12)),
+        "gemma3": ("Gemma3", dict(gemma, rope_parameters={"full_attention": {"rope_type": "default", "rope_theta": 1e6}, "sliding_attention": local})),
+        "gemma3-linear": ("Gemma3", dict(gemma, rope_parameters={
+            "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6}, "sliding_attention": local})),
     }
     out = []
-    for name, change in cases.items():
-        cfg = LlamaConfig(**{**base, **change})
+    for name, (family, change) in cases.items():
+        kind = getattr(transformers, family + ("TextConfig" if family == "Gemma3" else "Config"))
+        settings = {k: v for k, v in {**base, **change}.items() if v is not None or k == "sliding_window"}
+        cfg = kind(**settings, architectures=[family + "ForCausalLM"])
         vocab = cfg.vocab_size
 
         def fresh():
-            m = LlamaForCausalLM(cfg)
+            m = AutoModelForCausalLM.from_config(cfg, attn_implementation="eager", dtype=torch.float32)
             fill(m)
             return m.float()
 
@@ -122,7 +136,7 @@ def main():
                 said.append(ids[-1])
         case = {
             "name": name,
-            "config": {**base, **change, "architectures": ["LlamaForCausalLM"], "model_type": "llama"},
+            "config": json.loads(cfg.to_json_string(use_diff=True)),
             "logits": [round(v, 6) for v in logits[-1].tolist()],
             "logprobs": [logprobs[i - 1, tokens[i]].item() for i in range(1, len(tokens))],
             "greedy": said,
