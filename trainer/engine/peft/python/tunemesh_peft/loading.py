@@ -1,0 +1,104 @@
+"""The base model and what is trained of it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training, set_peft_model_state_dict
+from safetensors.torch import load_file
+from torch import nn
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+from .device import Device
+from .protocol import EngineError, Open
+
+ADAPTER_FILE = "adapter_model.safetensors"
+
+
+@dataclass
+class Loaded:
+    model: nn.Module
+    parameters: int  # of the base model, a tied head counted once
+    arithmetic: str  # for people
+
+
+def load(o: Open, device: Device) -> Loaded:
+    quantization = _quantization(o, device)
+    # What is trained is kept in F32 throughout; frozen weights may be narrower.
+    dtype = torch.float32 if o.method == "full" else device.dtype
+    model = AutoModelForCausalLM.from_pretrained(
+        o.model_dir,
+        dtype=dtype,
+        quantization_config=quantization,
+        device_map={"": device.torch} if quantization else None,
+        local_files_only=True,
+        low_cpu_mem_usage=True,
+    )
+    parameters = sum(_elements(p) for p in model.parameters())
+    model.config.use_cache = False
+    if quantization:
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=o.recompute)
+    else:
+        model.to(device.torch)
+        if o.recompute:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if o.method != "full":
+        model = _add_lora(model, o)
+    words = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
+    kept = {"": words[dtype], "int8": "8 bits", "int4": "4 bits (NF4)"}[o.quantization]
+    return Loaded(model, parameters, f"frozen weights in {kept}, products in {words[device.dtype]}, trained weights in F32 ({device.reason})")
+
+
+def _elements(p: torch.nn.Parameter) -> int:
+    """Counts values: two of a 4-bit weight stand in one byte."""
+    state = getattr(p, "quant_state", None)
+    return state.shape.numel() if state is not None else p.numel()
+
+
+def _quantization(o: Open, device: Device) -> BitsAndBytesConfig | None:
+    if not o.quantization:
+        return None
+    if o.method == "full":
+        raise EngineError("config", "INVALID_CONFIG", "a quantised base is frozen: it needs the method lora")
+    if device.kind != "cuda":
+        raise EngineError("unsupported", "QUANTIZATION_UNSUPPORTED", f"the engine peft quantises on CUDA devices only, this is {device.name}", "leave training.quantization out, or train with the engine native")
+    try:
+        import bitsandbytes  # noqa: F401
+    except Exception as e:
+        raise EngineError("unsupported", "QUANTIZATION_UNSUPPORTED", f"bitsandbytes cannot be used: {e}", "tunemesh engine install peft --accelerator cuda")
+    if o.quantization == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    # The settings of QLoRA (arXiv 2305.14314): NF4, its constants quantised again.
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=device.dtype)
+
+
+def _add_lora(model: nn.Module, o: Open) -> nn.Module:
+    assert o.lora is not None
+    torch.manual_seed(o.seed % (1 << 63))
+    config = LoraConfig(
+        r=o.lora.r,
+        lora_alpha=o.lora.lora_alpha,
+        lora_dropout=o.lora.lora_dropout,
+        use_rslora=o.lora.use_rslora,
+        target_modules=o.lora.target_modules,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    # autocast_adapter_dtype keeps the adapter in F32 over a narrower base.
+    model = get_peft_model(model, config, autocast_adapter_dtype=True)
+    for name, p in model.named_parameters():
+        if p.requires_grad:
+            p.data = p.data.float()
+    if o.initial:
+        load_adapter(model, os.path.join(o.initial, ADAPTER_FILE))
+    return model
+
+
+def load_adapter(model: nn.Module, path: str) -> None:
+    """Sets an adapter's values. Every one must be there, and no other."""
+    result = set_peft_model_state_dict(model, load_file(path))
+    missing = [k for k in result.missing_keys if "lora_" in k]
+    if missing or result.unexpected_keys:
+        raise EngineError("internal", "CHECKPOINT_SHAPE", f"{path}: missing {missing[:3]}, unexpected {list(result.unexpected_keys)[:3]}")
