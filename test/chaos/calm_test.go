@@ -13,6 +13,9 @@ import (
 // binaryOnce is the program under test.
 var builtBinary string
 
+// injectedBuild: the binary takes orders to do wrong (build tag chaos).
+var injectedBuild = os.Getenv("TUNEMESH_CHAOS_TAG") != ""
+
 func TestMain(m *testing.M) {
 	code := 1
 	defer func() { os.Exit(code) }()
@@ -29,6 +32,9 @@ func TestMain(m *testing.M) {
 	var flags []string
 	if os.Getenv("TUNEMESH_CHAOS_RACE") != "" {
 		flags = append(flags, "-race")
+	}
+	if injectedBuild {
+		flags = append(flags, "-tags", "chaos")
 	}
 	if err := buildBinary(builtBinary, "chaos", flags...); err != nil {
 		println(err.Error())

@@ -21,7 +21,7 @@ import (
 type fabric struct {
 	mu    sync.RWMutex
 	ports map[string]*port
-	links map[[2]string]link // from, to; absent: a good one
+	links map[[2]string]map[string]link // by from and to, then by the fault
 	later sync.WaitGroup
 	loops sync.WaitGroup
 }
@@ -42,7 +42,7 @@ type port struct {
 const frameSize = 9000
 
 func newFabric() *fabric {
-	return &fabric{ports: map[string]*port{}, links: map[[2]string]link{}}
+	return &fabric{ports: map[string]*port{}, links: map[[2]string]map[string]link{}}
 }
 
 // openTAP makes the device eth0 inside the namespace.
@@ -129,7 +129,12 @@ func (f *fabric) carry(from *port) {
 }
 
 func (f *fabric) passRLocked(from, to *port, frame []byte) {
-	l := f.links[[2]string{from.host, to.host}]
+	var l link
+	for _, c := range f.links[[2]string{from.host, to.host}] {
+		l.cut = l.cut || c.cut
+		l.loss = max(l.loss, c.loss)
+		l.delay, l.jitter = l.delay+c.delay, l.jitter+c.jitter
+	}
 	if l.cut || l.loss > 0 && rand.Float64() < l.loss {
 		return
 	}
@@ -146,26 +151,37 @@ func (f *fabric) passRLocked(from, to *port, frame []byte) {
 	})
 }
 
-// set changes the link of one direction.
-func (f *fabric) set(from, to string, l link) {
+// impose lays a condition on every link from one group to another; several lie
+// on one another until each is lifted.
+func (f *fabric) impose(id string, from, to []string, l link) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if l == (link{}) {
-		delete(f.links, [2]string{from, to})
-		return
+	for _, x := range from {
+		for _, y := range to {
+			if x == y {
+				continue
+			}
+			pair := [2]string{x, y}
+			if f.links[pair] == nil {
+				f.links[pair] = map[string]link{}
+			}
+			f.links[pair][id] = l
+		}
 	}
-	f.links[[2]string{from, to}] = l
 }
 
-// between changes the links of every pair of the two groups, both ways.
-func (f *fabric) between(a, b []string, l link) {
-	for _, x := range a {
-		for _, y := range b {
-			if x != y {
-				f.set(x, y, l)
-				f.set(y, x, l)
-			}
-		}
+// between imposes a condition on both directions.
+func (f *fabric) between(id string, a, b []string, l link) {
+	f.impose(id, a, b, l)
+	f.impose(id, b, a, l)
+}
+
+// lift takes a condition away everywhere.
+func (f *fabric) lift(id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, conditions := range f.links {
+		delete(conditions, id)
 	}
 }
 
@@ -184,13 +200,6 @@ next:
 		out = append(out, host)
 	}
 	return out
-}
-
-// heal makes every link good.
-func (f *fabric) heal() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	clear(f.links)
 }
 
 func (f *fabric) close() {

@@ -36,6 +36,8 @@ type shape struct {
 	// smallDisks puts the last server and the last agent on disks that a fault
 	// can fill.
 	smallDisks bool
+	// injected: the binary is the test build, which takes orders to do wrong.
+	injected bool
 	// env is added to the servers' and agents' environment.
 	env []string
 }

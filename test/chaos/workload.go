@@ -176,8 +176,7 @@ func (w *workload) write(ctx context.Context, number int, ghost string, v bool, 
 	in := input{kind: opWrite, key: "node/" + ghost, value: v}
 	switch {
 	case a.status == http.StatusNotFound:
-		w.mesh.ask(ctx, w.mesh.token("node"), w.anyServer(random), http.MethodPut, "/v1/nodes/"+ghost,
-			api.Registration{Name: ghost, PublicKey: []byte(ghost), Version: "ghost", Protocol: api.ProtocolVersion}, askLimit)
+		w.mesh.registerGhost(w.anyServer(random), ghost)
 	case a.unknown:
 		w.history.add(number, called, in, output{unknown: true})
 	case a.err == nil:

