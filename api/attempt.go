@@ -40,6 +40,8 @@ type Attempt struct {
 	NodeID     string       `json:"node_id"`
 	State      AttemptState `json:"state"`
 	Devices    Devices      `json:"devices"`
+	// TraceParent is the span of its placement, as a W3C traceparent.
+	TraceParent string `json:"trace_parent,omitempty"`
 	PlacedAt   time.Time    `json:"placed_at"`
 	StartedAt  *time.Time   `json:"started_at,omitempty"`
 	FinishedAt *time.Time   `json:"finished_at,omitempty"`

@@ -52,6 +52,8 @@ type Job struct {
 	StartedAt  *time.Time `json:"started_at,omitempty"`
 	FinishedAt *time.Time `json:"finished_at,omitempty"`
 	Model      string     `json:"model,omitempty" doc:"base model, resolved at submit"`
+	// TraceParent is the span that the job was submitted in, as a W3C traceparent.
+	TraceParent string `json:"trace_parent,omitempty"`
 	// Index is the Raft index of the last change.
 	Index uint64 `json:"index"`
 }

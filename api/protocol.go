@@ -87,6 +87,8 @@ type Assignment struct {
 	Inputs []StageArtifact `json:"inputs"`
 	// Checkpoint is the newest one that the control plane holds.
 	Checkpoint *Checkpoint `json:"checkpoint,omitempty"`
+	// TraceParent is the span that the attempt belongs under.
+	TraceParent string `json:"trace_parent,omitempty"`
 }
 
 // EventBatch ships lines of one attempt. FirstSeq is the number of the first;

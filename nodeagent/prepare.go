@@ -15,15 +15,18 @@ import (
 
 	"github.com/tunemesh/tunemesh/api"
 	"github.com/tunemesh/tunemesh/nodeagent/cache"
+	"github.com/tunemesh/tunemesh/nodeagent/capability"
 	"github.com/tunemesh/tunemesh/nodeagent/launcher"
+	"github.com/tunemesh/tunemesh/tracing"
 	"github.com/tunemesh/tunemesh/trainer/contract"
 )
 
 // transfers is how many files one attempt moves at a time.
 const transfers = 4
 
-// prepare brings everything that the stage reads onto the disk.
-func (r *runner) prepare(ctx context.Context) (launcher.Spec, error) {
+// prepare brings everything that the stage reads onto the disk. parent is the
+// span that the stage will run under.
+func (r *runner) prepare(ctx context.Context, parent string) (launcher.Spec, error) {
 	as := *r.links
 	ckpt := r.a.checkpointDir(as)
 	for _, dir := range []string{r.p.in(), r.p.out(), r.p.scratch(), ckpt} {
@@ -43,7 +46,8 @@ func (r *runner) prepare(ctx context.Context) (launcher.Spec, error) {
 		Contract: contract.Version, RunID: as.JobID, Stage: as.Stage.Name, Kind: as.Stage.Kind, Attempt: as.Attempt, Fence: as.Fence,
 		Config: as.Config, PreviousOutput: as.PreviousOutput, Inputs: files, InputDir: r.p.in(), OutputDir: r.p.out(),
 		CheckpointDir: ckpt, ScratchDir: r.p.scratch(),
-		Devices: contract.Devices{CPUCores: as.Devices.CPUCores, MemoryBytes: as.Devices.MemoryBytes, GPUs: as.Devices.GPUs, Engine: as.Devices.Engine},
+		Devices:     contract.Devices{CPUCores: as.Devices.CPUCores, MemoryBytes: as.Devices.MemoryBytes, GPUs: as.Devices.GPUs, Engine: as.Devices.Engine},
+		TraceParent: parent,
 	}
 	if len(in.Config) == 0 {
 		in.Config = json.RawMessage("{}")
@@ -63,7 +67,7 @@ func (r *runner) prepare(ctx context.Context) (launcher.Spec, error) {
 		return launcher.Spec{}, err
 	}
 	return launcher.Spec{
-		Dir: r.p.launch(), Argv: r.command(), Env: r.environment(), WorkDir: r.p.scratch(),
+		Dir: r.p.launch(), Argv: r.command(), Env: r.environment(parent), WorkDir: r.p.scratch(),
 		Stdin: r.p.input(), Output: r.p.events(), Niceness: r.a.cfg.Niceness, OOMScoreAdj: 500,
 	}, nil
 }
@@ -83,7 +87,13 @@ var passed = []string{
 	"CUDA_HOME", "CUDA_PATH", "ROCM_PATH", "HF_HOME", "XDG_CACHE_HOME",
 }
 
-func (r *runner) environment() []string {
+// traced are the variables that say where spans go. The headers may hold a
+// secret, which a user's own command has no business to see.
+func (r *runner) traced(name string) bool {
+	return strings.HasPrefix(name, "OTEL_") && (r.as.Stage.Kind != api.KindCustom || !strings.HasSuffix(name, "_HEADERS"))
+}
+
+func (r *runner) environment(parent string) []string {
 	var env []string
 	for _, kv := range os.Environ() {
 		name, _, _ := strings.Cut(kv, "=")
@@ -92,13 +102,16 @@ func (r *runner) environment() []string {
 				env = append(env, kv)
 			}
 		}
-		if strings.HasPrefix(name, "LC_") {
+		if strings.HasPrefix(name, "LC_") || parent != "" && r.traced(name) {
 			env = append(env, kv)
 		}
 	}
 	env = append(env,
 		contract.EnvInput+"="+r.p.input(), contract.EnvResult+"="+r.p.result(),
-		"TMPDIR="+r.p.scratch(), "PYTHONUNBUFFERED=1")
+		"TMPDIR="+r.p.scratch(), "PYTHONUNBUFFERED=1", capability.StageEnv(r.a.cfg.Dir))
+	if parent != "" {
+		env = append(env, tracing.EnvParent+"="+parent)
+	}
 	d := r.as.Devices
 	if d.CPUCores > 0 {
 		n := strconv.Itoa(d.CPUCores)

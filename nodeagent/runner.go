@@ -5,11 +5,13 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/tunemesh/tunemesh/api"
 	"github.com/tunemesh/tunemesh/nodeagent/launcher"
+	"github.com/tunemesh/tunemesh/tracing"
 	"github.com/tunemesh/tunemesh/trainer/contract"
 )
 
@@ -123,6 +125,10 @@ func (r *runner) snapshot() record {
 // run returns when the attempt is over, or when work ends: then the attempt
 // stays on disk, and its process alive, for the next agent.
 func (r *runner) run(work context.Context) (over bool) {
+	traced, span := tracing.Begin(tracing.Under(work, r.as.TraceParent), "attempt",
+		"job", r.as.JobID, "stage", r.as.Stage.Name, "fence", strconv.FormatUint(r.as.Fence, 10), "node", r.a.id.NodeID)
+	defer func() { span.End(r.fault()) }()
+	work = traced
 	// Calls for a stale attempt are broken off: nobody wants their answers.
 	ctx, cancel := context.WithCancelCause(work)
 	defer cancel(nil)
@@ -165,6 +171,15 @@ func (r *runner) run(work context.Context) (over bool) {
 	return true
 }
 
+// fault is why the attempt failed; nil if it did not, or has not yet.
+func (r *runner) fault() error {
+	rec := r.snapshot()
+	if rec.Report == nil || rec.Report.Error == nil {
+		return nil
+	}
+	return errors.New(rec.Report.Error.Message)
+}
+
 // advance takes the attempt from the phase it is in to its report. ctx ends
 // when the attempt is stale, work when the agent does.
 func (r *runner) advance(ctx, work context.Context) error {
@@ -178,13 +193,19 @@ func (r *runner) advance(ctx, work context.Context) error {
 		if err := r.supervise(ctx, work); err != nil {
 			return err
 		}
-		if err := r.conclude(ctx); err != nil {
+		uploading, span := tracing.Begin(ctx, "upload")
+		err := r.conclude(uploading)
+		span.End(err)
+		if err != nil {
 			return err
 		}
 	} else {
 		close(r.processEnded)
 	}
-	return r.report(ctx)
+	reporting, span := tracing.Begin(ctx, "report")
+	err := r.report(reporting)
+	span.End(err)
+	return err
 }
 
 // prepareAndLaunch ends in phase launched, or in phase exited with a failure.
@@ -201,7 +222,9 @@ func (r *runner) prepareAndLaunch(ctx context.Context) error {
 		case <-prep.Done():
 		}
 	}()
-	spec, err := r.prepare(prep)
+	fetching, span := tracing.Begin(prep, "prepare")
+	spec, err := r.prepare(fetching, tracing.Parent(ctx))
+	span.End(err)
 	if err == nil {
 		err = r.awaitPredecessors(prep)
 	}
@@ -267,7 +290,9 @@ func (r *runner) supervise(ctx, work context.Context) error {
 	shipping.Go(func() { r.reportRunning(ctx, ended) })
 	copying.Go(func() { r.copyCheckpoints(ctx, noMore) })
 
+	_, span := tracing.Begin(work, "process")
 	waitErr := r.awaitExit(work)
+	span.End(waitErr)
 	if waitErr == nil {
 		close(r.processEnded)
 	}

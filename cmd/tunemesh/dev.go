@@ -40,6 +40,11 @@ The client verbs of this user (tunemesh job ...) are logged in to it.`,
 				}
 				c.dir = filepath.Join(home, ".local", "share", "tunemesh", "dev")
 			}
+			stop, err := startTracing(cmd.Context(), "tunemesh")
+			if err != nil {
+				return err
+			}
+			defer stop()
 			return runDev(cmd, c)
 		},
 	}

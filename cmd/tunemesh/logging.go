@@ -1,11 +1,15 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/tunemesh/tunemesh/tracing"
 )
 
 // logFlags say what is logged and how.
@@ -36,4 +40,20 @@ func (f *logFlags) logger() (*slog.Logger, error) {
 	log := slog.New(handler)
 	slog.SetDefault(log)
 	return log, nil
+}
+
+// startTracing has this process's spans exported, if the environment names a
+// collector. One that does not answer costs nothing but a moment at the end.
+func startTracing(ctx context.Context, service string) (stop func(), err error) {
+	flush, err := tracing.Start(ctx, service, version)
+	if err != nil {
+		return nil, exitError{2, err}
+	}
+	return func() {
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+		defer cancel()
+		if err := flush(last); err != nil {
+			slog.Warn("the last spans were not delivered", "err", err)
+		}
+	}, nil
 }

@@ -33,6 +33,11 @@ The token (of role node) is read from --token-file or TUNEMESH_TOKEN.`,
 			if err != nil {
 				return err
 			}
+			stop, err := startTracing(cmd.Context(), "tunemesh-nodeagent")
+			if err != nil {
+				return err
+			}
+			defer stop()
 			token := os.Getenv("TUNEMESH_TOKEN")
 			if tokenFile != "" {
 				if token, err = readToken(tokenFile); err != nil {

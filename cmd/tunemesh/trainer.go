@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"runtime"
@@ -9,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/tracing"
 	"github.com/tunemesh/tunemesh/trainer/contract"
 	"github.com/tunemesh/tunemesh/trainer/dataset"
 	"github.com/tunemesh/tunemesh/trainer/evaluation"
@@ -49,13 +51,24 @@ Stages: ` + strings.Join(api.BuiltinKinds, ", "),
 			if !ok {
 				return exitError{2, fmt.Errorf("there is no stage %q; stages are %s", args[0], strings.Join(api.BuiltinKinds, ", "))}
 			}
-			if in, err := contract.ReadInput(); err == nil && in.Devices.CPUCores > 0 {
-				runtime.GOMAXPROCS(min(in.Devices.CPUCores, runtime.NumCPU()))
+			parent := os.Getenv(tracing.EnvParent)
+			if in, err := contract.ReadInput(); err == nil {
+				parent = cmp.Or(in.TraceParent, parent)
+				if in.Devices.CPUCores > 0 {
+					runtime.GOMAXPROCS(min(in.Devices.CPUCores, runtime.NumCPU()))
+				}
 			}
-			if code := contract.Run(cmd.Context(), stage.run, stage.agent, os.Stdout); code != 0 {
-				return exitError{code: code}
+			stop, err := startTracing(cmd.Context(), "tunemesh-trainer")
+			if err != nil {
+				return err
 			}
-			return nil
+			defer stop()
+			ctx, span := tracing.Begin(tracing.Under(cmd.Context(), parent), "stage "+args[0])
+			if code := contract.Run(ctx, stage.run, stage.agent, os.Stdout); code != 0 {
+				err = exitError{code: code}
+			}
+			span.End(err)
+			return err
 		},
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tunemesh/tunemesh/api"
 	"github.com/tunemesh/tunemesh/controlplane/state"
+	"github.com/tunemesh/tunemesh/tracing"
 )
 
 // publishers is how many stages are published at a time: copies are made by the
@@ -74,7 +75,10 @@ func (t *term) publish(ctx context.Context, stages []api.Stage) (done, failed []
 	var mu sync.Mutex
 	for _, s := range stages[:min(len(stages), perEntry)] {
 		group.Go(func() error {
-			err := t.config.Publisher.Publish(ctx, s)
+			a, _ := t.store.Attempt(s.Fence)
+			traced, span := tracing.Begin(tracing.Under(ctx, a.TraceParent), "publish", "job", s.JobID, "stage", s.Name)
+			err := t.config.Publisher.Publish(traced, s)
+			span.End(err)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {

@@ -42,7 +42,7 @@ func (s *Server) composeOne(ctx context.Context, view state.View, a api.Attempt)
 
 // describe is an attempt's input: its config, what its ancestors said and made.
 func describe(view state.View, a api.Attempt) (api.Assignment, api.Stage, error) {
-	out := api.Assignment{Fence: a.Fence, JobID: a.JobID, Attempt: a.Number, Devices: a.Devices, PreviousOutput: map[string]json.RawMessage{}}
+	out := api.Assignment{Fence: a.Fence, JobID: a.JobID, Attempt: a.Number, Devices: a.Devices, TraceParent: a.TraceParent, PreviousOutput: map[string]json.RawMessage{}}
 	job, err := view.Job(a.JobID)
 	if err != nil {
 		return out, api.Stage{}, err

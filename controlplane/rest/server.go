@@ -2,6 +2,7 @@ package rest
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -30,6 +31,8 @@ type Raft interface {
 	IsLeader() bool
 	// LeaderHTTP is the base URL of the leader's API.
 	LeaderHTTP() (string, bool)
+	// LastContact is when this server last heard from its leader; zero: never.
+	LastContact() time.Time
 }
 
 // Dispatch is what the leader's loop knows and takes.
@@ -59,6 +62,10 @@ type Config struct {
 	Events   events.Log
 	Objects  Objects
 
+	// Cluster is what there is to do with the servers; nil leaves its routes out.
+	Cluster Cluster
+	// PeerTLS is for requests that are passed on to the leader; nil: plain HTTP.
+	PeerTLS *tls.Config
 	// Prepared says, on the leader, whether the mesh has what jobs need; nil means
 	// always.
 	Prepared func() bool
@@ -121,8 +128,10 @@ type Server struct {
 	rules   auth.Rules
 	metrics *metrics
 	proxy   *leaderProxy
-	handler http.Handler
-	streams chan struct{} // a place per open stream
+	// enrolments are those of nodes that want to join.
+	enrolments *enrolment
+	handler    http.Handler
+	streams    chan struct{} // a place per open stream
 
 	closing   chan struct{} // closed when streams and polls must end
 	closeOnce sync.Once
@@ -133,25 +142,28 @@ func New(c Config) (*Server, error) {
 	if c.Raft == nil || c.Store == nil || c.Dispatch == nil || c.Events == nil || c.Objects == nil {
 		return nil, errors.New("rest: raft, store, dispatch, events and objects are needed")
 	}
-	s := &Server{Config: c.withDefaults(), mux: http.NewServeMux(), rules: auth.Rules{}, closing: make(chan struct{})}
+	s := &Server{Config: c.withDefaults(), mux: http.NewServeMux(), rules: auth.Rules{}, closing: make(chan struct{}), enrolments: newEnrolment()}
 	s.streams = make(chan struct{}, s.MaxStreams)
 	var err error
 	if s.metrics, err = newMetrics(s.Registry, s.Version, s.endedLongAgo); err != nil {
 		return nil, err
 	}
-	s.proxy = newLeaderProxy(s.Raft, s.Log)
+	s.proxy = newLeaderProxy(s.Raft, s.PeerTLS, s.Log)
 	s.api = humago.New(s.mux, apiConfig(s.Version.Version))
 	s.routes()
 	s.describeProblems()
 	if err := s.plainRoutes(); err != nil {
 		return nil, err
 	}
-	guard := auth.Guard{Rules: s.rules, Tokens: s.Store, Route: s.route, Refuse: writeProblem}
+	guard := auth.Guard{Rules: s.rules, Tokens: s.Store, Route: s.route, Refuse: writeProblem, Clock: s.Clock}
+	if s.Cluster != nil {
+		guard.Peer = func(r *http.Request) bool { return s.Cluster.IsPeer(r.Header.Get(api.PeerHeader)) }
+	}
 	// From the outside in: measure, survive panics, hop to the leader, check the
 	// caller, bound and read the body, route.
 	h := s.readBody(s.notFound(s.mux))
 	h = guard.Wrap(h)
-	h = s.toLeader(h)
+	h = s.trace(s.toLeader(h))
 	h = s.recoverPanics(h)
 	s.handler = s.metrics.wrap(s.route, h)
 	return s, nil
@@ -162,13 +174,16 @@ func New(c Config) (*Server, error) {
 func (s *Server) Handler() http.Handler { return s.handler }
 
 // HTTPServer returns a server with the time-outs that Handler expects.
-func (s *Server) HTTPServer() *http.Server {
+func (s *Server) HTTPServer() *http.Server { return NewHTTPServer(s.handler, s.Log) }
+
+// NewHTTPServer is HTTPServer for another handler, with the same time-outs.
+func NewHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler:           s.handler,
+		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 }
 

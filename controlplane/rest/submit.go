@@ -15,6 +15,7 @@ import (
 	"github.com/tunemesh/tunemesh/api"
 	"github.com/tunemesh/tunemesh/controlplane/auth"
 	"github.com/tunemesh/tunemesh/controlplane/state"
+	"github.com/tunemesh/tunemesh/tracing"
 	"github.com/tunemesh/tunemesh/trainer/contract"
 )
 
@@ -42,6 +43,7 @@ func (s *Server) submitJob(ctx context.Context, in *submitIn) (*submitOut, error
 	}
 	command.CreatedBy = auth.Caller(ctx).Name
 	command.At = s.Clock().UTC()
+	command.TraceParent = tracing.Parent(ctx)
 	result, err := s.Raft.Apply(ctx, command)
 	if err != nil {
 		return nil, err
@@ -70,6 +72,7 @@ func (s *Server) checkJob(spec api.JobSpec) (state.CreateJob, []api.FieldError) 
 	if spec.Pipeline != nil {
 		pipeline = *spec.Pipeline
 	}
+	faults = append(faults, placeEngines(spec.Config, &pipeline)...)
 	pipeline = pipeline.Normalize()
 	faults = append(faults, pipeline.Validate()...)
 

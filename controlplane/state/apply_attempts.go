@@ -61,7 +61,7 @@ func (c PlaceAttempt) apply(m *mutation) (Result, error) {
 	s.NotBefore, s.StartedAt, s.FinishedAt, s.Error = nil, nil, nil, nil
 	m.put(tableAttempts, &attemptRow{Slot: c.Slot, Attempt: api.Attempt{
 		Fence: m.index, JobID: c.JobID, Stage: c.Stage, Number: s.Attempt, NodeID: c.NodeID,
-		State: api.AttemptPlaced, Devices: c.Devices, PlacedAt: c.At, Index: m.index,
+		State: api.AttemptPlaced, Devices: c.Devices, TraceParent: c.TraceParent, PlacedAt: c.At, Index: m.index,
 	}})
 	m.put(tableDesired, &desiredRow{NodeID: c.NodeID, Index: m.index})
 	if err := m.moveJob(c.JobID, api.JobRunning, "", c.At); err != nil {

@@ -54,7 +54,7 @@ func (c CreateJob) apply(m *mutation) (Result, error) {
 	}
 	m.put(tableJobs, &jobRow{Job: api.Job{
 		JobSpec: c.Spec, State: api.JobPending, Model: c.Model,
-		CreatedBy: c.CreatedBy, CreatedAt: c.At, Index: m.index,
+		CreatedBy: c.CreatedBy, CreatedAt: c.At, TraceParent: c.TraceParent, Index: m.index,
 	}})
 	m.record(Transition{JobID: c.Spec.ID, To: string(api.JobPending), Reason: "submitted", At: c.At})
 	specs := map[string]api.StageSpec{}

@@ -41,7 +41,9 @@ type CreateJob struct {
 	Pipeline  api.Pipeline `json:"pipeline"`
 	Model     string       `json:"model,omitempty"`
 	CreatedBy string       `json:"created_by,omitempty"`
-	At        time.Time    `json:"at"`
+	// TraceParent is the span of the submit.
+	TraceParent string    `json:"trace_parent,omitempty"`
+	At          time.Time `json:"at"`
 }
 
 // CancelJob cancels all stages and attempts of a job that are not terminal, at
@@ -74,8 +76,10 @@ type PlaceAttempt struct {
 	Devices api.Devices `json:"devices"`
 	// Slot names something of which a node has one, such as "training"; no two
 	// live attempts on a node hold the same. Empty: none.
-	Slot string    `json:"slot,omitempty"`
-	At   time.Time `json:"at"`
+	Slot string `json:"slot,omitempty"`
+	// TraceParent is the span of the placement.
+	TraceParent string    `json:"trace_parent,omitempty"`
+	At          time.Time `json:"at"`
 }
 
 // ReportAttempts takes reports of starts and ends, several in one entry. Each

@@ -53,6 +53,10 @@ type Input struct {
 	ScratchDir string `json:"scratch_dir"`
 
 	Devices Devices `json:"devices"`
+
+	// TraceParent is the span that the stage runs under, as a W3C traceparent;
+	// empty where nothing is traced. TRACEPARENT in the environment is the same.
+	TraceParent string `json:"trace_parent,omitempty"`
 }
 
 // File is one input artifact on the local disk.
