@@ -32,6 +32,7 @@ type Request struct {
 	Plain     []string  `json:"plain,omitempty"`     // tokenized, special tokens as text
 	Sequences [][]int32 `json:"sequences,omitempty"` // ids to evaluate
 	Top       int       `json:"top,omitempty"`       // 0: the whole vocabulary
+	From      int       `json:"from,omitempty"`      // positions before are not in the answer
 }
 
 // LoRA is a GGUF adapter to apply.

@@ -1,7 +1,7 @@
 // Reads a request from standard input, answers on standard output, both JSON.
 //
 //   {"model": "x.gguf", "loras": [{"filePath": "a.gguf", "scale": 1}],
-//    "texts": ["..."], "plain": ["..."], "sequences": [[1, 2, 3]], "top": 0}
+//    "texts": ["..."], "plain": ["..."], "sequences": [[1, 2, 3]], "top": 0, "from": 0}
 //
 // texts are tokenized with special tokens recognised, plain ones without; for each
 // sequence of ids the answer has, at every position, the most likely next token and
@@ -35,8 +35,10 @@ for (const ids of sequences) {
         lora: request.loras == null ? undefined : {adapters: request.loras}
     });
     const sequence = context.getSequence();
-    const results = await sequence.controlledEvaluate(ids.map((id) => [id, {generateNext: {logits: true}}]));
-    answer.sequences.push(results.map((result) => {
+    const results = await sequence.controlledEvaluate(
+        ids.map((id, at) => at < (request.from ?? 0) ? id : [id, {generateNext: {logits: true}}])
+    );
+    answer.sequences.push(results.slice(request.from ?? 0).map((result) => {
         const logits = [...result.next.logits.entries()].sort((a, b) => b[1] - a[1]);
         const max = logits[0][1];
         const total = max + Math.log(logits.reduce((sum, [, logit]) => sum + Math.exp(logit - max), 0));

@@ -25,38 +25,48 @@ import (
 	"github.com/tunemesh/tunemesh/trainer/weights/gguf"
 )
 
-// imported imports the model once for all tests.
-var imported = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "tunemesh-smollm2-")
-	if err != nil {
-		return "", err
-	}
-	root, err := repositoryRoot()
-	if err != nil {
-		return dir, err
-	}
-	_, err = importer.Import(context.Background(), filepath.Join(root, ".cache", "models", smolFile), filepath.Join(dir, "model"), importer.Options{})
-	return dir, err
-})
+// importOnce imports one of the downloaded files once for all tests that want it.
+type importOnce struct {
+	file string
+	once sync.Once
+	dir  string
+	err  error
+}
+
+var smolImport, gemmaImport = &importOnce{file: smolFile}, &importOnce{file: gemmaFile}
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if os.Getenv("TUNEMESH_MODELS") == "1" {
-		if dir, _ := imported(); dir != "" {
-			os.RemoveAll(dir)
+	for _, i := range []*importOnce{smolImport, gemmaImport} {
+		if i.dir != "" {
+			os.RemoveAll(i.dir)
 		}
 	}
 	os.Exit(code)
 }
 
+// folder gives the imported model.
+func (i *importOnce) folder(t testing.TB) string {
+	t.Helper()
+	i.once.Do(func() {
+		if i.dir, i.err = os.MkdirTemp("", "tunemesh-models-"); i.err != nil {
+			return
+		}
+		var root string
+		if root, i.err = repositoryRoot(); i.err == nil {
+			_, i.err = importer.Import(context.Background(), filepath.Join(root, ".cache", "models", i.file), filepath.Join(i.dir, "model"), importer.Options{})
+		}
+	})
+	if i.err != nil {
+		t.Fatal(i.err)
+	}
+	return filepath.Join(i.dir, "model")
+}
+
 func folder(t testing.TB) string {
 	t.Helper()
 	smolLM2(t)
-	dir, err := imported()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return filepath.Join(dir, "model")
+	return smolImport.folder(t)
 }
 
 func load(t testing.TB, dir string) (*model.Model, *tokenizer.Tokenizer) {
@@ -186,10 +196,6 @@ func peakRSS(t *testing.T) (int64, bool) {
 func TestSameTokens(t *testing.T) {
 	path := smolLM2(t)
 	j := judge.New(t)
-	_, err := imported()
-	if err != nil {
-		t.Fatal(err)
-	}
 	tok, err := tokenizer.Load(folder(t))
 	if err != nil {
 		t.Fatal(err)
