@@ -90,6 +90,9 @@ func engineWords(m *machine, name string) string {
 		if e.Name == name && e.Reason != "" {
 			return e.Reason
 		}
+		if e.Name == name && e.Available { // but not on a GPU
+			return "runs " + name + " on " + strings.Join(e.Devices, ", ") + " only"
+		}
 		if e.Available {
 			can = append(can, e.Name)
 		}
@@ -123,8 +126,15 @@ var standing = []check{
 		nearest: func(*machine, demand) string { return "draining" },
 		close:   even,
 	}, {
-		pass:    func(m *machine, d demand) bool { return d.engine == "" || m.Capability.HasEngine(d.engine) },
-		missing: func(d demand) string { return "no node can run the engine " + d.engine },
+		pass: func(m *machine, d demand) bool {
+			return d.engine == "" || m.Capability.RunsEngine(d.engine, d.gpus > 0)
+		},
+		missing: func(d demand) string {
+			if d.gpus > 0 {
+				return "no node can run the engine " + d.engine + " on a GPU"
+			}
+			return "no node can run the engine " + d.engine
+		},
 		nearest: func(m *machine, d demand) string { return engineWords(m, d.engine) },
 		close:   even,
 	}, {

@@ -12,6 +12,9 @@ func TestWhyAStageWaits(t *testing.T) {
 	broken := func(n *scheduler.Node) {
 		n.Capability.Engines = append(n.Capability.Engines, api.Engine{Name: "peft", Reason: "python3 has no module torch"})
 	}
+	cpuOnly := func(n *scheduler.Node) {
+		n.Capability.Engines = append(n.Capability.Engines, api.Engine{Name: "peft", Available: true, Devices: []string{"cpu"}})
+	}
 	tests := []struct {
 		name   string
 		nodes  []scheduler.Node
@@ -43,6 +46,8 @@ func TestWhyAStageWaits(t *testing.T) {
 			"every node with a GPU with 8 GiB free is busy; nearest: n2, 0 of 2 GPUs free"},
 		{"an engine that nobody has", []scheduler.Node{box("n1", 2)}, "training", api.Requirements{Engine: "peft"},
 			"no node can run the engine peft; nearest: n1, runs native"},
+		{"an engine that sees no GPU", []scheduler.Node{box("n1", 2, cpuOnly)}, "training", api.Requirements{Engine: "peft", GPUs: 1},
+			"no node can run the engine peft on a GPU; nearest: n1, runs peft on cpu only"},
 		{"an engine that is broken", []scheduler.Node{box("n1", 2, broken)}, "training", api.Requirements{Engine: "peft"},
 			"no node can run the engine peft; nearest: n1, python3 has no module torch"},
 		{"a label", []scheduler.Node{box("n1", 2), box("n2", 2, labels("zone", "b", "rack", "1"))}, "custom", api.Requirements{Labels: map[string]string{"zone": "a", "rack": "1"}},

@@ -1,7 +1,7 @@
 package capability_test
 
 import (
-	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -11,6 +11,7 @@ import (
 
 	"github.com/tunemesh/tunemesh/api"
 	"github.com/tunemesh/tunemesh/nodeagent/capability"
+	"github.com/tunemesh/tunemesh/trainer/contract"
 )
 
 func TestThisMachineIsDescribed(t *testing.T) {
@@ -73,34 +74,48 @@ func TestTheDigestChangesWithTheMachineAndNotWithItsLoad(t *testing.T) {
 	}
 }
 
-// A machine with an environment for peft, one with a Python that lacks it, and
-// one without Python: each says which it is.
-func TestPeftIsAvailableOnlyWhereTorchIs(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("the stand-ins are shell scripts")
+// A machine with an environment for peft, one with a half-made or a vanished one, and
+// one without: each says which it is.
+func TestPeftIsAvailableOnlyWhereItIsInstalledWhole(t *testing.T) {
+	python := filepath.Join(t.TempDir(), "python")
+	if err := os.WriteFile(python, nil, 0o755); err != nil {
+		t.Fatal(err)
 	}
-	script := func(body string) string {
-		dir := t.TempDir()
-		if err := os.WriteFile(filepath.Join(dir, "python3"), []byte("#!/bin/sh\n"+body), 0o755); err != nil {
+	manifest := func(m contract.EngineManifest) string {
+		m.Version, m.Engine, m.Accelerator = contract.EngineVersion, "peft", "cpu"
+		m.Packages = map[string]string{"torch": "2.9.0", "peft": "0.18.0"}
+		data, err := json.Marshal(m)
+		if err != nil {
 			t.Fatal(err)
 		}
-		return dir
+		return string(data)
 	}
 	for name, c := range map[string]struct {
-		path      string
+		file      string
 		available bool
 		want      string
 	}{
-		"none":   {t.TempDir(), false, "no Python was found"},
-		"bare":   {script("echo Traceback >&2; echo 'importlib.metadata.PackageNotFoundError: No package metadata was found for torch' >&2; exit 1"), false, "found for torch"},
-		"whole":  {script(`echo '{"torch":"2.9.0","peft":"0.18.0"}'`), true, "torch 2.9.0, peft 0.18.0"},
-		"broken": {script(`echo hello`), false, "cannot be read"},
+		"none":    {"", false, "not installed: run tunemesh engine install peft"},
+		"whole":   {manifest(contract.EngineManifest{Python: python, Devices: []string{"cpu"}}), true, "torch 2.9.0, peft 0.18.0"},
+		"no CUDA": {manifest(contract.EngineManifest{Python: python, Devices: []string{"cpu"}, Notes: []string{"torch sees no CUDA device: old driver"}}), true, "old driver"},
+		"gone":    {manifest(contract.EngineManifest{Python: python + "x", Devices: []string{"cpu"}}), false, "its environment is gone"},
+		"broken":  {"{", false, "engine manifest"},
+		"newer":   {`{"version":99,"engine":"peft","python":"/x"}`, false, "version 99"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Setenv("PATH", c.path)
-			t.Setenv("VIRTUAL_ENV", "")
-			t.Setenv("CONDA_PREFIX", "")
-			engines := capability.Detect(context.Background(), t.TempDir()).Engines
+			dir := t.TempDir()
+			t.Setenv(contract.EnvEngines, "")
+			t.Setenv("HOME", t.TempDir())
+			// What an installation leaves before its end counts for nothing.
+			if err := os.MkdirAll(filepath.Join(dir, "engines", "peft", "env-0", "bin"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if c.file != "" {
+				if err := os.WriteFile(filepath.Join(dir, "engines", "peft", contract.EngineFile), []byte(c.file), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			engines := capability.Engines(dir, nil)
 			i := slices.IndexFunc(engines, func(e api.Engine) bool { return e.Name == "peft" })
 			if e := engines[i]; e.Available != c.available || !strings.Contains(e.Reason+e.Version, c.want) {
 				t.Errorf("%+v, want %v %q", e, c.available, c.want)

@@ -36,7 +36,7 @@ func Detect(ctx context.Context, dir string) api.Capability {
 		c.DiskBytes = int64(u.Free)
 	}
 	c.GPUs = slices.Concat(nvidia(ctx), rocm(ctx), metal(ctx))
-	c.Engines = engines(ctx, c)
+	c.Engines = Engines(dir, c.GPUs)
 	return c
 }
 

@@ -1,88 +1,60 @@
 package capability
 
 import (
-	"context"
-	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 
 	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/trainer/contract"
 )
 
-// probe prints the versions of what the engine peft needs, or fails with
-// Python's own words. It asks for what is installed and imports nothing: to
-// import torch takes ten seconds on a cold disk.
-const probe = `import json
-from importlib.metadata import version
-print(json.dumps({n: version(n) for n in ("torch", "transformers", "peft")}))`
-
-// engines tells what this machine can train with.
-func engines(ctx context.Context, c api.Capability) []api.Engine {
+// Engines tells what this machine can train with; dir is where the agent works,
+// or empty.
+func Engines(dir string, gpus []api.GPU) []api.Engine {
 	native := api.Engine{Name: "native", Available: true, Devices: []string{"cpu"}}
-	return []api.Engine{native, peft(ctx, pythons(), c)}
+	return []api.Engine{native, peft(contract.EngineFolders(dir), gpus)}
 }
 
-// pythons are the interpreters to look into, best first: an activated
-// environment, then what is on the PATH.
-func pythons() []string {
-	var list []string
-	for _, env := range []string{"VIRTUAL_ENV", "CONDA_PREFIX"} {
-		if dir := os.Getenv(env); dir != "" {
-			if runtime.GOOS == "windows" {
-				list = append(list, filepath.Join(dir, "Scripts", "python.exe"))
-			} else {
-				list = append(list, filepath.Join(dir, "bin", "python"))
-			}
-		}
-	}
-	return append(list, "python3", "python")
-}
-
-// peft looks for an environment with PyTorch, transformers and peft.
-func peft(ctx context.Context, pythons []string, c api.Capability) api.Engine {
+// peft reads what the installed environment's manifest says. It starts no Python:
+// to import torch takes ten seconds, and an agent asks every few minutes.
+func peft(folders []string, gpus []api.GPU) api.Engine {
 	e := api.Engine{Name: "peft"}
-	seen := false
-	for _, python := range slices.Compact(pythons) {
-		out, found, err := ask(ctx, python, "-c", probe)
-		if !found {
-			continue
-		}
-		seen = true
-		if err != nil {
-			if e.Reason == "" {
-				e.Reason = fmt.Sprintf("torch, transformers and peft are needed: %v", err)
-			}
-			continue
-		}
-		if err := describe(&e, out, c); err != nil {
-			e.Reason = fmt.Sprintf("%s: %v", python, err)
-			continue
-		}
+	m, err := contract.FindEngine(folders, e.Name)
+	if err != nil {
+		e.Reason = err.Error()
 		return e
 	}
-	if !seen {
-		e.Reason = "no Python was found: it needs one with torch, transformers and peft"
+	e.Available, e.Devices = true, m.Devices
+	var versions []string
+	for _, name := range []string{"torch", "transformers", "peft"} {
+		if v := m.Packages[name]; v != "" {
+			versions = append(versions, name+" "+v)
+		}
 	}
+	e.Version = strings.Join(versions, ", ")
+	e.Reason = strings.Join(append(slices.Clone(m.Notes), unused(m, gpus)...), "; ")
 	return e
 }
 
-func describe(e *api.Engine, out []byte, c api.Capability) error {
-	var v struct{ Torch, Peft string }
-	if err := json.Unmarshal(out, &v); err != nil {
-		return fmt.Errorf("its answer cannot be read: %w", err)
+// unused names accelerators that came after the engine: its torch has not seen
+// them.
+func unused(m contract.EngineManifest, gpus []api.GPU) []string {
+	if len(m.Notes) > 0 { // the installation has said why
+		return nil
 	}
-	e.Available, e.Reason, e.Devices = true, "", []string{"cpu"}
-	e.Version = fmt.Sprintf("torch %s, peft %s", v.Torch, v.Peft)
-	for _, g := range c.GPUs {
+	for _, g := range gpus {
+		// ROCm's torch calls its devices cuda too.
 		device := map[string]string{"cuda": "cuda", "rocm": "cuda", "metal": "mps"}[g.Kind]
-		// "2.9.0+cpu" is a build that knows no accelerator.
-		if device != "" && !slices.Contains(e.Devices, device) && !strings.HasSuffix(v.Torch, "+cpu") {
-			e.Devices = append(e.Devices, device)
+		if device != "" && !slices.Contains(m.Devices, device) {
+			return []string{fmt.Sprintf("%s is not used: the engine was made for %s; run tunemesh engine install peft again", g.Name, m.Accelerator)}
 		}
 	}
 	return nil
+}
+
+// StageEnv points the stages of an agent that works in dir to its engines.
+func StageEnv(dir string) string {
+	return contract.EnvEngines + "=" + strings.Join(contract.EngineFolders(dir), string(filepath.ListSeparator))
 }
