@@ -118,7 +118,7 @@ func kindsOf(c contract.TrainingConfig, s Shape, d Data) [][]change {
 	for b := c.BatchSize / 2; b >= 1; b /= 2 {
 		batch = append(batch, change{fmt.Sprintf("training.batch_size=%d", b), func(c *contract.TrainingConfig, _ *Data) { c.BatchSize = b }})
 	}
-	for l := d.longest() / 2; l >= 32; l /= 2 {
+	for l := (d.longest() - 1) / 32 * 32; l >= 32; l -= 32 {
 		length = append(length, change{fmt.Sprintf("preprocessing.max_length=%d", l), func(_ *contract.TrainingConfig, d *Data) { *d = d.shorter(l) }})
 	}
 	if c.Method != "full" && c.BasePrecision != "auto" && c.BasePrecision != "" {
@@ -135,7 +135,7 @@ func kindsOf(c contract.TrainingConfig, s Shape, d Data) [][]change {
 			rank = append(rank, change{fmt.Sprintf("training.rank=%d", r), func(c *contract.TrainingConfig, _ *Data) { c.Rank = r }})
 		}
 	}
-	return [][]change{batch, length, precision, rank, method}
+	return [][]change{batch, precision, length, rank, method}
 }
 
 // shorter cuts the samples.

@@ -28,12 +28,21 @@ import (
 // token follows from the first, so that there is something to learn.
 func job(t testing.TB, config string) contract.Input {
 	t.Helper()
-	in := stagetest.Input(t, "training", "data.csv", []byte("not read"), config)
-	shape := model.Config{
+	return jobWith(t, config, tinyShape(), samples(40, 1), samples(8, 2))
+}
+
+func tinyShape() model.Config {
+	return model.Config{
 		Architectures: []string{"LlamaForCausalLM"}, ModelType: "llama", HiddenAct: "silu",
 		HiddenSize: 32, IntermediateSize: 48, NumLayers: 2, NumHeads: 4, NumKVHeads: 2, HeadDim: 8,
 		VocabSize: 40, MaxPositions: 32, RMSNormEps: 1e-5, RopeTheta: 10000, TieWordEmbeddings: true,
 	}
+}
+
+// jobWith is the input of a training on a random model of a shape, stored as BF16.
+func jobWith(t testing.TB, config string, shape model.Config, train, validation []byte) contract.Input {
+	t.Helper()
+	in := stagetest.Input(t, "training", "data.csv", []byte("not read"), config)
 	m, err := model.NewRandom(shape, 5)
 	if err != nil {
 		t.Fatal(err)
@@ -64,8 +73,8 @@ func job(t testing.TB, config string) contract.Input {
 	}
 	stagetest.AddFile(t, &in, contract.ModelInputs, "config.json", config1)
 	stagetest.AddFile(t, &in, contract.ModelInputs, weights.SingleName, raw)
-	stagetest.AddFile(t, &in, "preprocessing", sample.TrainFile, samples(40, 1))
-	stagetest.AddFile(t, &in, "preprocessing", sample.ValidationFile, samples(8, 2))
+	stagetest.AddFile(t, &in, "preprocessing", sample.TrainFile, train)
+	stagetest.AddFile(t, &in, "preprocessing", sample.ValidationFile, validation)
 	return in
 }
 

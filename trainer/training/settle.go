@@ -40,7 +40,11 @@ func (t *trainer) settle(in contract.Input) error {
 	t.state.Settled = Settled{BatchSize: out.Training.BatchSize, GradientAccum: out.Training.GradientAccum,
 		BasePrecision: out.Training.BasePrecision, LearningRate: out.Training.LearningRate}
 	for _, s := range out.Settings {
-		t.emit.Info(fmt.Sprintf("%s is %s: %s", s.Field, s.Value, s.Reason), map[string]any{"field": s.Field, "value": s.Value})
+		fields := map[string]any{"field": s.Field, "value": s.Value}
+		if s.Field == "memory" {
+			fields["estimated_bytes"], fields["parts"] = out.Estimate.Total(), out.Estimate.Parts
+		}
+		t.emit.Info(fmt.Sprintf("%s is %s: %s", s.Field, s.Value, s.Reason), fields)
 	}
 	return nil
 }
