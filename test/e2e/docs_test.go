@@ -107,7 +107,7 @@ func TestTheBucketLayout(t *testing.T) {
 		"models/adapters/JOB/*/adapter/adapter_model.safetensors",
 		"models/merged/JOB/*/merged/config.json",
 		"models/merged/JOB/*/merged/model.safetensors",
-		"models/gguf/JOB/*/*-f16.gguf",
+		"models/gguf/JOB/*/*_F16.gguf",
 		"checkpoints/JOB/epoch_1/*/adapter_model.safetensors",
 		"artifacts/JOB/metrics.json",
 		"artifacts/JOB/training_curve.png",
@@ -132,7 +132,7 @@ func TestTheBucketLayout(t *testing.T) {
 	}
 	t.Run("llama.cpp loads the GGUF", func(t *testing.T) {
 		j := judge.New(t)
-		files, err := filepath.Glob(filepath.Join(data, "models/gguf", job.ID, "*", "*-f16.gguf"))
+		files, err := filepath.Glob(filepath.Join(data, "models/gguf", job.ID, "*", "*_F16.gguf"))
 		if err != nil || len(files) != 1 {
 			t.Fatalf("files: %v %v", files, err)
 		}

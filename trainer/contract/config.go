@@ -105,7 +105,7 @@ type EvaluationConfig struct {
 // ExportConfig sets what is exported.
 type ExportConfig struct {
 	SkipMerged bool     `json:"skip_merged,omitempty" doc:"export the adapter alone"`
-	GGUF       []string `json:"gguf,omitempty" doc:"GGUF types: f16, f32, q8_0"`
+	GGUF       []string `json:"gguf,omitempty" doc:"GGUF types: f16, bf16, f32, q8_0, q4_k_m"`
 }
 
 // FieldError is one fault of a config, with the field's path.
@@ -164,7 +164,7 @@ func (c Config) WithDefaults() Config {
 	c.Training.engineDefaults()
 	def(g, "evaluation.sample_answers", &c.Evaluation.SampleAnswers, 3)
 	if len(c.Export.GGUF) == 0 {
-		c.Export.GGUF = []string{"f16"}
+		c.Export.GGUF = []string{"f16", "q8_0", "q4_k_m"}
 	}
 	return c
 }
@@ -268,7 +268,7 @@ func (c Config) Validate() []FieldError {
 	open("evaluation.max_samples", float64(c.Evaluation.MaxSamples), 1, 1e9)
 	between("evaluation.sample_answers", float64(c.Evaluation.SampleAnswers), 0, 100)
 	for i, q := range c.Export.GGUF {
-		oneOf(fmt.Sprintf("export.gguf[%d]", i), q, "f16", "f32", "q8_0")
+		oneOf(fmt.Sprintf("export.gguf[%d]", i), q, "f16", "bf16", "f32", "q8_0", "q4_k_m")
 	}
 	return faults
 }

@@ -12,18 +12,15 @@ import (
 	"github.com/tunemesh/tunemesh/trainer/weights/gguf"
 )
 
-// types are the GGUF types of the job's config, as package gguf calls them.
-var types = map[string]string{"f32": "F32", "f16": "F16", "bf16": "BF16", "q8_0": "Q8_0"}
-
 // Check says, before anything is trained, why the model in a Hugging Face folder
 // could not be exported later: its architecture, its tokenizer, a tensor that is
-// missing, a GGUF type that is not written. formats are GGUF types as the job's
+// missing, a GGUF type that is not written. list has GGUF types as the job's
 // config has them; with none the merged model alone is checked. It reads no
 // weights.
-func Check(modelDir string, formats []string) error {
-	for i, f := range formats {
+func Check(modelDir string, list []string) error {
+	for i, f := range list {
 		if types[f] == "" {
-			return &contract.Error{Class: contract.ClassConfig, Code: "UNKNOWN_FORMAT", Field: fmt.Sprintf("export.gguf[%d]", i), Message: fmt.Sprintf("GGUF type %q is not written", f), Hint: "choose f16, f32 or q8_0"}
+			return &contract.Error{Class: contract.ClassConfig, Code: "UNKNOWN_FORMAT", Field: fmt.Sprintf("export.gguf[%d]", i), Message: fmt.Sprintf("GGUF type %q is not written", f), Hint: "choose of " + formats()}
 		}
 	}
 	cfg, err := tuned.Config(modelDir)
@@ -49,12 +46,12 @@ func Check(modelDir string, formats []string) error {
 			return tuned.Unusable(fmt.Errorf("tensor %s has dtype %s; F32, F16 and BF16 are written", spec.Name, info.DType))
 		}
 	}
-	if len(formats) == 0 {
+	if len(list) == 0 {
 		return nil
 	}
 	if err := gguf.Exportable(modelDir); err != nil {
 		return &contract.Error{Class: contract.ClassUnsupported, Code: "NOT_CONVERTIBLE", Field: "export.gguf",
-			Message: fmt.Sprintf("the model cannot be written as GGUF (%s): %v", strings.Join(formats, ", "), err), Hint: "choose another base model, or set export.skip_merged"}
+			Message: fmt.Sprintf("the model cannot be written as GGUF (%s): %v", strings.Join(list, ", "), err), Hint: "choose another base model, or set export.skip_merged"}
 	}
 	return nil
 }

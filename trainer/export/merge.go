@@ -1,7 +1,6 @@
 package export
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -52,39 +51,10 @@ func plan(dir string, cfg model.Config) (layout, error) {
 	return l, nil
 }
 
-// writeWeights streams the merged tensors to dir, one in memory at a time.
-func (l layout) writeWeights(ctx context.Context, m *model.Model, dir string, done func(bytes int64)) error {
-	w, err := weights.NewWriter(filepath.Join(dir, weights.SingleName), l.tensors, nil)
-	if err != nil {
-		return fmt.Errorf("export: merged weights: %w", err)
-	}
-	defer w.Abort()
-	written := int64(0)
-	for _, t := range l.tensors {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		_, data, err := m.MergedTensor(t.Name)
-		if err != nil {
-			return fmt.Errorf("export: merged weights: %w", err)
-		}
-		if err := w.WriteFloat32(t.Name, data); err != nil {
-			return fmt.Errorf("export: merged weights: %w", err)
-		}
-		n, _ := t.Bytes() // known to be good from plan
-		written += n
-		done(written)
-	}
-	if err := w.Close(); err != nil {
-		return fmt.Errorf("export: merged weights: %w", err)
-	}
-	return nil
-}
-
 // writeFiles writes what a model's folder holds beside the weights. What the base
 // model says of itself is kept, but for the number format, the chat template that
 // it was trained with and the tokens that end an answer.
-func writeFiles(base, dir, templateName, dtype string) error {
+func writeFiles(base, dir string, trained *template.Template, dtype string) error {
 	config, err := readObject(filepath.Join(base, "config.json"))
 	if err != nil {
 		return err
@@ -109,12 +79,8 @@ func writeFiles(base, dir, templateName, dtype string) error {
 		return fmt.Errorf("export: %w", err)
 	}
 	var stop []string
-	if templateName != "" {
-		t, err := template.Open(base, templateName)
-		if err != nil {
-			return fmt.Errorf("export: %w", err)
-		}
-		jinja, stop = t.Jinja(), t.Stop()
+	if trained != nil {
+		jinja, stop = trained.Jinja(), trained.Stop()
 	}
 	if tokens == nil {
 		tokens = map[string]json.RawMessage{"tokenizer_class": quote("PreTrainedTokenizerFast")}

@@ -1,7 +1,6 @@
 package export
 
 import (
-	"context"
 	"fmt"
 	"math"
 
@@ -11,50 +10,78 @@ import (
 	"github.com/tunemesh/tunemesh/trainer/weights"
 )
 
-// Parity compares the exported model, read again, with the tuned one: base model
+// Parity compares an exported model, read again, with the tuned one: base model
 // and adapter in full precision.
 type Parity struct {
-	Prompts   int     `json:"prompts"`
-	Positions int     `json:"positions"`         // next-token distributions compared
-	MaxDelta  float64 `json:"max_delta_logit"`   // largest difference of a logit
-	MaxLogit  float64 `json:"max_logit"`         // largest absolute logit of the tuned model
-	MaxKL     float64 `json:"max_kl"`            // nats, from the tuned to the exported model
-	MeanKL    float64 `json:"mean_kl"`           // nats
-	SameTop   float64 `json:"same_top"`          // share of positions with the same best token
-	LimitKL   float64 `json:"limit_kl"`          // MaxKL at which the export is refused
-	Limit     float64 `json:"limit_delta_logit"` // MaxDelta at which it is refused
+	Prompts     int     `json:"prompts"`
+	Positions   int     `json:"positions"`         // next-token distributions compared
+	MaxDelta    float64 `json:"max_delta_logit"`   // largest difference of a logit
+	MaxLogit    float64 `json:"max_logit"`         // largest absolute logit of the tuned model
+	MaxKL       float64 `json:"max_kl"`            // nats, from the tuned to the exported model
+	MeanKL      float64 `json:"mean_kl"`           // nats
+	SameTop     float64 `json:"same_top"`          // share of positions with the same best token
+	LimitKL     float64 `json:"limit_kl"`          // MaxKL at which the export is refused
+	LimitMeanKL float64 `json:"limit_mean_kl"`     // MeanKL at which it is refused
+	Limit       float64 `json:"limit_delta_logit"` // MaxDelta at which it is refused
 	// TrainedDelta is the largest difference of a logit between the tuned and the
 	// base model: what the differences above have to be small against.
-	TrainedDelta float64 `json:"trained_delta_logit"`
+	TrainedDelta float64 `json:"trained_delta_logit,omitempty"`
 	DType        string  `json:"dtype"` // format of the exported matrices
+	// Types counts the formats of a GGUF file's matrices: what became of those whose
+	// rows do not fill the format's blocks.
+	Types map[string]int `json:"types,omitempty"`
+	// WorstRow is the largest error of a row of a GGUF file's weights against the
+	// merged model's, root mean square, as a share of the row; Tensor is where.
+	WorstRow float64 `json:"worst_row_error,omitempty"`
+	Tensor   string  `json:"worst_tensor,omitempty"`
+	// Judge is what another program made of the file, where there is one.
+	Judge *Judged `json:"judge,omitempty"`
 }
 
-// limits are the bounds of parity by the format that the merged weights are
-// rounded to: the share of the largest logit that one may be off, and nats of
-// divergence. F32 differs in the order of sums only. BF16 keeps 8 bits of each
-// weight, which moves logits by about a thousandth; a wrong scale, a matrix left
-// out or transposed moves them by far more.
-var limits = map[string]struct{ delta, kl float64 }{
-	weights.F32:  {1e-3, 1e-4},
-	weights.F16:  {1e-2, 1e-3},
-	weights.BF16: {5e-2, 1e-2},
+// limit bounds what a format may cost.
+type limit struct {
+	delta float64 // of a logit, as a share of the largest one
+	kl    float64 // nats, at the worst position
+	mean  float64 // nats, over all
+}
+
+// limits are the bounds of parity by the format that the weights are rounded to. F32
+// differs in the order of sums only. BF16 keeps 8 bits of each weight, which moves
+// logits by about a thousandth; a wrong scale, a matrix left out or transposed moves
+// them by far more. The quantized formats cost what they cost: their bounds are those
+// beyond which a file is of no use, and what is wrong with a single weight shows in
+// its row (rowLimits).
+var limits = map[string]limit{
+	weights.F32:  {1e-3, 1e-4, 1e-4},
+	weights.F16:  {1e-2, 1e-3, 1e-3},
+	weights.BF16: {5e-2, 1e-2, 1e-2},
+	"Q8_0":       {0.15, 0.2, 0.05},
+	"Q4_K_M":     {0.8, 4, 1},
+}
+
+// rowLimits bound the error of a row of weights, root mean square, as a share of the
+// row: about twice what normally distributed weights cost.
+var rowLimits = map[string]float64{"F32": 1e-6, "F16": 1e-3, "BF16": 8e-3, "Q8_0": 0.02, "Q6_K": 0.05, "Q5_0": 0.12, "Q4_K": 0.2}
+
+// tiny is below what the rows' errors are not judged: half precision, in which
+// formats keep their scales, has no more bits there.
+const tinyWeight = 1e-4
+
+// wider gives the looser of two bounds: an export of an export has the errors of both.
+func wider(a, b limit) limit {
+	return limit{max(a.delta, b.delta), max(a.kl, b.kl), max(a.mean, b.mean)}
 }
 
 const (
 	parityPrompts = 8
-	parityTokens  = 4 // of each completion, besides the end of the prompt
+	parityTokens  = 4   // of each completion, besides the end of the prompt
+	promptTokens  = 128 // of each prompt, its last ones
 )
 
-// probe is a token sequence of which the distributions after the last few tokens
-// are compared.
-type probe struct {
-	prompt []int32
-	next   []int32
-}
-
 // probes takes prompts of the held-out samples, evenly spread, or made-up tokens if
-// there are none.
-func probes(in contract.Input, cfg model.Config) ([]probe, error) {
+// there are none. What is compared are the distributions after the last token of a
+// prompt and after the first few of its completion.
+func probes(in contract.Input, cfg model.Config) ([]model.Probe, error) {
 	for _, name := range []string{sample.TestFile, sample.ValidationFile, sample.TrainFile} {
 		f, err := in.FindName(name)
 		if err != nil {
@@ -64,50 +91,34 @@ func probes(in contract.Input, cfg model.Config) ([]probe, error) {
 		if err != nil {
 			return nil, err
 		}
-		var out []probe
+		var out []model.Probe
 		for i := range min(len(samples), parityPrompts) {
 			s := samples[i*len(samples)/min(len(samples), parityPrompts)]
-			if n := s.PromptTokens; n > 0 && n <= len(s.Tokens) && len(s.Tokens) <= cfg.MaxPositions {
-				rest := s.Tokens[n:]
-				out = append(out, probe{s.Tokens[:n], rest[:min(len(rest), parityTokens)]})
+			if len(s.Tokens) > cfg.MaxPositions || s.PromptTokens > len(s.Tokens) {
+				continue
+			}
+			n := s.PromptTokens
+			if n == 0 { // plain text: its beginning is the prompt
+				n = (len(s.Tokens) + 1) / 2
+			}
+			if n > 0 {
+				from := max(0, n-promptTokens)
+				out = append(out, model.Probe{Tokens: s.Tokens[from:min(len(s.Tokens), n+parityTokens)], From: n - 1 - from})
 			}
 		}
 		if len(out) > 0 {
 			return out, nil
 		}
 	}
-	var p probe
+	var p model.Probe
 	for i := range min(32, cfg.MaxPositions) {
-		p.prompt = append(p.prompt, int32((i*7919+1)%cfg.VocabSize))
+		p.Tokens = append(p.Tokens, int32((i*7919+1)%cfg.VocabSize))
 	}
-	return []probe{p}, nil
-}
-
-// logits computes all distributions that are compared, [positions][vocab].
-func logits(ctx context.Context, m *model.Model, list []probe) ([][]float32, error) {
-	var out [][]float32
-	for _, p := range list {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		s := m.NewSession()
-		row, err := s.Append(p.prompt)
-		if err != nil {
-			return nil, fmt.Errorf("export: parity: %w", err)
-		}
-		out = append(out, append([]float32(nil), row...))
-		for i := range p.next {
-			if row, err = s.Append(p.next[i : i+1]); err != nil {
-				return nil, fmt.Errorf("export: parity: %w", err)
-			}
-			out = append(out, append([]float32(nil), row...))
-		}
-	}
-	return out, nil
+	return []model.Probe{p}, nil
 }
 
 // compare measures got, the exported model's logits, against want.
-func compare(prompts int, dtype string, want, got [][]float32) Parity {
+func compare(prompts int, dtype string, bound limit, want, got [][]float32) Parity {
 	p := Parity{Prompts: prompts, Positions: len(want), DType: dtype}
 	same := 0
 	for i := range want {
@@ -133,20 +144,23 @@ func compare(prompts int, dtype string, want, got [][]float32) Parity {
 		p.MaxKL, p.MeanKL = max(p.MaxKL, kl), p.MeanKL+kl/float64(len(want))
 	}
 	p.SameTop = float64(same) / float64(max(1, len(want)))
-	p.LimitKL, p.Limit = limits[dtype].kl, limits[dtype].delta*max(1, p.MaxLogit)
+	p.LimitKL, p.LimitMeanKL, p.Limit = bound.kl, bound.mean, bound.delta*max(1, p.MaxLogit)
 	return p
 }
 
 // check refuses an export that is not what was trained.
 func (p Parity) check(what string) error {
-	if p.MaxDelta <= p.Limit && p.MaxKL <= p.LimitKL {
+	if p.MaxDelta <= p.Limit && p.MaxKL <= p.LimitKL && p.MeanKL <= p.LimitMeanKL {
 		return nil
 	}
+	return differs("%s, read again, does not compute what was trained: logits differ by up to %.4g (allowed: %.4g), KL up to %.4g nats (allowed: %.4g), %.4g on average (allowed: %.4g), over %d positions",
+		what, p.MaxDelta, p.Limit, p.MaxKL, p.LimitKL, p.MeanKL, p.LimitMeanKL, p.Positions)
+}
+
+func differs(format string, args ...any) *contract.Error {
 	return &contract.Error{
-		Class: contract.ClassInternal, Code: "EXPORT_DIFFERS",
-		Message: fmt.Sprintf("%s, read again, does not compute what was trained: logits differ by up to %.4g (allowed: %.4g), KL %.4g nats (allowed: %.4g) over %d positions",
-			what, p.MaxDelta, p.Limit, p.MaxKL, p.LimitKL, p.Positions),
-		Hint: "the adapter is whole and can be used; if its weights are very large, train with a lower learning rate or export from an F32 base model",
+		Class: contract.ClassInternal, Code: "EXPORT_DIFFERS", Message: fmt.Sprintf(format, args...),
+		Hint: "the adapter is whole and can be used; if its weights are very large, train with a lower learning rate, export from an F32 base model, or leave the format out of export.gguf",
 	}
 }
 

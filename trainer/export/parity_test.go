@@ -21,14 +21,14 @@ func TestTheGateRefusesAnotherModel(t *testing.T) {
 		"other order": {[][]float32{{10, 2, 1}, {-3, 4, 0}}, false},
 		"no number":   {[][]float32{{1, 2, 10}, {nan(), 4, 0}}, false},
 	} {
-		p := compare(1, weights.BF16, want, c.got)
+		p := compare(1, weights.BF16, limits[weights.BF16], want, c.got)
 		err := p.check("merged")
 		var fault *contract.Error
 		if c.pass != (err == nil) || err != nil && (!errors.As(err, &fault) || fault.Code != "EXPORT_DIFFERS") {
 			t.Errorf("%s: %v, parity %+v", name, err, p)
 		}
 	}
-	if p := compare(1, weights.F32, want, [][]float32{{1.1, 2, 10}, {-3, 4, 0}}); p.check("merged") == nil {
+	if p := compare(1, weights.F32, limits[weights.F32], want, [][]float32{{1.1, 2, 10}, {-3, 4, 0}}); p.check("merged") == nil {
 		t.Errorf("F32 passes with %+v", p)
 	}
 }

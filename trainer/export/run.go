@@ -3,8 +3,11 @@ package export
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/tunemesh/tunemesh/trainer/contract"
@@ -12,9 +15,9 @@ import (
 	"github.com/tunemesh/tunemesh/trainer/model"
 	"github.com/tunemesh/tunemesh/trainer/progress"
 	"github.com/tunemesh/tunemesh/trainer/sample"
+	"github.com/tunemesh/tunemesh/trainer/template"
 	"github.com/tunemesh/tunemesh/trainer/training/history"
 	"github.com/tunemesh/tunemesh/trainer/tuned"
-	"github.com/tunemesh/tunemesh/trainer/weights/gguf"
 )
 
 // OutputKey is the key of Summary in the stage's output.
@@ -56,10 +59,12 @@ func Run(ctx context.Context, in contract.Input, emit *contract.Emitter) (contra
 	if err != nil {
 		return contract.Result{}, err
 	}
-	e := &exporter{in: in, config: c, files: files, shape: cfg, layout: l, emit: emit, artifacts: map[string]contract.Artifact{}}
+	e := &exporter{in: in, config: c, files: files, shape: cfg, layout: l, emit: emit, artifacts: map[string]contract.Artifact{}, speeds: map[string]float64{}}
 	var prepared sample.Summary
-	if in.Previous(sample.OutputKey, &prepared) == nil {
-		e.template = prepared.Template
+	if in.Previous(sample.OutputKey, &prepared) == nil && prepared.Template != "" {
+		if e.template, err = template.Open(files.Base, prepared.Template); err != nil {
+			return contract.Result{}, tuned.Unusable(err)
+		}
 	}
 	if e.card, err = newCard(in, c, files.Base, cfg, l.dtype); err != nil {
 		return contract.Result{}, err
@@ -77,12 +82,14 @@ type exporter struct {
 	files    tuned.Files
 	shape    model.Config
 	layout   layout
-	template string // the name of the one that was trained with
+	template *template.Template // the one that was trained with; nil for plain texts
 	emit     *contract.Emitter
 	report   *progress.Reporter
 	card     Card
 
 	artifacts map[string]contract.Artifact
+	done      int64              // bytes, for the progress
+	speeds    map[string]float64 // MB of weights in a second, by form
 	seconds   float64
 }
 
@@ -92,20 +99,25 @@ func (e *exporter) run(ctx context.Context) error {
 		total *= int64(1 + len(e.config.Export.GGUF))
 	}
 	e.report = progress.New(e.emit, "bytes", total, time.Now)
-	if e.config.Export.SkipMerged {
-		if err := e.adapterAlone(ctx); err != nil {
+	p, effect, err := e.prepare(ctx)
+	if err != nil {
+		return err
+	}
+	if !e.config.Export.SkipMerged {
+		if err := e.merge(ctx, p, effect); err != nil {
 			return err
 		}
-	} else {
-		if err := e.merge(ctx); err != nil {
-			return err
-		}
-		for i, format := range e.config.Export.GGUF {
-			if err := e.writeGGUF(ctx, format); err != nil {
+		for _, format := range e.config.Export.GGUF {
+			if err := e.writeGGUF(ctx, format, p); err != nil {
 				return err
 			}
-			e.report.At(e.layout.bytes * int64(2+i))
 		}
+	}
+	if err := e.writeAdapter(ctx); err != nil {
+		return err
+	}
+	if err := e.modelfiles(p); err != nil {
+		return err
 	}
 	if err := e.curve(); err != nil {
 		return err
@@ -117,129 +129,134 @@ func (e *exporter) run(ctx context.Context) error {
 	return nil
 }
 
+// prepare computes what every exported form has to agree with, and the largest
+// difference of a logit that the training made. One block of one model is in memory at
+// a time.
+func (e *exporter) prepare(ctx context.Context) (*proof, float64, error) {
+	list, err := probes(e.in, e.shape)
+	if err != nil {
+		return nil, 0, err
+	}
+	p := &proof{probes: list, bound: limits[e.layout.dtype]}
+	if p.tok, _, err = tuned.Tokenizer(e.files.Base); err != nil {
+		return nil, 0, err
+	}
+	p.render()
+	jinja, eos, err := template.Source(e.files.Base)
+	if err != nil {
+		return nil, 0, tuned.Unusable(err)
+	}
+	if p.jinja = jinja; e.template != nil {
+		p.jinja = e.template.Jinja()
+	}
+	p.stops = stopTexts(e.template, eos)
+	before, err := e.compute(ctx, e.files.StreamBase, list)
+	if err != nil {
+		return nil, 0, err
+	}
+	if p.want, err = e.compute(ctx, e.files.StreamTuned, list); err != nil {
+		return nil, 0, err
+	}
+	return p, compare(len(list), e.layout.dtype, p.bound, p.want, before).MaxDelta, nil
+}
+
+// compute gives a model's logits and closes it again.
+func (e *exporter) compute(ctx context.Context, open func() (*tuned.Stream, error), list []model.Probe) ([][]float32, error) {
+	s, err := open()
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	out, err := s.Logits(ctx, list)
+	if err != nil {
+		return nil, fmt.Errorf("export: parity: %w", err)
+	}
+	return out, nil
+}
+
 // merge writes the merged model and proves that it is the tuned one.
-func (e *exporter) merge(ctx context.Context) error {
+func (e *exporter) merge(ctx context.Context, p *proof, effect float64) error {
 	dir := filepath.Join(e.in.OutputDir, MergedFolder)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("export: %w", err)
 	}
-	list, err := probes(e.in, e.shape)
+	began := time.Now()
+	if err := e.writeMerged(ctx, dir); err != nil {
+		return err
+	}
+	e.speeds[MergedFolder] = float64(e.layout.bytes) / 1e6 / time.Since(began).Seconds()
+	drift, err := p.folder(ctx, dir, e.layout.dtype)
 	if err != nil {
-		return err
+		return fmt.Errorf("export: %w", err)
 	}
-	before, err := e.compute(ctx, e.files.OpenBase, list)
-	if err != nil {
-		return err
-	}
-	want, err := e.writeMerged(ctx, dir, list)
-	if err != nil {
-		return err
-	}
-	if err := e.prove(ctx, MergedFolder, dir, e.layout.dtype, list, want); err != nil {
-		return err
-	}
-	e.weigh(compare(len(list), e.layout.dtype, want, before).MaxDelta)
+	drift.TrainedDelta = effect
+	e.card.Parity[MergedFolder] = drift
+	e.say(MergedFolder, drift)
+	e.weigh(drift)
+	e.step(e.layout.bytes)
 	e.artifacts[MergedFolder] = contract.Artifact{Path: MergedFolder, Place: contract.PlaceMerged}
 	return nil
 }
 
-// writeMerged writes the folder and returns what the tuned model computes for the
-// probes. The model is closed by then: two at a time would take twice the memory.
-func (e *exporter) writeMerged(ctx context.Context, dir string, list []probe) ([][]float32, error) {
-	m, err := e.files.OpenTuned()
+// writeMerged writes the folder.
+func (e *exporter) writeMerged(ctx context.Context, dir string) error {
+	s, err := e.files.StreamTuned()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer m.Close()
-	want, err := logits(ctx, m.Model, list)
-	if err != nil {
-		return nil, err
+	defer s.Close()
+	if err := e.layout.writeWeights(ctx, s, dir, e.report.At); err != nil {
+		return err
 	}
-	if err := e.layout.writeWeights(ctx, m.Model, dir, e.report.At); err != nil {
-		return nil, err
-	}
-	return want, writeFiles(e.files.Base, dir, e.template, e.layout.dtype)
+	return writeFiles(e.files.Base, dir, e.template, e.layout.dtype)
 }
 
-// compute gives a model's logits and closes it again.
-func (e *exporter) compute(ctx context.Context, open func() (*tuned.Model, error), list []probe) ([][]float32, error) {
-	m, err := open()
-	if err != nil {
-		return nil, err
-	}
-	defer m.Close()
-	return logits(ctx, m.Model, list)
+// step moves the progress on.
+func (e *exporter) step(bytes int64) {
+	e.done += bytes
+	e.report.At(e.done)
 }
 
-// weigh warns if the number format took away much of what was learnt: effect is
-// the largest difference of a logit that the training made.
-func (e *exporter) weigh(effect float64) {
-	p := e.card.Parity[MergedFolder]
-	p.TrainedDelta = effect
-	e.card.Parity[MergedFolder] = p
-	if p.MaxDelta > effect/2 {
-		e.emit.Warn("LOST_IN_ROUNDING", fmt.Sprintf("the merged model's logits are off by up to %.3g, and training changed them by %.3g only: in %s much of it is lost", p.MaxDelta, effect, dtypeName[e.layout.dtype]),
+// weigh warns if the number format took away much of what was learnt.
+func (e *exporter) weigh(p Parity) {
+	if p.MaxDelta > p.TrainedDelta/2 {
+		e.emit.Warn("LOST_IN_ROUNDING", fmt.Sprintf("the merged model's logits are off by up to %.3g, and training changed them by %.3g only: in %s much of it is lost", p.MaxDelta, p.TrainedDelta, dtypeName[e.layout.dtype]),
 			map[string]any{"hint": "use the adapter, which holds every bit, over the base model"})
 	}
 }
 
-// prove reads a model's folder again and compares it with the tuned model.
-func (e *exporter) prove(ctx context.Context, what, dir, dtype string, list []probe, want [][]float32) error {
-	got, err := e.compute(ctx, func() (*tuned.Model, error) { return tuned.Open(dir) }, list)
-	if err != nil {
-		return fmt.Errorf("export: read %s again: %w", what, err)
+// say reports the drift of one form.
+func (e *exporter) say(what string, p Parity) {
+	words := fmt.Sprintf("%s, read again: logits differ from the tuned model's by at most %.3g, KL %.3g nats at most, %.3g on average, the same best token at %.1f %% of %d positions",
+		what, p.MaxDelta, p.MaxKL, p.MeanKL, 100*p.SameTop, p.Positions)
+	fields := map[string]any{"file": what, "max_delta_logit": p.MaxDelta, "max_kl": p.MaxKL, "mean_kl": p.MeanKL, "same_top": p.SameTop}
+	if p.Judge != nil {
+		words += fmt.Sprintf("; read by %s: KL %.3g nats on average, the same best token at %.1f %%", p.Judge.Program, p.Judge.MeanKL, 100*p.Judge.SameTop)
 	}
-	p := compare(len(list), dtype, want, got)
-	if err := p.check(what); err != nil {
-		return err
+	if note := otherBlocks(p); note != "" {
+		words += "; " + note
+		fields["types"] = p.Types
 	}
-	e.card.Parity[what] = p
-	e.emit.Emit(contract.Event{Level: contract.LevelMetric, Message: fmt.Sprintf("%s, read again: logits differ from the tuned model's by at most %.3g, KL %.3g nats, over %d positions", what, p.MaxDelta, p.MaxKL, p.Positions),
-		Fields: map[string]any{"max_delta_logit": p.MaxDelta, "max_kl": p.MaxKL, "same_top": p.SameTop}})
-	return nil
+	e.emit.Emit(contract.Event{Level: contract.LevelMetric, Message: words, Fields: fields})
 }
 
-// writeGGUF converts the merged model.
-func (e *exporter) writeGGUF(ctx context.Context, format string) error {
-	name := e.in.RunID + "-" + format + ".gguf"
-	path := filepath.Join(e.in.OutputDir, name)
-	display := e.in.RunID
-	if e.config.Model != "" {
-		display = e.config.Model + " " + e.in.RunID
-	}
-	err := gguf.Export(ctx, filepath.Join(e.in.OutputDir, MergedFolder), path, gguf.Options{Type: types[format], Name: display})
-	if err != nil {
-		if ctx.Err() != nil {
-			return err
+// otherBlocks says what became of matrices whose rows do not fill the format's blocks.
+func otherBlocks(p Parity) string {
+	n, all := 0, 0
+	for name, k := range p.Types {
+		all += k
+		if p.DType == "Q4_K_M" && name != "Q4_K" && name != "Q6_K" || p.DType == "Q8_0" && name != "Q8_0" {
+			n += k
 		}
-		return &contract.Error{Class: contract.ClassUnsupported, Code: "NOT_CONVERTIBLE", Field: "export.gguf", Message: err.Error(), Hint: "the adapter is an artifact of training; set export.skip_merged to do without GGUF"}
 	}
-	f, err := gguf.Open(path) // checks every tensor's place
-	if err != nil {
-		return fmt.Errorf("export: read %s again: %w", name, err)
+	if n == 0 {
+		return ""
 	}
-	f.Close()
-	e.artifacts[name] = contract.Artifact{Path: name, Place: contract.PlaceGGUF}
-	return nil
-}
-
-// adapterAlone writes the adapter as a GGUF that llama.cpp puts over a base model.
-// A full fine-tune has none.
-func (e *exporter) adapterAlone(ctx context.Context) error {
-	if e.files.Adapter == "" {
-		return nil
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(p.Types)) {
+		list = append(list, fmt.Sprintf("%d %s", p.Types[name], name))
 	}
-	m, err := e.files.OpenTuned() // a broken adapter is refused here too
-	if err != nil {
-		return err
-	}
-	m.Close()
-	name := e.in.RunID + "-adapter.gguf"
-	if err := gguf.ExportAdapter(ctx, e.files.Adapter, e.files.Base, filepath.Join(e.in.OutputDir, name)); err != nil {
-		return fmt.Errorf("export: adapter: %w", err)
-	}
-	e.artifacts[name] = contract.Artifact{Path: name, Place: contract.PlaceGGUF}
-	return nil
+	return fmt.Sprintf("%d of %d matrices have rows that do not fill its blocks and another format, as llama.cpp chooses it (%s)", n, all, strings.Join(list, ", "))
 }
 
 // curve draws the training's log; a pipeline without one goes without the picture.
@@ -266,7 +283,11 @@ func (e *exporter) describe() error {
 	if e.files.Full != "" {
 		tuning = "full fine-tuning"
 	}
-	text := []byte(e.card.readme(tuning, e.template))
+	name := ""
+	if e.template != nil {
+		name = e.template.Name()
+	}
+	text := []byte(e.card.readme(tuning, name))
 	paths := []string{filepath.Join(e.in.OutputDir, ReadmeFile)}
 	if _, ok := e.artifacts[MergedFolder]; ok {
 		paths = append(paths, filepath.Join(e.in.OutputDir, MergedFolder, ReadmeFile))
@@ -294,8 +315,16 @@ func (e *exporter) result() contract.Result {
 		s.Bytes += f.Size
 	}
 	metrics := map[string]float64{"bytes": float64(s.Bytes), "mb_per_second": float64(s.Bytes) / 1e6 / e.seconds}
+	for form, speed := range e.speeds {
+		metrics[form+"_mb_per_second"] = speed
+	}
 	if p, ok := s.Parity[MergedFolder]; ok {
 		metrics["max_delta_logit"], metrics["max_kl"] = p.MaxDelta, p.MaxKL
+	}
+	for _, format := range e.config.Export.GGUF {
+		if p, ok := s.Parity[e.ggufName(format)]; ok {
+			metrics[format+"_mean_kl"], metrics[format+"_same_top"] = p.MeanKL, p.SameTop
+		}
 	}
 	output := map[string]any{OutputKey: s}
 	return contract.Result{Output: output, Artifacts: e.artifacts, Metrics: metrics}

@@ -45,7 +45,7 @@ func addLog(t *testing.T, in *contract.Input) {
 func TestTheMergedModelIsTheTunedOne(t *testing.T) {
 	for _, dtype := range []string{weights.F32, weights.BF16} {
 		t.Run(dtype, func(t *testing.T) {
-			in := tunedtest.Job(t, tunedtest.Tickets(60), `{"model":"tiny","export":{"gguf":["f16","q8_0"]}}`, dtype)
+			in := tunedtest.Job(t, tunedtest.Tickets(60), `{"model":"tiny","export":{}}`, dtype)
 			tunedtest.AddAdapter(t, &in, 0.1, nil)
 			addLog(t, &in)
 			r, s, _ := run(t, &in)
@@ -53,7 +53,7 @@ func TestTheMergedModelIsTheTunedOne(t *testing.T) {
 			for name, a := range r.Artifacts {
 				places[name] = a.Place
 			}
-			for name, place := range map[string]string{"merged": "merged", "job-f16.gguf": "gguf", "job-q8_0.gguf": "gguf", "training_curve.png": "", "model_card.json": "", "README.md": ""} {
+			for name, place := range map[string]string{"merged": "merged", "job_F16.gguf": "gguf", "job_Q8_0.gguf": "gguf", "job_Q4_K_M.gguf": "gguf", "job_adapter.gguf": "gguf", "Modelfile": "gguf", "Modelfile.adapter": "gguf", "training_curve.png": "", "model_card.json": "", "README.md": ""} {
 				if got, ok := places[name]; !ok || got != place {
 					t.Errorf("artifact %s: there %v, place %q, want %q", name, ok, got, place)
 				}
@@ -79,7 +79,7 @@ func TestTheMergedModelIsTheTunedOne(t *testing.T) {
 			if tmpl, err := template.ForModel(merged); err != nil || tmpl.Name() != "chatml" {
 				t.Errorf("template of the merged model: %v", err)
 			}
-			for name, want := range map[string]gguf.Type{"job-f16.gguf": gguf.F16, "job-q8_0.gguf": gguf.Q8_0} {
+			for name, want := range map[string]gguf.Type{"job_F16.gguf": gguf.F16, "job_Q8_0.gguf": gguf.Q8_0, "job_Q4_K_M.gguf": gguf.Q5_0} {
 				g, err := gguf.Open(filepath.Join(in.OutputDir, name))
 				if err != nil {
 					t.Fatal(err)
@@ -143,7 +143,7 @@ func TestTheCardNamesDataSettingsMetricsAndFiles(t *testing.T) {
 			t.Errorf("%s: card says %d bytes, %s", f.Name, f.Size, f.SHA256)
 		}
 	}
-	for _, name := range []string{"merged/config.json", "merged/model.safetensors", "merged/tokenizer.json", "merged/tokenizer_config.json", "merged/generation_config.json", "job-f16.gguf"} {
+	for _, name := range []string{"merged/config.json", "merged/model.safetensors", "merged/tokenizer.json", "merged/tokenizer_config.json", "merged/generation_config.json", "job_F16.gguf"} {
 		if !names[name] {
 			t.Errorf("the card lacks %s", name)
 		}
@@ -171,7 +171,7 @@ func TestAFullFineTuneIsExportedToo(t *testing.T) {
 	if p := s.Parity["merged"]; p.MaxDelta != 0 || p.TrainedDelta == 0 {
 		t.Errorf("parity %+v", p)
 	}
-	if _, ok := r.Artifacts["job-f16.gguf"]; !ok {
+	if _, ok := r.Artifacts["job_F16.gguf"]; !ok {
 		t.Error("there is no GGUF")
 	}
 }
@@ -183,7 +183,7 @@ func TestTheAdapterAlone(t *testing.T) {
 	if _, ok := r.Artifacts["merged"]; ok {
 		t.Error("a merged model was written")
 	}
-	g, err := gguf.Open(filepath.Join(in.OutputDir, "job-adapter.gguf"))
+	g, err := gguf.Open(filepath.Join(in.OutputDir, "job_adapter.gguf"))
 	if err != nil {
 		t.Fatal(err)
 	}

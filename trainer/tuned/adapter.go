@@ -22,30 +22,45 @@ func Apply(m *model.Model, dir string) error {
 	if err != nil {
 		return broken(err)
 	}
+	byName, err := fit(cfg, tensors, m.Params())
+	if err != nil {
+		return err
+	}
+	for _, p := range m.Params() {
+		copy(p.Data, byName[p.Name].Data)
+	}
+	return nil
+}
+
+// fit gives the adapter's matrices by name, once each of params has one of its shape
+// and none is left over.
+func fit(cfg adapter.Config, tensors []adapter.Tensor, params []*model.Param) (map[string]adapter.Tensor, error) {
 	byName := make(map[string]adapter.Tensor, len(tensors))
 	for _, t := range tensors {
 		byName[t.Name] = t
 	}
-	for _, p := range m.Params() {
+	known := make(map[string]bool, len(params))
+	for _, p := range params {
+		known[p.Name] = true
 		t, ok := byName[p.Name]
 		if !ok {
-			return broken(fmt.Errorf("%s lacks the matrix %s, which target_modules %v ask for", adapter.WeightsName, p.Name, cfg.TargetModules))
+			return nil, broken(fmt.Errorf("%s lacks the matrix %s, which target_modules %v ask for", adapter.WeightsName, p.Name, cfg.TargetModules))
 		}
 		if t.Rows != p.Shape[0] || t.Cols != p.Shape[1] {
-			return broken(fmt.Errorf("the matrix %s is %d x %d, the base model needs %d x %d: the adapter was made for another model", p.Name, t.Rows, t.Cols, p.Shape[0], p.Shape[1]))
+			return nil, broken(fmt.Errorf("the matrix %s is %d x %d, the base model needs %d x %d: the adapter was made for another model", p.Name, t.Rows, t.Cols, p.Shape[0], p.Shape[1]))
 		}
 		for i, v := range t.Data {
 			if f := float64(v); math.IsNaN(f) || math.IsInf(f, 0) {
-				return broken(fmt.Errorf("the matrix %s holds %v at %d: the training diverged, or the file is damaged", p.Name, v, i))
+				return nil, broken(fmt.Errorf("the matrix %s holds %v at %d: the training diverged, or the file is damaged", p.Name, v, i))
 			}
 		}
-		copy(p.Data, t.Data)
-		delete(byName, p.Name)
 	}
 	for name := range byName {
-		return broken(fmt.Errorf("the matrix %s has no place in the base model: the adapter was made for another one", name))
+		if !known[name] {
+			return nil, broken(fmt.Errorf("the matrix %s has no place in the base model: the adapter was made for another one", name))
+		}
 	}
-	return nil
+	return byName, nil
 }
 
 func broken(err error) *contract.Error {

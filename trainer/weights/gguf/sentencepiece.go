@@ -18,30 +18,53 @@ const (
 // spaceMark stands for the space in SentencePiece vocabularies.
 const spaceMark = "▁"
 
-// isSentencePiece says whether tok is the BPE of SentencePiece as Llama 2 has it: a
-// mark before the text and for every space, no cutting into words, bytes for what
-// the vocabulary lacks.
-func isSentencePiece(tok *tokenizer.Tokenizer) bool {
-	if tok.ByteLevel() || !tok.ByteFallback() || tok.Parts().PreTokenizer != nil {
-		return false
+// sentencePieceKind says whether tok is the BPE of SentencePiece, as Llama 2 and Gemma
+// have it: a mark for every space, no cutting into words, bytes for what the
+// vocabulary lacks; and whether it puts a mark before the text (Llama does).
+func sentencePieceKind(tok *tokenizer.Tokenizer) (spacePrefix, ok bool) {
+	if tok.ByteLevel() || !tok.ByteFallback() || !cutsNothing(tok.Parts().PreTokenizer) {
+		return false, false
+	}
+	type normalizer struct {
+		Type    string `json:"type"`
+		Prepend string `json:"prepend"`
+		Content string `json:"content"`
+		Pattern struct {
+			String string `json:"String"`
+		} `json:"pattern"`
 	}
 	var n struct {
-		Type        string `json:"type"`
-		Normalizers []struct {
-			Type    string `json:"type"`
-			Prepend string `json:"prepend"`
-			Content string `json:"content"`
-			Pattern struct {
-				String string `json:"String"`
-			} `json:"pattern"`
-		} `json:"normalizers"`
+		normalizer
+		Normalizers []normalizer `json:"normalizers"`
 	}
-	if json.Unmarshal(tok.Parts().Normalizer, &n) != nil || n.Type != "Sequence" || len(n.Normalizers) != 2 {
-		return false
+	if json.Unmarshal(tok.Parts().Normalizer, &n) != nil {
+		return false, false
 	}
-	first, second := n.Normalizers[0], n.Normalizers[1]
-	return first.Type == "Prepend" && first.Prepend == spaceMark &&
-		second.Type == "Replace" && second.Pattern.String == " " && second.Content == spaceMark
+	list := n.Normalizers
+	if n.Type != "Sequence" {
+		list = []normalizer{n.normalizer}
+	}
+	if len(list) > 0 && list[0].Type == "Prepend" && list[0].Prepend == spaceMark {
+		spacePrefix, list = true, list[1:]
+	}
+	return spacePrefix, len(list) == 1 && list[0].Type == "Replace" && list[0].Pattern.String == " " && list[0].Content == spaceMark
+}
+
+// cutsNothing says whether a pre-tokenizer leaves the text whole: there is none, or
+// Gemma's, which cuts after spaces when there are none any more.
+func cutsNothing(raw json.RawMessage) bool {
+	if raw == nil {
+		return true
+	}
+	var p struct {
+		Type     string `json:"type"`
+		Behavior string `json:"behavior"`
+		Invert   bool   `json:"invert"`
+		Pattern  struct {
+			String string `json:"String"`
+		} `json:"pattern"`
+	}
+	return json.Unmarshal(raw, &p) == nil && p.Type == "Split" && p.Behavior == "MergedWithPrevious" && !p.Invert && p.Pattern.String == " "
 }
 
 // scores gives each token the number by which llama.cpp merges: it joins the
@@ -90,6 +113,7 @@ func scores(tok *tokenizer.Tokenizer, types []int32) ([]float32, error) {
 // sentencePieceMetadata is the vocabulary under llama.cpp's keys. types come with
 // the added tokens filled in.
 func sentencePieceMetadata(tok *tokenizer.Tokenizer, tokens []string, types []int32) ([]KV, error) {
+	spacePrefix, _ := sentencePieceKind(tok)
 	if id, ok := tok.UnknownID(); ok {
 		types[id] = tokenUnknown
 	}
@@ -116,6 +140,6 @@ func sentencePieceMetadata(tok *tokenizer.Tokenizer, tokens []string, types []in
 		{"tokenizer.ggml.tokens", tokens},
 		{"tokenizer.ggml.scores", s},
 		{"tokenizer.ggml.token_type", types},
-		{"tokenizer.ggml.add_space_prefix", true},
+		{"tokenizer.ggml.add_space_prefix", spacePrefix},
 	}, nil
 }

@@ -117,3 +117,9 @@ func (j importJob) decode(rows *Rows, dst []float32) error {
 	}
 	return nil
 }
+
+// Kind is the format in which the file has a tensor.
+func (s *Source) Kind(name string) (Type, bool) {
+	j, ok := s.jobs[name]
+	return j.info.Type, ok
+}

@@ -123,7 +123,7 @@ func vocabMetadata(tok *tokenizer.Tokenizer, c modelConfig, eosToken, jinja stri
 		}
 	}
 	kind := byteLevelMetadata
-	if isSentencePiece(tok) {
+	if _, ok := sentencePieceKind(tok); ok {
 		kind = sentencePieceMetadata
 	}
 	kvs, err := kind(tok, tokens, types)
