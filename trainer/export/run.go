@@ -39,17 +39,28 @@ type Summary struct {
 
 // Run is the stage.
 func Run(ctx context.Context, in contract.Input, emit *contract.Emitter) (contract.Result, error) {
-	c, err := dataset.Config(in)
+	e, err := newExporter(in, emit)
 	if err != nil {
 		return contract.Result{}, err
+	}
+	if err := e.run(ctx); err != nil {
+		return contract.Result{}, err
+	}
+	return e.result(), nil
+}
+
+func newExporter(in contract.Input, emit *contract.Emitter) (*exporter, error) {
+	c, err := dataset.Config(in)
+	if err != nil {
+		return nil, err
 	}
 	files, err := tuned.Find(in)
 	if err != nil {
-		return contract.Result{}, err
+		return nil, err
 	}
 	cfg, err := tuned.Config(files.Base)
 	if err != nil {
-		return contract.Result{}, err
+		return nil, err
 	}
 	source := files.Base
 	if files.Full != "" {
@@ -57,22 +68,17 @@ func Run(ctx context.Context, in contract.Input, emit *contract.Emitter) (contra
 	}
 	l, err := plan(source, cfg)
 	if err != nil {
-		return contract.Result{}, err
+		return nil, err
 	}
 	e := &exporter{in: in, config: c, files: files, shape: cfg, layout: l, emit: emit, artifacts: map[string]contract.Artifact{}, speeds: map[string]float64{}}
 	var prepared sample.Summary
 	if in.Previous(sample.OutputKey, &prepared) == nil && prepared.Template != "" {
 		if e.template, err = template.Open(files.Base, prepared.Template); err != nil {
-			return contract.Result{}, tuned.Unusable(err)
+			return nil, tuned.Unusable(err)
 		}
 	}
-	if e.card, err = newCard(in, c, files.Base, cfg, l.dtype); err != nil {
-		return contract.Result{}, err
-	}
-	if err := e.run(ctx); err != nil {
-		return contract.Result{}, err
-	}
-	return e.result(), nil
+	e.card, err = newCard(in, c, files.Base, cfg, l.dtype)
+	return e, err
 }
 
 // exporter is one run of the stage.
