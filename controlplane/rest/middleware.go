@@ -26,7 +26,9 @@ const drainBytes = 16 << 20
 const bodyTime = 30 * time.Second
 
 // streamed are the routes whose body is read as it comes.
-func streamed(pattern string) bool { return pattern == "POST /v1/datasets" }
+func streamed(pattern string) bool {
+	return pattern == "POST /v1/datasets" || pattern == "POST /v1/snapshot/restore"
+}
 
 func bodyLimit(pattern string) int64 {
 	switch pattern {

@@ -46,6 +46,7 @@ type Dispatch interface {
 // Objects is the object store. artifacts.Store is one.
 type Objects interface {
 	PutDataset(ctx context.Context, name string, r io.Reader, size int64) (api.Dataset, error)
+	Get(ctx context.Context, bucket, key string) (io.ReadCloser, error)
 	PresignGet(ctx context.Context, bucket, key string) (string, error)
 	PresignPut(ctx context.Context, bucket, key string) (string, error)
 	Verify(ctx context.Context, list []api.Artifact) error
@@ -64,6 +65,8 @@ type Config struct {
 
 	// Cluster is what there is to do with the servers; nil leaves its routes out.
 	Cluster Cluster
+	// Snapshots takes and restores backups of the state; nil: this server does not.
+	Snapshots Snapshots
 	// PeerTLS is for requests that are passed on to the leader; nil: plain HTTP.
 	PeerTLS *tls.Config
 	// Prepared says, on the leader, whether the mesh has what jobs need; nil means
@@ -132,6 +135,7 @@ type Server struct {
 	enrolments *enrolment
 	handler    http.Handler
 	streams    chan struct{} // a place per open stream
+	shapes     shapes        // of models, for plans
 
 	closing   chan struct{} // closed when streams and polls must end
 	closeOnce sync.Once
@@ -151,6 +155,7 @@ func New(c Config) (*Server, error) {
 	s.proxy = newLeaderProxy(s.Raft, s.PeerTLS, s.Log)
 	s.api = humago.New(s.mux, apiConfig(s.Version.Version))
 	s.routes()
+	s.snapshotRoutes()
 	s.describeProblems()
 	if err := s.plainRoutes(); err != nil {
 		return nil, err

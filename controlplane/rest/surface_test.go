@@ -158,8 +158,8 @@ func TestGarbageNeverMakesAServerError(t *testing.T) {
 		method, p := path(pattern, "1")
 		if method != "GET" {
 			for what, body := range bodies {
-				if what == "too large" && pattern == "POST /v1/datasets" {
-					continue // it takes large bodies, and refuses this one for its name
+				if what == "too large" && (pattern == "POST /v1/datasets" || pattern == "POST /v1/snapshot/restore") {
+					continue // they take large bodies, and refuse this one for its name, or its format
 				}
 				check(what, method, p, body)
 			}
