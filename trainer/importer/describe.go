@@ -57,6 +57,9 @@ func describe(dir string, d *Description) error {
 	if !tok.ByteLevel() {
 		kind = "SentencePiece BPE"
 	}
+	if tok.Unigram() {
+		kind = "SentencePiece Unigram"
+	}
 	d.Tokenizer = fmt.Sprintf("%s, %d tokens", kind, tok.VocabSize())
 	if err := d.describeTemplate(dir); err != nil {
 		return err

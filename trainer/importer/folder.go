@@ -76,17 +76,17 @@ func importFolder(ctx context.Context, source, outDir string, opts Options, d *D
 			return err
 		}
 	}
+	if err := convertTokenizer(source, outDir, d); err != nil {
+		return err
+	}
 	return copyWeights(ctx, src, filepath.Join(outDir, weights.SingleName), infos, opts, d)
 }
 
 // needed says which file is missing, and what to do if another stands for it.
 func needed(dir string) error {
 	have := func(name string) bool { _, err := os.Stat(filepath.Join(dir, name)); return err == nil }
-	if !have(tokenizerName) {
-		if have("tokenizer.model") {
-			return &UnsupportedError{fmt.Errorf("the folder has tokenizer.model but no %s: save it once with AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)", tokenizerName)}
-		}
-		return fmt.Errorf("the folder has no %s", tokenizerName)
+	if !have(tokenizerName) && !have(sentencePieceName) {
+		return fmt.Errorf("the folder has neither %s nor %s", tokenizerName, sentencePieceName)
 	}
 	if have(weights.SingleName) || have(weights.IndexName) {
 		return nil

@@ -306,12 +306,12 @@ func TestRefusals(t *testing.T) {
 		"without images":  {change: map[string]any{"architectures": []string{"Gemma3ForConditionalGeneration"}}, unsupported: true},
 		"use_sliding_window": {change: map[string]any{"architectures": []string{"Qwen2ForCausalLM"}, "use_sliding_window": true,
 			"sliding_window": 16, "max_window_layers": 0}, unsupported: true},
-		"attention_bias":       {change: map[string]any{"attention_bias": true}, unsupported: true},
-		"quantization_config":  {change: map[string]any{"quantization_config": map[string]any{"bits": 4}}, unsupported: true},
-		`rope_scaling "yarn"`:  {change: map[string]any{"rope_scaling": map[string]any{"rope_type": "yarn", "factor": 4.0}}, unsupported: true},
-		"no config.json":       {spoil: func(s *source) { os.Remove(filepath.Join(s.dir, "config.json")) }},
-		"no tokenizer.json":    {spoil: func(s *source) { os.Remove(filepath.Join(s.dir, "tokenizer.json")) }},
-		"save_pretrained(DIR)": {spoil: func(s *source) { os.Remove(filepath.Join(s.dir, "tokenizer.json")); s.write("tokenizer.model", nil) }, unsupported: true},
+		"attention_bias":                            {change: map[string]any{"attention_bias": true}, unsupported: true},
+		"quantization_config":                       {change: map[string]any{"quantization_config": map[string]any{"bits": 4}}, unsupported: true},
+		`rope_scaling "yarn"`:                       {change: map[string]any{"rope_scaling": map[string]any{"rope_type": "yarn", "factor": 4.0}}, unsupported: true},
+		"no config.json":                            {spoil: func(s *source) { os.Remove(filepath.Join(s.dir, "config.json")) }},
+		"neither tokenizer.json nor":                {spoil: func(s *source) { os.Remove(filepath.Join(s.dir, "tokenizer.json")) }},
+		"tokenizer.model: sentencepiece: no pieces": {spoil: func(s *source) { os.Remove(filepath.Join(s.dir, "tokenizer.json")); s.write("tokenizer.model", nil) }, unsupported: true},
 		"pickled": {spoil: func(s *source) {
 			os.Remove(filepath.Join(s.dir, weights.SingleName))
 			s.write("pytorch_model.bin", nil)

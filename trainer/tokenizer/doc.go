@@ -1,5 +1,5 @@
 // Package tokenizer turns text into token ids and back, from a Hugging Face
-// tokenizer.json: byte-pair encoding with its normalizers, pre-tokenizers, added
+// tokenizer.json: byte-pair encoding or Unigram with their normalizers, pre-tokenizers, added
 // tokens, post-processor and decoder.
 //
 // The ids have to be those of the original (github.com/huggingface/tokenizers):

@@ -79,7 +79,7 @@ func parse(data []byte) (*Tokenizer, error) {
 	}
 	t := &Tokenizer{}
 	var err error
-	if t.model, err = parseModel(c.Model); err != nil {
+	if t.model, t.unigram, err = parseModel(c.Model); err != nil {
 		return nil, err
 	}
 	if t.normalizer, err = parseNormalizer(c.Normalizer); err != nil {
@@ -115,46 +115,54 @@ func parse(data []byte) (*Tokenizer, error) {
 	return t, nil
 }
 
-func parseModel(raw json.RawMessage) (*bpe, error) {
+// parseModel gives the model, and for Unigram that too: the bpe is its vocabulary then.
+func parseModel(raw json.RawMessage) (*bpe, *unigram, error) {
 	if isNull(raw) {
-		return nil, errors.New("the file has no model")
+		return nil, nil, errors.New("the file has no model")
 	}
 	var kind struct { // first, because other models have vocabularies of other shapes
 		Type   string          `json:"type"`
 		Merges json.RawMessage `json:"merges"`
 	}
 	if err := json.Unmarshal(raw, &kind); err != nil {
-		return nil, fmt.Errorf("model: %w", err)
+		return nil, nil, fmt.Errorf("model: %w", err)
+	}
+	if kind.Type == "Unigram" {
+		u, err := parseUnigram(raw)
+		if err != nil {
+			return nil, nil, fmt.Errorf("model: %w", err)
+		}
+		return u.words, u, nil
 	}
 	if kind.Type != "BPE" && (kind.Type != "" || isNull(kind.Merges)) { // old files name no type
-		return nil, unsupported("model", kind.Type)
+		return nil, nil, unsupported("model", kind.Type)
 	}
 	var c modelConfig
 	if err := json.Unmarshal(raw, &c); err != nil {
-		return nil, fmt.Errorf("model: %w", err)
+		return nil, nil, fmt.Errorf("model: %w", err)
 	}
 	if len(c.Vocab) == 0 {
-		return nil, errors.New("model: the vocabulary is empty")
+		return nil, nil, errors.New("model: the vocabulary is empty")
 	}
 	merges := make([][2]string, len(c.Merges))
 	for i, raw := range c.Merges {
 		var err error
 		if merges[i], err = parseMerge(raw); err != nil {
-			return nil, fmt.Errorf("model: merge %d: %w", i, err)
+			return nil, nil, fmt.Errorf("model: merge %d: %w", i, err)
 		}
 	}
 	m, err := newBPE(c.Vocab, merges, orEmpty(c.ContinuingSubwordPrefix))
 	if err != nil {
-		return nil, fmt.Errorf("model: %w", err)
+		return nil, nil, fmt.Errorf("model: %w", err)
 	}
 	m.suffix = orEmpty(c.EndOfWordSuffix)
 	m.fuseUnk, m.byteFallback, m.ignoreMerges = c.FuseUnk, c.ByteFallback, c.IgnoreMerges
 	if c.UnkToken != nil {
 		if m.unk, m.hasUnk = c.Vocab[*c.UnkToken]; !m.hasUnk {
-			return nil, fmt.Errorf("model: unk_token %q is not in the vocabulary", *c.UnkToken)
+			return nil, nil, fmt.Errorf("model: unk_token %q is not in the vocabulary", *c.UnkToken)
 		}
 	}
-	return m, nil
+	return m, nil, nil
 }
 
 // parseMerge reads both spellings: "a b" and, since version 0.20 of the original,
@@ -223,5 +231,5 @@ func orEmpty(s *string) string {
 }
 
 func unsupported(kind, name string) error {
-	return fmt.Errorf("%s %q is not supported; convert the model's tokenizer to BPE or choose another model", kind, name)
+	return fmt.Errorf("%s %q is not supported; choose another model", kind, name)
 }

@@ -13,6 +13,7 @@ type Tokenizer struct {
 	normalizer   normalizer   // nil: text is taken as it is
 	pretokenizer pretokenizer // nil: a text is one word
 	model        *bpe
+	unigram      *unigram // nil: the model is the bpe; else that is its vocabulary only
 	added        *addedVocab
 	prefix       []int32
 	suffix       []int32
@@ -91,12 +92,19 @@ func (t *Tokenizer) encodeWords(ids []int32, text string, first bool) []int32 {
 		return ids
 	}
 	if t.pretokenizer == nil {
-		return t.model.encode(ids, text)
+		return t.encodeWord(ids, text)
 	}
 	for _, w := range t.pretokenizer.pretokenize([]word{{text: text, first: first}}) {
-		ids = t.model.encode(ids, w.text)
+		ids = t.encodeWord(ids, w.text)
 	}
 	return ids
+}
+
+func (t *Tokenizer) encodeWord(ids []int32, word string) []int32 {
+	if t.unigram != nil {
+		return t.unigram.encode(ids, word)
+	}
+	return t.model.encode(ids, word)
 }
 
 // Prefix and Suffix are the ids that Encode with addSpecial puts before and after
@@ -165,6 +173,19 @@ func (t *Tokenizer) AddedTokens() []AddedToken { return append([]AddedToken(nil)
 // ByteLevel says whether tokens are spelled in the printable byte alphabet of
 // GPT-2; otherwise the vocabulary is of the SentencePiece kind.
 func (t *Tokenizer) ByteLevel() bool { return t.byteLevel }
+
+// Unigram says that the model is Unigram rather than byte-pair encoding: it has scores
+// instead of merges.
+func (t *Tokenizer) Unigram() bool { return t.unigram != nil }
+
+// Scores lists Unigram's scores by id, nil for byte-pair encoding. The slice is the
+// caller's.
+func (t *Tokenizer) Scores() []float64 {
+	if t.unigram == nil {
+		return nil
+	}
+	return slices.Clone(t.unigram.scores)
+}
 
 // Parts gives the components as they stand in the file. They are not to be changed.
 func (t *Tokenizer) Parts() Parts { return t.parts }

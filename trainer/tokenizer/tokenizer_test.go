@@ -203,7 +203,9 @@ func TestUnknownComponentsAreRefused(t *testing.T) {
 	const model = `"model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]}`
 	for want, file := range map[string]string{
 		"":                      `{` + model + `}`,
-		`model "Unigram"`:       `{"model":{"type":"Unigram","vocab":[]}}`,
+		"vocabulary is empty":   `{"model":{"type":"Unigram","vocab":[]}}`,
+		"token and its score":   `{"model":{"type":"Unigram","vocab":[["a"]]}}`,
+		"unk_id is 7":           `{"model":{"type":"Unigram","unk_id":7,"vocab":[["a",-1]]}}`,
 		`model "WordPiece"`:     `{"model":{"type":"WordPiece","vocab":{"a":0}}}`,
 		"no model":              `{}`,
 		"is empty":              `{"model":{"type":"BPE","vocab":{},"merges":[]}}`,

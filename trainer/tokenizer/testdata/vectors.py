@@ -188,7 +188,24 @@ def splits():
     return t
 
 
+def unigram(byte_fallback):
+    t = Tokenizer(models.Unigram())
+    t.normalizer = normalizers.Sequence([normalizers.Strip(left=False, right=True), normalizers.Replace(Regex(" {2,}"), " ")]) if not byte_fallback else None
+    t.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=not byte_fallback)
+    t.decoder = decoders.Metaspace(prepend_scheme="always")
+    t.train_from_iterator(CORPUS, trainers.UnigramTrainer(vocab_size=400, special_tokens=["<unk>", "<s>", "</s>"], unk_token="<unk>", show_progress=False))
+    if byte_fallback:
+        raw = json.loads(t.to_str())
+        raw["model"]["vocab"] += [["<0x%02X>" % b, 0.0] for b in range(256)]
+        raw["model"]["byte_fallback"] = True
+        t = Tokenizer.from_str(json.dumps(raw))
+        t.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    template(t, "$A </s>", "</s>")
+    return t
+
+
 KINDS = {
+    "unigram": lambda: unigram(False), "unigram-bytes": lambda: unigram(True),
     "gpt2": gpt2, "gpt2-prefix-space": gpt2_prefix_space, "llama3": llama3, "qwen2": qwen2, "smollm": smollm,
     "llama2": llama2, "mistral": mistral_metaspace, "metaspace-unk": lambda: metaspace_unk(False),
     "metaspace-fuse": lambda: metaspace_unk(True), "uncased": uncased, "clip": clip, "splits": splits,

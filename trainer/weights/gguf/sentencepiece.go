@@ -22,7 +22,7 @@ const spaceMark = "▁"
 // have it: a mark for every space, no cutting into words, bytes for what the
 // vocabulary lacks; and whether it puts a mark before the text (Llama does).
 func sentencePieceKind(tok *tokenizer.Tokenizer) (spacePrefix, ok bool) {
-	if tok.ByteLevel() || !tok.ByteFallback() || !cutsNothing(tok.Parts().PreTokenizer) {
+	if tok.Unigram() || tok.ByteLevel() || !tok.ByteFallback() || !cutsNothing(tok.Parts().PreTokenizer) {
 		return false, false
 	}
 	type normalizer struct {
