@@ -40,7 +40,7 @@ func New(cfg Config, cp ControlPlane) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, sub := range []string{"attempts", "jobs", "cache"} {
+	for _, sub := range []string{"attempts", "jobs", "cache", "spools"} {
 		if err := os.MkdirAll(filepath.Join(cfg.Dir, sub), 0o750); err != nil {
 			return nil, fmt.Errorf("nodeagent: %w", err)
 		}
@@ -98,6 +98,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	group.Go(func() { a.followAssignments(loops, work, registered) })
 	group.Go(func() { a.watchLease(loops) })
 	group.Go(func() { a.collectGarbage(loops) })
+	group.Go(func() { a.keepSpools(loops) })
 	group.Go(func() { a.sampler.run(loops, a.cfg.Dir, a.cfg.GPULoads) })
 	<-ctx.Done()
 	end()

@@ -71,7 +71,16 @@ type Config struct {
 	// PollWait is how long an assignments poll may hang; 55 s by default.
 	PollWait time.Duration
 	// FlushInterval is how often a stage's output is looked at; 50 ms by default.
+	// Where the system tells of writes (inotify), that wakes the agent earlier.
 	FlushInterval time.Duration
+	// ProbeInterval is how often the control plane is asked whether it still has
+	// what it acknowledged, of attempts that print nothing and of those that are
+	// over; 5 s by default.
+	ProbeInterval time.Duration
+	// SpoolBytes bounds what one attempt's lines take on the disk, and what those
+	// of all attempts that are over take together; 1 GiB by default. Beyond it
+	// the oldest lines go, and an event says which.
+	SpoolBytes int64
 	// RetryBase is the first pause after a failed call, doubled up to RetryMax;
 	// 200 ms and 10 s by default.
 	RetryBase, RetryMax time.Duration
@@ -131,6 +140,8 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.ExitGrace, 8*time.Second)
 	def(&c.PollWait, 55*time.Second)
 	def(&c.FlushInterval, 50*time.Millisecond)
+	def(&c.ProbeInterval, 5*time.Second)
+	def(&c.SpoolBytes, 1<<30)
 	def(&c.RetryBase, 200*time.Millisecond)
 	def(&c.RetryMax, 10*time.Second)
 	def(&c.DetectInterval, 5*time.Minute)

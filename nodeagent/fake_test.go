@@ -43,6 +43,8 @@ type plane struct {
 	breaks      int
 	putFailures int // so many PUTs answer 503
 	ttl         time.Duration
+	keeps       bool            // lines of attempts that are over are welcome
+	archived    map[uint64]bool // lines that need not be kept
 }
 
 func newPlane(t *testing.T) *plane {
@@ -164,30 +166,40 @@ func (p *plane) Assignments(ctx context.Context, id string, index uint64, wait t
 func (p *plane) AppendEvents(_ context.Context, fence uint64, b api.EventBatch) (api.EventAck, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := p.admitLocked(fence); err != nil {
+	if err := p.admitLocked(fence); err != nil && (!p.keeps || p.down) {
 		return api.EventAck{}, err
 	}
 	if data, _ := json.Marshal(b); len(b.Events) > 500 || len(data) > 300<<10 {
 		p.t.Errorf("a batch of %d events and %d bytes", len(b.Events), len(data))
 	}
-	next := uint64(len(p.events[fence]) + 1)
+	next, due := uint64(1), b.FirstSeq
+	if n := len(p.events[fence]); n > 0 {
+		next = p.events[fence][n-1].SourceSeq + 1
+	}
+	if b.FirstSeq > next {
+		return api.EventAck{NextSeq: next}, nil
+	}
 	for i, ev := range b.Events {
-		if ev.SourceSeq != b.FirstSeq+uint64(i) {
-			p.t.Errorf("event %d of a batch from %d is numbered %d", i, b.FirstSeq, ev.SourceSeq)
+		if ev.Gap != nil && ev.Gap.From == due {
+			due = ev.Gap.To
 		}
+		if ev.SourceSeq != due {
+			p.t.Errorf("event %d of a batch from %d is numbered %d, want %d", i, b.FirstSeq, ev.SourceSeq, due)
+		}
+		due++
 		if strings.Contains(ev.Message, "REFUSE ME") {
 			return api.EventAck{}, &api.Problem{Type: api.ProblemInvalid, Title: "no", Status: http.StatusUnprocessableEntity}
 		}
-		if ev.SourceSeq == next {
+		if ev.SourceSeq >= next {
 			p.events[fence] = append(p.events[fence], ev)
-			next++
+			next = ev.SourceSeq + 1
 		}
 	}
 	if p.ackLost > 0 {
 		p.ackLost--
 		return api.EventAck{}, errors.New("connection reset")
 	}
-	return api.EventAck{NextSeq: next}, nil
+	return api.EventAck{NextSeq: next, Archived: p.archived[fence]}, nil
 }
 
 func (p *plane) RequestUploads(_ context.Context, fence uint64, r api.UploadRequest) (api.UploadReply, error) {

@@ -37,7 +37,10 @@ func (r *runner) conclude(ctx context.Context) error {
 			return err
 		}
 	}
-	return r.update(func(rec *record) { rec.Phase, rec.Report = phaseUploaded, &report })
+	return r.update(func(rec *record) {
+		report.Lines = r.lines
+		rec.Phase, rec.Report = phaseUploaded, &report
+	})
 }
 
 func (r *runner) outcome(ctx context.Context, rec record) (api.AttemptReport, error) {

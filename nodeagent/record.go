@@ -148,13 +148,19 @@ type shipped struct {
 
 	mu    sync.Mutex
 	state shippedState
+	saved time.Time
 	wake  chan struct{} // has room for one: there is a new checkpoint
 }
 
 type shippedState struct {
 	Acked       spool.Position `json:"acked"`
+	Base        spool.Position `json:"base,omitzero"`         // what is before was dropped
 	Checkpoints []string       `json:"checkpoints,omitempty"` // announced, not yet uploaded
 }
+
+// saveEvery is the least time between two writes of a position: what is sent
+// again for want of it is known to the server.
+const saveEvery = 100 * time.Millisecond
 
 // keptCheckpoints bounds the queue: a stage that writes them faster than they
 // are uploaded loses the oldest.
@@ -181,10 +187,34 @@ func (s *shipped) position() spool.Position {
 	return s.state.Acked
 }
 
+// flush writes down what is known.
+func (s *shipped) flush() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.saveLocked()
+}
+
+func (s *shipped) base() spool.Position {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state.Base
+}
+
+// dropped notes, before it is done, that what is before a position goes.
+func (s *shipped) dropped(base spool.Position) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state.Base = base
+	return s.saveLocked()
+}
+
 func (s *shipped) acked(at spool.Position) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state.Acked = at
+	if time.Since(s.saved) < saveEvery {
+		return nil
+	}
 	return s.saveLocked()
 }
 
@@ -221,6 +251,7 @@ func (s *shipped) settled(name string) error {
 }
 
 func (s *shipped) saveLocked() error {
+	s.saved = time.Now()
 	data, err := json.Marshal(s.state)
 	if err == nil {
 		tmp := s.path + ".tmp"

@@ -47,8 +47,9 @@ type runner struct {
 	stopping     chan struct{} // closed by the first stop
 	stale        chan struct{} // closed when nothing of it will be accepted
 
-	mu  sync.Mutex
-	rec record
+	mu    sync.Mutex
+	rec   record
+	lines uint64 // of output, once all are shipped
 }
 
 func newRunner(a *Agent, rec record, links *api.Assignment) (*runner, error) {
@@ -114,6 +115,12 @@ func (r *runner) update(change func(*record)) error {
 	defer r.mu.Unlock()
 	change(&r.rec)
 	return r.p.save(r.rec)
+}
+
+func (r *runner) setLines(n uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lines = n
 }
 
 func (r *runner) snapshot() record {
@@ -418,8 +425,11 @@ func (r *runner) report(ctx context.Context) error {
 	}
 }
 
-// clear removes the attempt's files; nothing of it is needed any more.
+// clear removes the attempt's files but its lines.
 func (r *runner) clear() {
+	if err := r.keepSpool(); err != nil {
+		r.log.Warn("attempt's lines cannot be kept for the archive", "error", err)
+	}
 	if err := os.RemoveAll(r.p.root); err != nil {
 		r.log.Warn("attempt's files cannot be removed", "error", err)
 	}

@@ -31,6 +31,9 @@ var checkpointName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 // INFO event with the line as its message; of an object, what the contract does
 // not know is kept in the event's fields.
 func (s Source) Event(line Line) api.Event {
+	if line.From > 0 {
+		return s.gap(line)
+	}
 	ev := api.Event{Level: api.LevelInfo}
 	text := bytes.TrimSpace(line.Text)
 	if len(text) == 0 || text[0] != '{' || !decode(text, &ev) {
@@ -52,6 +55,19 @@ func (s Source) Event(line Line) api.Event {
 		ev.Agent, ev.ErrorCode = ev.Agent[:min(len(ev.Agent), 64)], ev.ErrorCode[:min(len(ev.ErrorCode), 64)]
 	}
 	return ev
+}
+
+// CodeLinesDropped marks the event that stands for lines that are missing.
+const CodeLinesDropped = "LINES_DROPPED"
+
+// gap is the event that stands for lines that were dropped.
+func (s Source) gap(line Line) api.Event {
+	g := &api.Gap{From: line.From, To: line.Seq, Bytes: line.Size, Why: "the node's spool reached its limit"}
+	return api.Event{
+		Timestamp: s.Now().UTC(), Level: api.LevelWarn, ErrorCode: CodeLinesDropped, Gap: g,
+		Message: fmt.Sprintf("%d lines of the stage's output are missing, numbers %d to %d (%d bytes): %s", g.Count(), g.From, g.To, g.Bytes, g.Why),
+		RunID:   s.RunID, Stage: s.Stage, Attempt: s.Attempt, Fence: s.Fence, Node: s.Node, SourceSeq: line.Seq,
+	}
 }
 
 func clean(b []byte) string { return strings.ToValidUTF8(string(b), "\uFFFD") }

@@ -40,7 +40,7 @@ func TestLinesAreNumberedAlikeByAnyReader(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer f.Close()
-		r, err := spool.Open(path, spool.Position{})
+		r, err := spool.Open(path, spool.Position{}, spool.Position{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -70,7 +70,7 @@ func TestLinesAreNumberedAlikeByAnyReader(t *testing.T) {
 			if rapid.Bool().Draw(t, "reopen") {
 				at := r.Position()
 				r.Close()
-				if r, err = spool.Open(path, at); err != nil {
+				if r, err = spool.Open(path, at, spool.Position{}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -97,7 +97,7 @@ func TestALongLineIsCutWithANoteAndTheNextOneIsWhole(t *testing.T) {
 	if err := os.WriteFile(path, []byte(strings.Repeat("x", 10<<20)+"\nshort\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	r, err := spool.Open(path, spool.Position{})
+	r, err := spool.Open(path, spool.Position{}, spool.Position{})
 	if err != nil {
 		t.Fatal(err)
 	}
