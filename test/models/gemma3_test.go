@@ -50,24 +50,35 @@ func gemmaPrompts() []string {
 	}
 }
 
-// llama.cpp gives every text the ids that the imported tokenizer gives it.
+// llama.cpp gives every text the ids that the imported tokenizer gives it, by the
+// original file and by one that is exported again.
 func TestGemmaSameTokens(t *testing.T) {
 	path := gemma3(t)
 	j := judge.New(t)
-	_, tok := load(t, gemmaFolder(t))
-	texts := append(hardTexts(t), gemmaPrompts()...)
-	a, err := j.Ask(context.Background(), judge.Request{Model: path, Texts: texts})
-	if err != nil {
+	dir := gemmaFolder(t)
+	_, tok := load(t, dir)
+	exported := filepath.Join(t.TempDir(), "exported.gguf")
+	if err := gguf.Export(context.Background(), dir, exported, gguf.Options{Type: "Q8_0"}); err != nil {
 		t.Fatal(err)
 	}
-	ids := 0
-	for i, text := range texts {
-		want := tok.Encode(text, false)
-		if ids += len(want); !slices.Equal(a.Texts[i], want) {
-			t.Errorf("%q\n llama.cpp %v\n      ours %v", text, a.Texts[i], want)
+	texts := append(hardTexts(t), gemmaPrompts()...)
+	for _, file := range []string{path, exported} {
+		a, err := j.Ask(context.Background(), judge.Request{Model: file, Texts: texts})
+		if err != nil {
+			t.Fatal(err)
 		}
+		ids := 0
+		for i, text := range texts {
+			want := tok.Encode(text, false)
+			if ids += len(want); !slices.Equal(a.Texts[i], want) {
+				t.Errorf("%s: %q\n llama.cpp %v\n      ours %v", filepath.Base(file), text, a.Texts[i], want)
+			}
+		}
+		if !a.AddsBOS || a.BOS != 2 || a.EOS != 1 {
+			t.Errorf("%s: bos %d (added: %v), eos %d", filepath.Base(file), a.BOS, a.AddsBOS, a.EOS)
+		}
+		t.Logf("%s: %d texts, %d ids", filepath.Base(file), len(texts), ids)
 	}
-	t.Logf("%d texts, %d ids", len(texts), ids)
 }
 
 // On the dequantized weights llama.cpp and our forward pass expect the same token at
