@@ -84,7 +84,7 @@ func (n *Node) open() (err error) {
 		}
 	}()
 	n.raftAddress = string(transport.LocalAddr())
-	guarded := &watchdog{boltStore: n.bolt, limit: c.StallLimit, fatal: n.fatal}
+	guarded := &watchdog{boltStore: n.bolt, limit: c.StallLimit, fatal: n.fatal, wrote: injected()}
 	if c.Bootstrap || len(c.Founders) > 0 {
 		if err := bootstrap(c, guarded, snapshots, transport, log); err != nil {
 			return err

@@ -15,7 +15,7 @@ type watchdog struct {
 	*boltStore
 	limit time.Duration
 	fatal func(error)
-	// wrote stands in for a write in tests.
+	// wrote goes before a write, in tests and in the test build.
 	wrote func()
 }
 
