@@ -43,6 +43,7 @@ type fakeMesh struct {
 	bytes     map[string]string // by artifact name
 
 	submitted []api.JobSpec
+	planned   []api.JobSpec
 	uploads   []string
 	manifests []api.ModelManifest
 	cancelled string
@@ -81,6 +82,12 @@ func (f *fakeMesh) UploadDataset(_ context.Context, name string, body io.Reader,
 func (f *fakeMesh) Datasets(context.Context) ([]api.Dataset, error) { return f.datasets, nil }
 func (f *fakeMesh) Dataset(_ context.Context, id string) (api.Dataset, error) {
 	return find(f.datasets, func(d api.Dataset) bool { return d.ID == id })
+}
+func (f *fakeMesh) PlanJob(_ context.Context, s api.JobSpec) (api.JobPlan, error) {
+	f.planned = append(f.planned, s)
+	return api.JobPlan{Model: "tunemesh-mini", Stages: []api.StagePlan{{Stage: "training", MemoryBytes: 310 << 20,
+		Memory:   []api.PlanPart{{Name: "activations", Bytes: 200 << 20}, {Name: "weights", Bytes: 110 << 20}},
+		Settings: []api.PlanSetting{{Field: "training.batch_size", Value: "8", Reason: "batch 8 x 128 tokens: 310 MiB of 14.0 GiB"}}}}}, nil
 }
 func (f *fakeMesh) SubmitJob(_ context.Context, s api.JobSpec) (api.JobDetail, error) {
 	f.submitted = append(f.submitted, s)

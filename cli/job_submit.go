@@ -28,6 +28,7 @@ type submission struct {
 	labelColumn  string
 	model        string
 	watch        bool
+	dryRun       bool
 }
 
 func (a *app) jobSubmit() *cobra.Command {
@@ -42,12 +43,17 @@ The config is put together from --config FILE, then --task, --text-column, --lab
 false and null are what they look like, [..] and {..} are JSON, lists of modules take commas, and
 what is known to be text stays text.
 
-With --json: api.JobDetail, or with --watch what job watch prints. The exit code with --watch is
-that of job watch.`,
+With --dry-run nothing is uploaded or submitted: what the config leaves open is shown as it would be
+settled, each setting with its reason, and the memory that the training needs. A job that would not
+fit is refused as it would be without, with the nearest settings that would.
+
+With --json: api.JobDetail, with --dry-run api.JobPlan, or with --watch what job watch prints. The
+exit code with --watch is that of job watch.`,
 		Example: `  tunemesh job submit --dataset tickets.csv --watch
   tunemesh job submit --dataset ds_3f2a9c41d07b8e65 --text-column body --label-column queue
   tunemesh job submit --dataset tickets.csv --set training.rank=16 --set training.epochs=5
   tunemesh job submit --dataset tickets.csv --set training.target_modules=q_proj,v_proj
+  tunemesh job submit --dry-run --set training.method=full
   tunemesh job submit --dataset tickets.csv --config job.json --pipeline dag.json --name nightly`,
 		Args: noArgs,
 		RunE: a.offline(func(c *call) error { return c.submit(s) }),
@@ -66,6 +72,7 @@ that of job watch.`,
 	f.StringVar(&s.model, "model", "", "`name` of the base model")
 	f.StringVar(&s.pipelineFile, "pipeline", "", "`FILE` with a pipeline of your own, JSON: nodes and edges")
 	f.BoolVar(&s.watch, "watch", false, "watch the job to its end")
+	f.BoolVar(&s.dryRun, "dry-run", false, "say what the job would do, and submit nothing")
 	a.completeSubmit(c)
 	return c
 }
@@ -98,6 +105,9 @@ func (c *call) submit(s submission) error {
 	spec, err := c.spec(s)
 	if err != nil {
 		return err
+	}
+	if s.dryRun {
+		return c.plan(spec)
 	}
 	src, err := c.datasetFile(spec.Dataset)
 	if err != nil {
@@ -153,7 +163,7 @@ func unsure(err error, spec api.JobSpec) error {
 // is sent.
 func (c *call) spec(s submission) (api.JobSpec, error) {
 	spec := s.spec
-	if spec.Dataset == "" {
+	if spec.Dataset == "" && !s.dryRun {
 		return spec, usage(c.cmd, "%s needs --dataset", c.cmd.CommandPath())
 	}
 	inputs := 0

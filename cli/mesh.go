@@ -14,6 +14,7 @@ type Mesh interface {
 	Dataset(ctx context.Context, id string) (api.Dataset, error)
 
 	SubmitJob(ctx context.Context, spec api.JobSpec) (api.JobDetail, error)
+	PlanJob(ctx context.Context, spec api.JobSpec) (api.JobPlan, error)
 	Jobs(ctx context.Context) ([]api.Job, error)
 	CancelJob(ctx context.Context, id, reason string) (api.JobDetail, error)
 	ResumeJob(ctx context.Context, id string) (api.JobDetail, error)

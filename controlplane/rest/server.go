@@ -156,6 +156,7 @@ func New(c Config) (*Server, error) {
 	s.api = humago.New(s.mux, apiConfig(s.Version.Version))
 	s.routes()
 	s.snapshotRoutes()
+	s.planRoutes()
 	s.describeProblems()
 	if err := s.plainRoutes(); err != nil {
 		return nil, err

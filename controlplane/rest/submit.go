@@ -41,6 +41,9 @@ func (s *Server) submitJob(ctx context.Context, in *submitIn) (*submitOut, error
 	if len(faults) > 0 {
 		return nil, invalid(faults...)
 	}
+	if _, faults = s.plan(ctx, &command); len(faults) > 0 {
+		return nil, invalid(faults...)
+	}
 	command.CreatedBy = auth.Caller(ctx).Name
 	command.At = s.Clock().UTC()
 	command.TraceParent = tracing.Parent(ctx)

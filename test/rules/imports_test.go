@@ -68,7 +68,7 @@ var mayImport = map[string][]string{
 	"controlplane/auth":      {"api"},
 	"controlplane/trust":     {},
 	"controlplane/metrics":   {"api", "controlplane/state"},
-	"controlplane/rest":      {"api", "controlplane/state", "controlplane/auth", "controlplane/events", "controlplane/artifacts", "controlplane/consensus", "trainer/contract", "tracing"},
+	"controlplane/rest":      {"api", "controlplane/state", "controlplane/auth", "controlplane/events", "controlplane/artifacts", "controlplane/consensus", "trainer/contract", "trainer/plan", "tracing"},
 	"controlplane":           {"api", "mesh", "scheduler", "trainer/contract"},
 	"nodeagent":              {"api", "trainer/contract", "tracing"},
 	"tracing":                {},

@@ -1,0 +1,196 @@
+package rest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+
+	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/controlplane/state"
+	"github.com/tunemesh/tunemesh/trainer/contract"
+	"github.com/tunemesh/tunemesh/trainer/plan"
+)
+
+// assumedLength is what the longest sample is taken for where max_length does not
+// say it: the data are not tokenized yet.
+const assumedLength = 512
+
+const maxModelConfig = 1 << 20
+
+// shapes remembers what models' config.json say, by their content.
+type shapes struct {
+	mu   sync.Mutex
+	seen map[string]plan.Shape
+}
+
+func (s *Server) planRoutes() {
+	add(s, api.RoleUser, op("POST", "/v1/plans", tagJobs, "plan-job", "Say what a job would do, without submitting it"), s.planJob)
+}
+
+type planOut struct{ Body api.JobPlan }
+
+// planJob says what a job would do, or what is wrong with it.
+func (s *Server) planJob(ctx context.Context, in *submitIn) (*planOut, error) {
+	spec := in.Body
+	if spec.ID == "" {
+		spec.ID = "plan"
+	}
+	command, faults := s.checkJob(spec)
+	if spec.Dataset == "" { // what it would do does not depend on it
+		faults = slices.DeleteFunc(faults, func(f api.FieldError) bool { return f.Field == "dataset" })
+	}
+	if len(faults) > 0 {
+		return nil, invalid(faults...)
+	}
+	out, faults := s.plan(ctx, &command)
+	if len(faults) > 0 {
+		return nil, invalid(faults...)
+	}
+	return &planOut{out}, nil
+}
+
+// plan settles each stage of a checked job that trains by the engine native, and
+// lets it require the memory that it needs. A training that fits on no node is a
+// fault. Where the model's shape cannot be read nothing is planned: the stage
+// itself will look again.
+func (s *Server) plan(ctx context.Context, c *state.CreateJob) (api.JobPlan, []api.FieldError) {
+	out := api.JobPlan{Model: c.Model, Stages: []api.StagePlan{}}
+	var faults []api.FieldError
+	for i := range c.Pipeline.Nodes {
+		n := &c.Pipeline.Nodes[i]
+		if n.Kind != "training" || n.Requires.Engine != "native" || c.Model == "" {
+			continue
+		}
+		shape, err := s.modelShape(ctx, c.Model)
+		if err != nil {
+			s.Log.Info("a job is not planned", "job", c.Spec.ID, "model", c.Model, "error", err)
+			continue
+		}
+		prefix, raw := "config", c.Spec.Config
+		if len(n.Config) > 0 {
+			if raw, err = overlay(c.Spec.Config, n.Config); err != nil {
+				continue // checked before
+			}
+			if config, _ := contract.ParseConfig(n.Config, false); !isZero(config.Training) {
+				prefix = fmt.Sprintf("pipeline.nodes[%d].config", i)
+			}
+		}
+		config, err := contract.ParseConfig(raw, false)
+		if err != nil {
+			continue // checked before
+		}
+		config = config.WithDefaults()
+		settled, err := plan.Settle(config.Training, shape, s.largest(*n), samplesOf(config, shape))
+		var misfit *contract.Error
+		if errors.As(err, &misfit) {
+			faults = append(faults, api.FieldError{Field: prefix + "." + misfit.Field, Message: misfit.Message + "; " + misfit.Hint})
+			continue
+		}
+		if n.Requires.MemoryBytes == 0 {
+			n.Requires.MemoryBytes = settled.Estimate.Total()
+		}
+		out.Stages = append(out.Stages, stagePlan(n.Name, settled))
+	}
+	return out, faults
+}
+
+func isZero(t contract.TrainingConfig) bool {
+	data, err := json.Marshal(t)
+	return err == nil && string(data) == "{}"
+}
+
+func samplesOf(c contract.Config, shape plan.Shape) plan.Data {
+	if n := c.Preprocessing.MaxLength; n > 0 {
+		return plan.Data{Length: min(n, shape.Context)}
+	}
+	return plan.Data{Length: min(assumedLength, shape.Context), Assume: "assumed: preprocessing.max_length is not given"}
+}
+
+func stagePlan(name string, settled plan.Settled) api.StagePlan {
+	out := api.StagePlan{Stage: name, Settings: []api.PlanSetting{}, MemoryBytes: settled.Estimate.Total()}
+	for _, st := range settled.Settings {
+		out.Settings = append(out.Settings, api.PlanSetting(st))
+	}
+	for _, p := range settled.Estimate.Parts {
+		out.Memory = append(out.Memory, api.PlanPart(p))
+	}
+	return out
+}
+
+// largest is the node with the most memory that could take a stage. Without any
+// node nothing is known, and nothing refused.
+func (s *Server) largest(n api.StageSpec) plan.Machine {
+	var best *api.Node
+	nodes := s.Store.Nodes()
+	for i := range nodes {
+		node := &nodes[i]
+		if node.Drain || node.Approval != "" || !node.Capability.HasEngine("native") || !hasLabels(node.Labels, n.Requires.Labels) {
+			continue
+		}
+		if best == nil || node.Capability.MemoryBytes > best.Capability.MemoryBytes {
+			best = node
+		}
+	}
+	if best == nil {
+		return plan.Machine{}
+	}
+	m := plan.Machine{Memory: best.Capability.MemoryBytes, Cores: best.Capability.CPU.Cores,
+		Whose: fmt.Sprintf("on node %s, which has the most", best.Name)}
+	for _, isa := range []string{"avx512f", "avx2"} {
+		if slices.Contains(best.Capability.CPU.Features, isa) {
+			m.Kernels = isa
+			break
+		}
+	}
+	return m
+}
+
+func hasLabels(have, want map[string]string) bool {
+	for k, v := range want {
+		if have[k] != v {
+			return false
+		}
+	}
+	return true
+}
+
+// modelShape reads a model's config.json from the object store, once.
+func (s *Server) modelShape(ctx context.Context, name string) (plan.Shape, error) {
+	model, err := s.Store.Model(name)
+	if err != nil {
+		return plan.Shape{}, err
+	}
+	s.shapes.mu.Lock()
+	shape, ok := s.shapes.seen[model.SHA256]
+	s.shapes.mu.Unlock()
+	if ok {
+		return shape, nil
+	}
+	i := slices.IndexFunc(model.Files, func(a api.Artifact) bool { return a.Name == "config.json" })
+	if i < 0 {
+		return plan.Shape{}, fmt.Errorf("model %s has no config.json", name)
+	}
+	r, err := s.Objects.Get(ctx, model.Files[i].Bucket, model.Files[i].Key)
+	if err != nil {
+		return plan.Shape{}, err
+	}
+	defer r.Close()
+	data, err := io.ReadAll(io.LimitReader(r, maxModelConfig))
+	if err != nil {
+		return plan.Shape{}, fmt.Errorf("model %s: config.json: %w", name, err)
+	}
+	if shape, err = plan.ParseShape(data); err != nil {
+		return plan.Shape{}, err
+	}
+	s.shapes.mu.Lock()
+	defer s.shapes.mu.Unlock()
+	if s.shapes.seen == nil {
+		s.shapes.seen = map[string]plan.Shape{}
+	}
+	s.shapes.seen[model.SHA256] = shape
+	return shape, nil
+}
