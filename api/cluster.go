@@ -39,8 +39,6 @@ type Peer struct {
 
 // ServerHello is what servers tell each other of themselves, before there is a
 // cluster and after.
-//
-//	GET /v1/cluster/hello
 type ServerHello struct {
 	Server
 	// Expect is how many servers it waits for to found a cluster with; 0: it
@@ -51,6 +49,24 @@ type ServerHello struct {
 	// Founding is the founder that it has promised to found with.
 	Founding string `json:"founding,omitempty"`
 	Applied  uint64 `json:"applied_index"`
+}
+
+// HelloReply answers a server's hello with one of its own, and with what others
+// said lately, so that servers which know only one address find each other.
+//
+//	POST /v1/cluster/hello
+type HelloReply struct {
+	ServerHello
+	Others []ServerHello `json:"others,omitempty"`
+}
+
+// JoinRequest asks the leader to let a server take part, or tells its addresses
+// anew. HasState: it has a Raft log; then it must be a member already.
+//
+//	POST /v1/cluster/join
+type JoinRequest struct {
+	Server
+	HasState bool `json:"has_state"`
 }
 
 // FoundingRequest asks a server to found a cluster with exactly these servers.
@@ -77,9 +93,13 @@ type AdmitReply struct {
 	// Certificate is DER; CA is PEM. Both are empty in a cluster without TLS.
 	Certificate []byte `json:"certificate,omitempty"`
 	CA          []byte `json:"ca,omitempty"`
-	// Secret authenticates calls between servers.
-	Secret string `json:"secret"`
+	// Secret authenticates calls between servers; GossipKey encrypts the gossip.
+	Secret    string `json:"secret"`
+	GossipKey []byte `json:"gossip_key"`
 }
+
+// PeerHeader carries AdmitReply.Secret in calls between servers.
+const PeerHeader = "Tunemesh-Peer"
 
 // RemovePeer asks to remove a server.
 //

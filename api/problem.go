@@ -37,6 +37,9 @@ const (
 	ProblemUnauthorized = "urn:tunemesh:problem:unauthorized"
 	ProblemForbidden    = "urn:tunemesh:problem:forbidden"
 	ProblemOverloaded   = "urn:tunemesh:problem:overloaded"
+	// ProblemChallenge: what a node signed is not what this server asked for; ask
+	// for another.
+	ProblemChallenge = "urn:tunemesh:problem:challenge"
 )
 
 // Error implements error with everything a person needs.

@@ -29,6 +29,9 @@ type Options struct {
 	Getenv func(string) string
 	// Screen says what is known of an output; nil asks the operating system.
 	Screen func(io.Writer) Screen
+	// NewClusterSecret makes a cluster secret, for `token new-cluster`; nil leaves
+	// the verb out.
+	NewClusterSecret func() string
 	// Import prepares models for the verb `model import`; nil leaves the verb out.
 	Import Importer
 }
@@ -55,7 +58,7 @@ func Commands(o Options) []*cobra.Command {
 		o.Screen = func(w io.Writer) Screen { return screenOf(w, o.Getenv) }
 	}
 	a := &app{Options: o}
-	commands := []*cobra.Command{a.datasetCommand(), a.jobCommand(), a.nodeCommand(), a.artifactCommand(), a.modelCommand(), a.loginCommand(), a.versionCommand()}
+	commands := []*cobra.Command{a.datasetCommand(), a.jobCommand(), a.nodeCommand(), a.artifactCommand(), a.modelCommand(), a.snapshotCommand(), a.clusterCommand(), a.tokenCommand(), a.loginCommand(), a.versionCommand()}
 	for _, c := range commands {
 		flags := c.PersistentFlags()
 		flags.StringSliceVar(&a.servers, "server", nil, "base `URL` of a server; several with commas (TUNEMESH_SERVER)")

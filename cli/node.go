@@ -17,12 +17,13 @@ import (
 func (a *app) nodeCommand() *cobra.Command {
 	group := &cobra.Command{
 		Use: "node", Aliases: []string{"nodes"},
-		Short: "Look at the nodes of the mesh, drain one",
+		Short: "Look at the nodes of the mesh, drain or approve one",
 		Long:  "A node is a machine that runs an agent; stages run on nodes.",
 		Example: `  tunemesh node list
   tunemesh node show n-5f0c2b9a7e31`,
 	}
 	group.AddCommand(a.nodeList(), a.nodeShow(), a.nodeDrain())
+	group.AddCommand(a.nodeJoining()...)
 	return group
 }
 
@@ -56,6 +57,9 @@ func (a *app) nodeList() *cobra.Command {
 }
 
 func status(n api.Node) string {
+	if n.Approval != "" {
+		return n.Approval
+	}
 	if n.Drain && n.Status == api.NodeAlive {
 		return "draining"
 	}

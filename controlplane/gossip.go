@@ -1,21 +1,16 @@
 package controlplane
 
 import (
-	"encoding/hex"
 	"fmt"
 	"net"
-	"path/filepath"
 	"strconv"
 
 	"github.com/tunemesh/tunemesh/mesh"
 )
 
-// openGossip makes this server a member that agents can join.
-func (s *Server) openGossip() error {
-	key, err := s.gossipKey()
-	if err != nil {
-		return err
-	}
+// openGossip makes this server a member that agents and other servers can join.
+// address is where others reach the API.
+func (s *Server) openGossip(address string) error {
 	host, port, err := net.SplitHostPort(s.config.GossipAddr)
 	if err != nil {
 		return fmt.Errorf("controlplane: gossip address: %w", err)
@@ -24,36 +19,41 @@ func (s *Server) openGossip() error {
 	if err != nil {
 		return fmt.Errorf("controlplane: gossip address %q: port is no number", s.config.GossipAddr)
 	}
-	s.gossip, err = mesh.Open(mesh.Config{
-		Name: s.raft.ID(), BindAddr: host, BindPort: number, Key: key,
-		Meta:   mesh.Meta{Role: mesh.RoleServer},
-		Logger: s.config.Log.With("room", "mesh"),
-	})
+	advertise, _, err := net.SplitHostPort(address)
 	if err != nil {
+		return fmt.Errorf("controlplane: %w", err)
+	}
+	config := mesh.Config{
+		Name: s.id, BindAddr: host, BindPort: number, Key: s.creds.gossip,
+		Meta: mesh.Meta{Role: mesh.RoleServer}, Peers: s.gossipMembers,
+		Logger: s.config.Log.With("room", "mesh"),
+	}
+	if ip := net.ParseIP(advertise); ip != nil && ip.String() != host {
+		config.AdvertiseAddr = ip.String()
+	}
+	if s.gossip, err = mesh.Open(config); err != nil {
 		return err
 	}
+	s.gossipAddress = s.gossip.Addr()
 	s.onClose(s.gossip.Close)
 	return nil
 }
 
-// gossipKey encrypts the gossip; agents get it with their registration.
-func (s *Server) gossipKey() ([]byte, error) {
-	text, err := onceWritten(filepath.Join(s.config.Dir, "gossip.key"), func() string { return hex.EncodeToString(randomBytes(32)) })
-	if err != nil {
-		return nil, err
+// gossipMembers are the gossip addresses of the servers.
+func (s *Server) gossipMembers() []string {
+	if !s.opened.Load() {
+		return nil
 	}
-	key, err := hex.DecodeString(text)
-	if err != nil || len(key) != 32 {
-		return nil, fmt.Errorf("controlplane: gossip.key is damaged: want 64 hex digits")
+	var out []string
+	for _, server := range s.raft.Store().Servers() {
+		if server.GossipAddress != "" && server.ID != s.id {
+			out = append(out, server.GossipAddress)
+		}
 	}
-	return key, nil
+	return out
 }
 
 // gossipPeers is what a registering agent is told.
 func (s *Server) gossipPeers() ([]string, []byte) {
-	key, err := s.gossipKey()
-	if err != nil {
-		return nil, nil
-	}
-	return []string{s.gossip.Addr()}, key
+	return append([]string{s.gossip.Addr()}, s.gossipMembers()...), s.creds.gossip
 }

@@ -48,7 +48,7 @@ func config(t *testing.T, dir string) controlplane.Config {
 	raft := l.Addr().String()
 	l.Close()
 	return controlplane.Config{
-		Dir: dir, HTTPAddr: "127.0.0.1:0", RaftAddr: raft, GossipAddr: "127.0.0.1:0", Bootstrap: true,
+		Dir: dir, HTTPAddr: "127.0.0.1:0", RaftAddr: raft, GossipAddr: "127.0.0.1:0", Bootstrap: true, PlainHTTP: true,
 		S3Child: []string{self, "s3-child"}, Models: map[string]fs.FS{"tiny": tinyModel}, DefaultModel: "tiny",
 		Log:   slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Fatal: func(err error) { t.Errorf("the server wanted to die: %v", err) },

@@ -29,33 +29,52 @@ func (s *Server) AdminToken() (string, error) { return readPrivate(s.AdminTokenP
 // NodeToken reads the token for node agents.
 func (s *Server) NodeToken() (string, error) { return readPrivate(s.NodeTokenPath()) }
 
-// ensureTokens makes the founder's tokens, once: the file is written first, so
-// that a crash in between leaves a token that nobody knows of rather than one
-// that nobody has. Tokens that were revoked stay revoked.
+// founderToken is a token that everybody with the cluster secret can compute.
+type founderToken struct {
+	path, purpose, name string
+	role                api.Role
+}
+
+func (s *Server) founderTokens() []founderToken {
+	return []founderToken{
+		{s.AdminTokenPath(), "admin", "founder", api.RoleAdmin},
+		{s.NodeTokenPath(), "node", "nodes", api.RoleNode},
+	}
+}
+
+// ensureTokens makes the founders' tokens, once: they are derived from the
+// cluster secret, so that every founder has them in its files whichever of them
+// leads first. That the keyring is recorded says that they were; those that were
+// revoked since stay revoked.
 func (s *Server) ensureTokens(ctx context.Context) error {
-	if !s.config.Bootstrap {
+	if _, err := s.raft.Store().Keyring(); err == nil || s.creds.secret == nil {
 		return nil
 	}
-	for _, t := range []struct {
-		path string
-		name string
-		role api.Role
-	}{
-		{s.AdminTokenPath(), "founder", api.RoleAdmin},
-		{s.NodeTokenPath(), "nodes", api.RoleNode},
-	} {
-		done := t.path + ".recorded"
-		if _, err := os.Stat(done); err == nil {
-			continue
+	for _, t := range s.founderTokens() {
+		if _, err := os.Stat(t.path + ".recorded"); err == nil {
+			continue // made before there were cluster secrets
 		}
-		secret, token := auth.NewToken(t.name, t.role, time.Now())
-		if err := writePrivate(t.path, secret); err != nil {
-			return err
-		}
+		id, secret := s.creds.secret.Words(t.purpose)
+		_, token := auth.WithSecret(id, secret, t.name, t.role, time.Now())
 		if _, err := s.raft.Apply(ctx, state.CreateToken{Token: token}); err != nil {
 			return fmt.Errorf("controlplane: record the %s token: %w", t.name, err)
 		}
-		if err := writePrivate(done, token.ID); err != nil {
+	}
+	return nil
+}
+
+// writeTokens puts the founders' tokens into files of this server's.
+func (s *Server) writeTokens() error {
+	if s.creds.secret == nil {
+		return nil
+	}
+	for _, t := range s.founderTokens() {
+		if _, err := os.Stat(t.path); err == nil {
+			continue
+		}
+		id, secret := s.creds.secret.Words(t.purpose)
+		bearer, _ := auth.WithSecret(id, secret, t.name, t.role, time.Now())
+		if err := writePrivate(t.path, (api.JoinToken{CA: s.creds.pin(), Role: t.role, Bearer: bearer}).String()); err != nil {
 			return err
 		}
 	}

@@ -19,7 +19,13 @@ type inventory struct {
 	mu        sync.Mutex
 	documents map[string][]byte // by member
 	seen      map[string]bool   // members in sight
+	// gone are addresses of members that fell out of sight without a goodbye, by
+	// name; at most maxGone.
+	gone map[string]string
 }
+
+// maxGone bounds the members that are remembered when they fall out of sight.
+const maxGone = 64
 
 var (
 	_ memberlist.Delegate      = (*inventory)(nil)
@@ -27,7 +33,7 @@ var (
 )
 
 func newInventory(self string, meta, document []byte, events chan<- Event) *inventory {
-	i := &inventory{self: self, meta: meta, events: events, documents: map[string][]byte{}, seen: map[string]bool{}}
+	i := &inventory{self: self, meta: meta, events: events, documents: map[string][]byte{}, seen: map[string]bool{}, gone: map[string]string{}}
 	if len(document) > 0 {
 		i.documents[self] = document
 	}
@@ -90,6 +96,7 @@ func (i *inventory) MergeRemoteState(data []byte, _ bool) {
 func (i *inventory) NotifyJoin(n *memberlist.Node) {
 	i.mu.Lock()
 	i.seen[n.Name] = true
+	delete(i.gone, n.Name)
 	i.mu.Unlock()
 	i.tell(Event{Name: n.Name})
 }
@@ -104,8 +111,22 @@ func (i *inventory) NotifyLeave(n *memberlist.Node) {
 	if n.Name != i.self {
 		delete(i.documents, n.Name)
 	}
+	if n.State != memberlist.StateLeft && n.Name != i.self && len(i.gone) < maxGone {
+		i.gone[n.Name] = n.Address()
+	}
 	i.mu.Unlock()
 	i.tell(Event{Name: n.Name, Gone: true})
+}
+
+// lost returns where members that fell out of sight were.
+func (i *inventory) lost() []string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	out := make([]string, 0, len(i.gone))
+	for _, address := range i.gone {
+		out = append(out, address)
+	}
+	return out
 }
 
 func (i *inventory) tell(e Event) {

@@ -30,8 +30,11 @@ type Config struct {
 	Key []byte
 	// Label keeps meshes apart that share a network.
 	Label string
-	// Join are addresses of other members, host:port.
-	Join []string
+	// Join are addresses of other members, host:port; Peers, if set, tells more of
+	// them whenever it is asked. Others are met through them, and joined again
+	// while they are out of sight.
+	Join  []string
+	Peers func() []string
 	// Meta is told with every membership message; NodeHash and Digest are filled
 	// in.
 	Meta Meta
@@ -41,9 +44,10 @@ type Config struct {
 
 	// JoinJitter is the longest random pause before the first join; 0 for none.
 	JoinJitter time.Duration
-	// RejoinInterval is how often peers that are not seen are joined again; 5 s
-	// by default. memberlist never heals a partition by itself
-	// (memberlist#222).
+	// RejoinInterval is how often peers that are not seen are joined again; 3 s
+	// by default, so that a partition that has healed is whole within 10 s, with the
+	// time that a try at an address without answer takes (2 s each).
+	// memberlist never heals a partition by itself (memberlist#222).
 	RejoinInterval time.Duration
 	// SyncInterval is how often the full state is exchanged with one other
 	// member, so how long a document may be under way; 30 s by default, more in
@@ -51,6 +55,9 @@ type Config struct {
 	SyncInterval time.Duration
 	Logger       *slog.Logger
 }
+
+// joinTimeout bounds a connection to one peer.
+const joinTimeout = 2 * time.Second
 
 // MaxDocument bounds a member's document in bytes.
 const MaxDocument = 64 << 10
@@ -90,7 +97,7 @@ func Open(c Config) (*Mesh, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	if c.RejoinInterval == 0 {
-		c.RejoinInterval = 5 * time.Second
+		c.RejoinInterval = 3 * time.Second
 	}
 	if err := c.validate(); err != nil {
 		return nil, err
@@ -110,6 +117,8 @@ func Open(c Config) (*Mesh, error) {
 	mc.AdvertisePort = c.BindPort
 	mc.SecretKey, mc.Label = c.Key, c.Label
 	mc.Delegate, mc.Events = m.state, m.state
+	// One silent address must not hold up the others for the default 10 s.
+	mc.TCPTimeout = joinTimeout
 	// LZW of small packets costs 0.23 instead of 0.06 cores at 200 members.
 	mc.EnableCompression = false
 	if c.SyncInterval > 0 {
@@ -160,11 +169,8 @@ func (c Config) validate() error {
 	return nil
 }
 
-// keepJoined joins the given peers now and whenever one is out of sight.
+// keepJoined joins the known peers now and whenever one is out of sight.
 func (m *Mesh) keepJoined(ctx context.Context) {
-	if len(m.config.Join) == 0 {
-		return
-	}
 	wait := time.Duration(0)
 	if m.config.JoinJitter > 0 {
 		wait = rand.N(m.config.JoinJitter)
@@ -177,29 +183,48 @@ func (m *Mesh) keepJoined(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
-		if missing := m.missing(); len(missing) > 0 {
-			if n, err := m.list.Join(missing); err != nil && n == 0 {
-				m.config.Logger.Debug("no peer could be joined", "peers", missing, "err", err)
-			}
+		var joining sync.WaitGroup
+		for _, peer := range m.missing() {
+			joining.Go(func() { // beside each other: an address without answer takes its time
+				if _, err := m.list.Join([]string{peer}); err != nil {
+					m.config.Logger.Debug("a peer cannot be joined", "peer", peer, "err", err)
+				}
+			})
 		}
+		joining.Wait()
 		// Some spread, so that a healed partition is not stormed.
 		timer.Reset(m.config.RejoinInterval + rand.N(m.config.RejoinInterval/4+1))
 	}
 }
 
-// missing returns the given peers that are no members at the moment.
+// Bounds of the peers that are joined in one round. One that answers tells of all
+// the others in its part of the mesh.
+const (
+	maxKnown = 5
+	maxLost  = 3
+)
+
+// missing returns known peers that are no members at the moment: of those that
+// were given or that Peers tells, and of those that were seen and did not say
+// goodbye, a random few each.
 func (m *Mesh) missing() []string {
 	var seen []string
 	for _, n := range m.list.Members() {
 		seen = append(seen, n.Address())
 	}
-	var out []string
-	for _, peer := range m.config.Join {
-		if !slices.Contains(seen, peer) {
-			out = append(out, peer)
-		}
+	known := slices.Clone(m.config.Join)
+	if m.config.Peers != nil {
+		known = append(known, m.config.Peers()...)
 	}
-	return out
+	pick := func(from []string, most int) (out []string) {
+		for _, i := range rand.Perm(len(from)) {
+			if len(out) < most && !slices.Contains(seen, from[i]) {
+				out, seen = append(out, from[i]), append(seen, from[i])
+			}
+		}
+		return out
+	}
+	return append(pick(known, maxKnown), pick(m.state.lost(), maxLost)...)
 }
 
 // Addr is where this member is reached, host:port.

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -18,7 +19,9 @@ import (
 type Config struct {
 	// Servers are base URLs, http://host:port; at least one.
 	Servers []string
-	// Token is the bearer token; empty sends none.
+	// Token is the bearer token, in either form of api.ParseToken; empty sends
+	// none. One that carries the cluster's CA decides which servers are trusted,
+	// unless HTTP is given.
 	Token string
 	// HTTP does the requests; nil takes one with sane dial time-outs. It must not
 	// have a total Timeout: streams and uploads take as long as they take.
@@ -44,7 +47,8 @@ const (
 // goroutine of its own.
 type Client struct {
 	servers     []string
-	token       string
+	token       atomic.Pointer[string]
+	invalid     error // what is wrong with the configuration
 	http        *http.Client
 	userAgent   string
 	retries     int
@@ -55,12 +59,22 @@ type Client struct {
 // New returns a client. It sends nothing yet; without any server every call
 // fails with a clear error.
 func New(c Config) *Client {
-	out := &Client{token: c.Token, http: c.HTTP, userAgent: c.UserAgent, retries: c.Retries, callTimeout: c.CallTimeout}
+	out := &Client{http: c.HTTP, userAgent: c.UserAgent, retries: c.Retries, callTimeout: c.CallTimeout}
+	token, err := api.ParseToken(c.Token)
+	if err != nil {
+		out.invalid = fmt.Errorf("client: %w", err)
+	}
+	out.token.Store(&token.Bearer)
 	for _, s := range c.Servers {
 		out.servers = append(out.servers, strings.TrimRight(s, "/"))
 	}
 	if out.http == nil {
+		var secure *tls.Config
+		if len(token.CA) > 0 {
+			secure = PinnedTLS(token.CA)
+		}
 		out.http = &http.Client{Transport: &http.Transport{
+			TLSClientConfig:       secure,
 			Proxy:                 http.ProxyFromEnvironment,
 			DialContext:           (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
 			TLSHandshakeTimeout:   10 * time.Second,
@@ -84,8 +98,25 @@ func New(c Config) *Client {
 	return out
 }
 
+// SetToken replaces the bearer token, in either form, for calls to come. The CA
+// that is trusted stays the one of the first.
+func (c *Client) SetToken(token string) error {
+	t, err := api.ParseToken(token)
+	if err != nil {
+		return fmt.Errorf("client: %w", err)
+	}
+	c.token.Store(&t.Bearer)
+	return nil
+}
+
+// Close lets idle connections go. The client can still be used.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
 // server returns the base URL to try now.
 func (c *Client) server() (string, error) {
+	if c.invalid != nil {
+		return "", c.invalid
+	}
 	if len(c.servers) == 0 {
 		return "", errors.New("client: no server given: name one with --server or TUNEMESH_SERVER")
 	}

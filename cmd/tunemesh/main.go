@@ -16,6 +16,7 @@ import (
 
 	"github.com/tunemesh/tunemesh/api"
 	"github.com/tunemesh/tunemesh/cli"
+	"github.com/tunemesh/tunemesh/controlplane/trust"
 )
 
 // Set by the linker.
@@ -95,7 +96,7 @@ With nothing else installed this binary is a whole mesh of one node:
 		c.GroupID = "roles"
 		root.AddCommand(c)
 	}
-	for _, c := range cli.Commands(cli.Options{Version: build(), Import: importModel}) {
+	for _, c := range cli.Commands(cli.Options{Version: build(), NewClusterSecret: func() string { return trust.NewSecret().String() }, Import: importModel}) {
 		c.GroupID = "client"
 		root.AddCommand(c)
 	}

@@ -2,13 +2,19 @@ package auth
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/tunemesh/tunemesh/api"
 )
 
 // Public is the rule of a route that needs no token.
 const Public api.Role = "public"
+
+// Peer is the rule of a route for other servers alone, which are known by
+// Guard.Peer and have no token.
+const Peer api.Role = "peer"
 
 // Rules say which role a route needs, by its pattern ("GET /v1/jobs/{id}"). A
 // route without a rule is refused to everybody.
@@ -22,6 +28,10 @@ type Guard struct {
 	Route func(*http.Request) string
 	// Refuse answers a request that may not pass.
 	Refuse func(http.ResponseWriter, *http.Request, *api.Problem)
+	// Peer says whether a server of the cluster calls; nil: there are none.
+	Peer func(*http.Request) bool
+	// Clock tells whether a token has ended; nil takes the system's.
+	Clock func() time.Time
 }
 
 // Wrap lets requests through to next that their rule allows. A request that no
@@ -42,10 +52,21 @@ func (g Guard) Wrap(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
+		if need == Peer {
+			if g.Peer == nil || !g.Peer(r) {
+				g.Refuse(w, r, &api.Problem{Type: api.ProblemForbidden, Status: http.StatusForbidden, Title: "Forbidden", Detail: "this is for servers of the cluster: do both have the same cluster secret?"})
+				return
+			}
+			next.ServeHTTP(w, r)
+			return
+		}
 		raw, err := Bearer(r.Header.Get("Authorization"))
 		var token api.Token
 		if err == nil {
 			token, err = Authenticate(g.Tokens, raw)
+		}
+		if err == nil && token.Expired(g.now()) {
+			err = fmt.Errorf("%w: it expired at %s", ErrBadToken, token.ExpiresAt.UTC().Format(time.RFC3339))
 		}
 		if err != nil {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="tunemesh"`)
@@ -58,6 +79,13 @@ func (g Guard) Wrap(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, token)))
 	})
+}
+
+func (g Guard) now() time.Time {
+	if g.Clock == nil {
+		return time.Now()
+	}
+	return g.Clock()
 }
 
 type callerKey struct{}

@@ -21,7 +21,7 @@ func (n *Node) Apply(ctx context.Context, c state.Command) (state.Result, error)
 		return state.Result{}, err
 	}
 	if need, have := state.Since(c), n.store.MinVersion(); need > have {
-		return state.Result{}, fmt.Errorf("consensus: %s needs protocol version %d, the mesh speaks %d: upgrade all servers first", c.Kind(), need, have)
+		return state.Result{}, fmt.Errorf("consensus: %w: %s needs protocol version %d, the mesh speaks %d: upgrade all servers first", ErrProtocol, c.Kind(), need, have)
 	}
 	if err := n.disk.check(); err != nil {
 		return state.Result{}, err

@@ -36,7 +36,7 @@ type Config struct {
 	// Founders are the voters of a new cluster, this one among them, if Dir is
 	// new. Several servers may be given the same.
 	Founders []state.Server
-	Log       *slog.Logger
+	Log      *slog.Logger
 	// Fatal is called when the server must stop at once: its disk hangs, or the
 	// log holds what this program does not know. It should end the process; by
 	// default it panics.

@@ -16,6 +16,8 @@ var (
 	ErrOverloaded = errors.New("overloaded")
 	// ErrDiskFull: nothing was done, and will not be until space is freed.
 	ErrDiskFull = errors.New("disk nearly full")
+	// ErrProtocol: nothing was done: some server of the cluster is too old for it.
+	ErrProtocol = errors.New("not all servers speak this yet")
 	// ErrStalled ends a server whose disk hangs.
 	ErrStalled = errors.New("disk stalled")
 )

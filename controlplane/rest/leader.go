@@ -2,6 +2,7 @@ package rest
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -20,6 +21,19 @@ const hopHeader = "Tunemesh-Forwarded"
 // indexHeader says how far this server's state was when it began to answer.
 const indexHeader = "Tunemesh-Index"
 
+// contactHeader says, in an answer to ?stale, how many milliseconds ago this
+// server last heard from its leader, so how old the answer may be: 0 on the
+// leader itself, "never" where it has heard of none.
+const contactHeader = "Tunemesh-Last-Contact-Ms"
+
+func (s *Server) staleness() string {
+	at := s.Raft.LastContact()
+	if at.IsZero() {
+		return "never"
+	}
+	return strconv.FormatInt(max(0, time.Since(at).Milliseconds()), 10)
+}
+
 // leaderProxy passes requests on to the leader.
 type leaderProxy struct {
 	raft      Raft
@@ -27,12 +41,14 @@ type leaderProxy struct {
 	proxy     *httputil.ReverseProxy
 }
 
-func newLeaderProxy(raft Raft, log *slog.Logger) *leaderProxy {
+func newLeaderProxy(raft Raft, secure *tls.Config, log *slog.Logger) *leaderProxy {
 	p := &leaderProxy{raft: raft, transport: &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: 2 * time.Second}).DialContext,
 		MaxIdleConnsPerHost: 64,
 		IdleConnTimeout:     60 * time.Second,
 		DisableCompression:  true,
+		TLSClientConfig:     secure,
+		TLSHandshakeTimeout: 2 * time.Second,
 	}}
 	p.proxy = &httputil.ReverseProxy{
 		Transport:     p.transport,
@@ -63,7 +79,7 @@ func (p *leaderProxy) close() { p.transport.CloseIdleConnections() }
 type leaderKey struct{}
 
 // toLeader passes requests on that only the leader can answer: all under /v1
-// but /v1/version, and but reads with ?stale. One hop at most.
+// but what stays here, and but reads with ?stale. One hop at most.
 func (s *Server) toLeader(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !strings.HasPrefix(r.URL.Path, "/v1/") {
@@ -75,10 +91,11 @@ func (s *Server) toLeader(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 		}
 		if isStale(r) {
+			w.Header().Set(contactHeader, s.staleness())
 			here(r.WithContext(context.WithValue(r.Context(), staleKey{}, true)))
 			return
 		}
-		if r.URL.Path == "/v1/version" || s.Raft.IsLeader() {
+		if staysHere(r.URL.Path) || s.Raft.IsLeader() {
 			here(r)
 			return
 		}

@@ -39,6 +39,7 @@ func (f *follower) Apply(context.Context, state.Command) (state.Result, error) {
 func (f *follower) ConsistentRead(context.Context) error    { return &consensus.NotLeaderError{} }
 func (f *follower) WaitIndex(context.Context, uint64) error { return nil }
 func (f *follower) IsLeader() bool                          { return false }
+func (f *follower) LastContact() time.Time                  { return time.Time{} }
 func (f *follower) LeaderHTTP() (string, bool) {
 	url := f.leader.Load()
 	if url == nil {

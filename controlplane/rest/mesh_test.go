@@ -86,7 +86,7 @@ func newMesh(t testing.TB, change ...func(*rest.Config)) *mesh {
 	}()
 	t.Cleanup(func() { stop(); <-led })
 	config := rest.Config{
-		Raft: m.node, Store: m.node.Store(), Dispatch: d, Events: disk, Objects: m.store,
+		Raft: m.node, Store: m.node.Store(), Snapshots: m.node, Dispatch: d, Events: disk, Objects: m.store,
 		DefaultModel: modelName, Version: api.Version{Version: "test", Protocol: api.ProtocolVersion},
 	}
 	for _, c := range change {
@@ -131,6 +131,9 @@ func (m *mesh) await(t testing.TB) {
 func (m *mesh) seed(t testing.TB) {
 	t.Helper()
 	ctx := context.Background()
+	if _, err := m.node.Apply(ctx, state.SetMinVersion{Version: api.ProtocolVersion}); err != nil {
+		t.Fatal(err)
+	}
 	for _, role := range []api.Role{api.RoleAdmin, api.RoleUser, api.RoleViewer, api.RoleNode} {
 		secret, token := auth.NewToken(string(role), role, time.Now())
 		if _, err := m.node.Apply(ctx, state.CreateToken{Token: token}); err != nil {

@@ -84,6 +84,10 @@ func (s *Server) asProblem(err error) error {
 		return p
 	case errors.Is(err, consensus.ErrNotLeader):
 		return notLeader()
+	case errors.Is(err, consensus.ErrProtocol):
+		p := problem(http.StatusConflict, api.ProblemConflict, "%v", err)
+		p.Hint = "tunemesh cluster peers shows which servers run an older version"
+		return p
 	case errors.Is(err, consensus.ErrDiskFull):
 		p := problem(http.StatusServiceUnavailable, api.ProblemOverloaded, "the server's disk is nearly full")
 		p.Hint = "free space on the disk of the control plane's data directory"

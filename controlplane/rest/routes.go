@@ -67,6 +67,10 @@ func (s *Server) routes() {
 	add(s, api.RoleNode, op("POST", "/v1/attempts/{fence}/report", tagAgents, "report-attempt", "Report an attempt's start or end", lenient), s.reportAttempt)
 
 	add(s, api.RoleViewer, op("GET", "/v1/sd/prometheus", tagServer, "discover-targets", "List what Prometheus can scrape, in the form of its HTTP service discovery"), s.discoverTargets)
+	s.enrolRoutes()
+	s.tokenRoutes()
+	s.clusterRoutes()
+
 	add(s, auth.Public, op("GET", "/v1/version", tagServer, "get-version", "Get the server's version"), s.version)
 	add(s, auth.Public, op("GET", "/healthz", tagServer, "healthz", "The process lives"), s.healthz)
 	add(s, auth.Public, op("GET", "/readyz", tagServer, "readyz", "The server can take work: a leader is known and the object store answers"), s.readyz)
