@@ -1,13 +1,9 @@
 package spool
 
 import (
-	"errors"
 	"fmt"
 	"os"
 )
-
-// errNoHoles: this system cannot give back a file's beginning.
-var errNoHoles = errors.New("this system cannot free the beginning of a file")
 
 // Size is the file's size.
 func (r *Reader) Size() (int64, error) {
