@@ -78,8 +78,16 @@ func TestAResumedTrainingEqualsAnUninterruptedOne(t *testing.T) {
 }
 
 func TestRecomputingGivesTheSameBits(t *testing.T) {
+	checkRecomputing(t, "midsize", midsize())
+	for name, cfg := range families() {
+		cfg.VocabSize = 500
+		checkRecomputing(t, name, cfg)
+	}
+}
+
+func checkRecomputing(t *testing.T, name string, cfg model.Config) {
 	grads := func(recompute bool) []float32 {
-		m := withLoRA(t, midsize(), 0.1)
+		m := withLoRA(t, cfg, 0.1)
 		stir(m, 4)
 		m.SetRecompute(recompute)
 		if _, _, err := m.LossAndGrad(rowsOf(500, 1, 20, 33)); err != nil {
@@ -92,7 +100,7 @@ func TestRecomputingGivesTheSameBits(t *testing.T) {
 		return all
 	}
 	if !slices.Equal(grads(false), grads(true)) {
-		t.Error("recomputed activations gave other gradients")
+		t.Errorf("%s: recomputed activations gave other gradients", name)
 	}
 }
 

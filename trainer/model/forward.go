@@ -102,7 +102,7 @@ func (m *Model) forward(r rows, keep, inputs bool) []float32 {
 // blockForward computes one decoder block, from x to out.
 func (m *Model) blockForward(l int, a *acts, r rows, x, out []float32) {
 	b, t, c, e := &m.blocks[l], len(r.tokens), m.cfg, m.eng
-	a.reserve(c, t)
+	a.reserve(c, &m.arch, t)
 	e.RMSNorm(a.xn1, a.inv1, x, b.norms[attnNorm].gain(), c.RMSNormEps)
 	m.project(l, a, r, []int{qProj, kProj, vProj}, a.xn1, [][]float32{a.q, a.k, a.v}, false)
 	m.headNorm(&b.norms[qNorm], &a.qNormed, a.q)
@@ -141,8 +141,8 @@ func (m *Model) headNorm(n *norm, kept *normed, x []float32) {
 	if !n.there() {
 		return
 	}
-	copy(buf(&kept.x, len(x)), x)
-	m.eng.RMSNorm(x, buf(&kept.inv, len(x)/m.cfg.HeadDim), kept.x, n.gain(), m.cfg.RMSNormEps)
+	copy(kept.x, x)
+	m.eng.RMSNorm(x, kept.inv, kept.x, n.gain(), m.cfg.RMSNormEps)
 }
 
 // residual computes y = x + W·in, or with a norm y = x + norm(W·in).
@@ -152,9 +152,9 @@ func (m *Model) residual(l int, a *acts, r rows, which int, in, x, y []float32, 
 		m.project(l, a, r, []int{which}, in, [][]float32{y}, true)
 		return
 	}
-	m.project(l, a, r, []int{which}, in, [][]float32{buf(&kept.x, len(x))}, false)
+	m.project(l, a, r, []int{which}, in, [][]float32{kept.x}, false)
 	add := buf(&m.work.normed, len(x))
-	m.eng.RMSNorm(add, buf(&kept.inv, len(r.tokens)), kept.x, n.gain(), m.cfg.RMSNormEps)
+	m.eng.RMSNorm(add, kept.inv, kept.x, n.gain(), m.cfg.RMSNormEps)
 	m.eng.Add(y, add)
 }
 

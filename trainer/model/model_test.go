@@ -199,7 +199,15 @@ func TestFullGradientsAgreeWithFiniteDifferences(t *testing.T) {
 }
 
 func TestLogprobsAndSessionsAgree(t *testing.T) {
-	m := lively(t, tiny(false), 11)
+	cases := families()
+	cases["untied"] = tiny(false)
+	for name, cfg := range cases {
+		t.Run(name, func(t *testing.T) { checkSessions(t, cfg) })
+	}
+}
+
+func checkSessions(t *testing.T, cfg model.Config) {
+	m := lively(t, cfg, 11)
 	if err := m.AddLoRA(model.LoRAConfig{Rank: 2, Alpha: 3, TargetModules: []string{"q_proj", "down_proj"}}, 6); err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ func (m *Model) Reserve(tokens int) {
 	}
 	for l := range m.blocks {
 		a := m.layerActs(l, !m.recomp)
-		a.reserve(c, tokens)
+		a.reserve(c, &m.arch, tokens)
 		for wi := range m.blocks[l].lin {
 			lin := &m.blocks[l].lin[wi]
 			if lin.a == nil {
@@ -25,6 +25,9 @@ func (m *Model) Reserve(tokens int) {
 				buf(&a.dropped[wi], tokens*lin.in)
 			}
 		}
+	}
+	if m.arch.norms[attnOutNorm] != "" {
+		buf(&w.normed, tokens*c.HiddenSize)
 	}
 	qw, kw := c.NumHeads*c.HeadDim, c.NumKVHeads*c.HeadDim
 	for _, b := range []*[]float32{&w.h, &w.dh} {

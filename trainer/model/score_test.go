@@ -9,8 +9,12 @@ import (
 )
 
 func TestContinuationsScoreAsWholeSequencesDo(t *testing.T) {
-	cfg := model.Config{Architectures: []string{"LlamaForCausalLM"}, ModelType: "llama", HiddenAct: "silu", HiddenSize: 24, IntermediateSize: 40,
-		NumLayers: 2, NumHeads: 4, NumKVHeads: 2, HeadDim: 6, VocabSize: 50, MaxPositions: 64, RMSNormEps: 1e-5, RopeTheta: 10000, TieWordEmbeddings: true}
+	for name, cfg := range families() {
+		t.Run(name, func(t *testing.T) { checkScores(t, cfg) })
+	}
+}
+
+func checkScores(t *testing.T, cfg model.Config) {
 	m, err := model.NewRandom(cfg, 3)
 	if err != nil {
 		t.Fatal(err)

@@ -44,7 +44,7 @@ func buf(b *[]float32, n int) []float32 {
 }
 
 // reserve sizes one block's buffers for t tokens.
-func (a *acts) reserve(c Config, t int) {
+func (a *acts) reserve(c Config, arch *architecture, t int) {
 	d, f := c.HiddenSize, c.IntermediateSize
 	qw, kw := c.NumHeads*c.HeadDim, c.NumKVHeads*c.HeadDim
 	buf(&a.inv1, t)
@@ -59,4 +59,14 @@ func (a *acts) reserve(c Config, t int) {
 	buf(&a.lse, t*c.NumHeads)
 	buf(&a.gate, t*f)
 	buf(&a.up, t*f)
+	for _, n := range []struct {
+		norm       int
+		kept       *normed
+		rows, size int
+	}{{qNorm, &a.qNormed, t * c.NumHeads, c.HeadDim}, {kNorm, &a.kNormed, t * c.NumKVHeads, c.HeadDim}, {attnOutNorm, &a.attnOut, t, d}, {mlpOutNorm, &a.mlpOut, t, d}} {
+		if arch.norms[n.norm] != "" {
+			buf(&n.kept.x, n.rows*n.size)
+			buf(&n.kept.inv, n.rows)
+		}
+	}
 }
