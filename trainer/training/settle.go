@@ -3,8 +3,10 @@ package training
 import (
 	"fmt"
 	"runtime"
+	"slices"
 
 	"github.com/tunemesh/tunemesh/trainer/contract"
+	"github.com/tunemesh/tunemesh/trainer/engine"
 	"github.com/tunemesh/tunemesh/trainer/kernel"
 	"github.com/tunemesh/tunemesh/trainer/model"
 	"github.com/tunemesh/tunemesh/trainer/plan"
@@ -31,9 +33,14 @@ func (t *trainer) settle(in contract.Input) error {
 	for i := range t.train {
 		data.Lengths = append(data.Lengths, len(t.train[i].Tokens))
 	}
-	out, err := t.fit(c, shape, data, in.Devices)
+	native := t.engineName(in) == engine.Native
+	out, err := t.fit(c, shape, data, in.Devices, native)
 	if err != nil {
 		return err
+	}
+	if !native {
+		out.Training.BasePrecision = c.BasePrecision // what it means there is that engine's concern
+		out.Settings = slices.DeleteFunc(out.Settings, func(s plan.Setting) bool { return s.Field == "memory" || s.Field == "training.base_precision" })
 	}
 	t.config.Training, t.recompute = out.Training, out.Recompute
 	t.maxTokens = out.Run.Tokens
@@ -51,12 +58,12 @@ func (t *trainer) settle(in contract.Input) error {
 
 // fit settles within what the placement reserved; if that is not enough, within
 // what the machine has free.
-func (t *trainer) fit(c contract.TrainingConfig, shape plan.Shape, data plan.Data, devices contract.Devices) (plan.Settled, error) {
+func (t *trainer) fit(c contract.TrainingConfig, shape plan.Shape, data plan.Data, devices contract.Devices, native bool) (plan.Settled, error) {
 	m := plan.Machine{Cores: runtime.GOMAXPROCS(0), Kernels: kernel.Best().String(), Whose: "free on this machine"}
 	if t.memory != nil {
 		m.Memory = t.memory()
 	}
-	if devices.Engine != "" && devices.Engine != "native" {
+	if !native {
 		m = plan.Machine{} // another engine's memory is its own concern
 	}
 	if reserved := devices.MemoryBytes; reserved > 0 && m.Memory > 0 && reserved < m.Memory {
