@@ -430,6 +430,15 @@ func TestSources(t *testing.T) {
 
 func TestCtrlCKeepsWhatIsThere(t *testing.T) {
 	s := newServer(t)
+	s.spoil = func(w http.ResponseWriter, r *http.Request, _ int) bool {
+		if r.URL.Path != "/model.safetensors" {
+			return false
+		}
+		_, _ = w.Write(s.files["model.safetensors"][:100_000])
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+		return true
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
