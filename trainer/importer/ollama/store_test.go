@@ -1,0 +1,109 @@
+package ollama_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/tunemesh/tunemesh/trainer/importer/ollama"
+)
+
+type layers map[string]string // type's last part -> content
+
+// store makes a store with one model.
+func store(t *testing.T, path string, l layers) string {
+	t.Helper()
+	dir := t.TempDir()
+	var list []map[string]any
+	for kind, content := range l {
+		sum := sha256.Sum256([]byte(content))
+		hash := hex.EncodeToString(sum[:])
+		write(t, filepath.Join(dir, "blobs", "sha256-"+hash), content)
+		list = append(list, map[string]any{"mediaType": "application/vnd.ollama.image." + kind, "digest": "sha256:" + hash, "size": len(content)})
+	}
+	raw, err := json.Marshal(map[string]any{"schemaVersion": 2, "layers": list})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "manifests", path), string(raw))
+	return dir
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAModelIsFoundByItsName(t *testing.T) {
+	all := layers{"model": "GGUF and more", "template": "{{ .Prompt }}", "system": "Be brief.", "license": "MIT", "params": "{}"}
+	for source, path := range map[string]string{
+		"ollama:smollm2":           "registry.ollama.ai/library/smollm2/latest",
+		"ollama:smollm2:135m":      "registry.ollama.ai/library/smollm2/135m",
+		"ollama:me/mine:v1":        "registry.ollama.ai/me/mine/v1",
+		"ollama:hf.co/org/x:Q4_KM": "hf.co/org/x/Q4_KM",
+	} {
+		m, err := ollama.Find(context.Background(), store(t, path, all), source)
+		if err != nil {
+			t.Fatalf("%s: %v", source, err)
+		}
+		data, err := os.ReadFile(m.Path)
+		if err != nil || string(data) != "GGUF and more" || m.Template != "{{ .Prompt }}" || m.System != "Be brief." || m.License != "MIT" || m.Size != 13 || !strings.HasPrefix(source, "ollama:"+strings.TrimSuffix(m.Name, ":latest")) {
+			t.Errorf("%s: %+v, %q, %v", source, m, data, err)
+		}
+	}
+}
+
+func TestWhatIsNoWholeModelIsRefused(t *testing.T) {
+	const path = "registry.ollama.ai/library/m/latest"
+	for label, c := range map[string]struct {
+		source string
+		layers layers
+		spoil  func(dir string)
+		want   string
+	}{
+		"another name": {"ollama:other", layers{"model": "x"}, nil, "which has m:latest; fetch it with: ollama pull other:latest"},
+		"adapter":      {"ollama:m", layers{"model": "x", "adapter": "y"}, nil, "adapter on another model"},
+		"projector":    {"ollama:m", layers{"projector": "y"}, nil, "images"},
+		"no model":     {"ollama:m", layers{"license": "y"}, nil, "no model layer"},
+		"damaged": {"ollama:m", layers{"model": "x"}, func(dir string) {
+			blobs, _ := filepath.Glob(filepath.Join(dir, "blobs", "*"))
+			write(t, blobs[0], "z")
+		}, "damaged"},
+		"gone":    {"ollama:m", layers{"model": "x"}, func(dir string) { os.RemoveAll(filepath.Join(dir, "blobs")) }, "ollama pull"},
+		"no JSON": {"ollama:m", layers{"model": "x"}, func(dir string) { write(t, filepath.Join(dir, "manifests", path), "{") }, "manifest"},
+		"bad digest": {"ollama:m", layers{}, func(dir string) {
+			write(t, filepath.Join(dir, "manifests", path), `{"layers":[{"mediaType":"application/vnd.ollama.image.model","digest":"sha256:../../x"}]}`)
+		}, "digest"},
+		"climbing":  {"ollama:../x", layers{"model": "x"}, nil, "is not NAME"},
+		"too long":  {"ollama:a/b/c/d", layers{"model": "x"}, nil, "is not NAME"},
+		"no name":   {"ollama:", layers{"model": "x"}, nil, "is not NAME"},
+		"empty tag": {"ollama:m:", layers{"model": "x"}, nil, "is not NAME"},
+	} {
+		dir := store(t, path, c.layers)
+		if c.spoil != nil {
+			c.spoil(dir)
+		}
+		if _, err := ollama.Find(context.Background(), dir, c.source); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", label, err, c.want)
+		}
+	}
+}
+
+func TestDir(t *testing.T) {
+	if dir, err := ollama.Dir(func(string) string { return "/srv/models" }); err != nil || dir != "/srv/models" {
+		t.Errorf("%q, %v", dir, err)
+	}
+	if dir, err := ollama.Dir(func(string) string { return "" }); err != nil || !strings.HasSuffix(dir, filepath.Join(".ollama", "models")) {
+		t.Errorf("%q, %v", dir, err)
+	}
+}
