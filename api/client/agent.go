@@ -47,7 +47,7 @@ func attemptPath(fence uint64, verb string) string {
 // on from the reply's NextSeq.
 func (c *Client) AppendEvents(ctx context.Context, fence uint64, b api.EventBatch) (api.EventAck, error) {
 	var out api.EventAck
-	err := c.do(ctx, call{method: http.MethodPost, path: attemptPath(fence, "events"), body: b}, &out)
+	err := c.do(ctx, call{method: http.MethodPost, path: attemptPath(fence, "events"), body: b, pack: true}, &out)
 	return out, err
 }
 

@@ -29,6 +29,7 @@ type call struct {
 	// once: a repeat is only safe where the server surely did nothing.
 	once    bool
 	timeout time.Duration // of one try; 0: the client's
+	pack    bool          // the body compresses well and the server unpacks it
 }
 
 // do runs a call, repeats it where that is safe, and decodes the answer into
@@ -66,12 +67,19 @@ func (c *Client) try(ctx context.Context, k call, payload []byte, out any) *tryE
 	if payload != nil {
 		body = bytes.NewReader(payload)
 	}
+	packed := k.pack && len(payload) >= packFrom
+	if packed {
+		body = bytes.NewReader(pack(payload))
+	}
 	req, err := c.request(ctx, k.method, k.path, k.query, body)
 	if err != nil {
 		return &tryError{err: err, refused: true}
 	}
 	if payload != nil {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	if packed {
+		req.Header.Set("Content-Encoding", "zstd")
 	}
 	resp, failure := c.send(req)
 	if failure != nil {

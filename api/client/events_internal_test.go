@@ -15,11 +15,11 @@ func FuzzSSE(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte) {
 		stop := errors.New("stop")
 		n := 0
-		err := readSSE(bytes.NewReader(in), func() {}, func(kind string, data []byte) error {
+		err := readSSE(bytes.NewReader(in), func() {}, func(id, kind string, data []byte) error {
 			if n++; n > 1000 {
 				return stop
 			}
-			if len(data) > len(in) || !bytes.Contains(in, []byte(kind)) {
+			if len(data) > len(in) || !bytes.Contains(in, []byte(kind)) || !bytes.Contains(in, []byte(id)) {
 				t.Errorf("delivered %q %q", kind, data)
 			}
 			return nil

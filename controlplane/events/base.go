@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/tunemesh/tunemesh/api"
 )
@@ -73,6 +74,11 @@ func Gone(job string, from, to uint64, before api.Event) api.Event {
 		Seq: to, RunID: job, Timestamp: before.Timestamp, Level: api.LevelWarn, Fields: fields,
 		Message: fmt.Sprintf("events %d to %d are no longer in the event store: its retention let go of them", from, to),
 	}
+}
+
+// IsGone says whether an event was made by Gone.
+func IsGone(e api.Event) bool {
+	return e.SourceSeq == 0 && e.Fence == 0 && e.Level == api.LevelWarn && strings.HasPrefix(string(e.Fields), `{"gone_from":`)
 }
 
 // Complete says whether a stream has the lines that its sources are known to

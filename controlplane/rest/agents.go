@@ -154,7 +154,11 @@ func (s *Server) appendEvents(ctx context.Context, in *eventsIn) (*one[api.Event
 		return nil, err
 	}
 	list := in.Body.Events
+	due := in.Body.FirstSeq
 	for i := range list {
+		if due, err = numbered(due, list[i]); err != nil {
+			return nil, err
+		}
 		s.sign(&list[i], a)
 	}
 	next, err := s.Events.Append(ctx, a.JobID, events.Source(a.Fence), in.Body.FirstSeq, list)
@@ -165,7 +169,41 @@ func (s *Server) appendEvents(ctx context.Context, in *eventsIn) (*one[api.Event
 	if err == nil {
 		s.metrics.observe(list, s.Clock())
 	}
-	return &one[api.EventAck]{api.EventAck{NextSeq: next}}, nil
+	return &one[api.EventAck]{api.EventAck{NextSeq: next, Archived: s.archivedUpto(a, next-1)}}, nil
+}
+
+// numbered returns the number that is due after an event which is due now.
+func numbered(due uint64, e api.Event) (uint64, error) {
+	if e.Gap == nil {
+		return due + 1, nil
+	}
+	const most = 1 << 40 // lines
+	if g := e.Gap; g.From != due || g.To < g.From || g.To-g.From >= most {
+		return 0, fault("events.gap", "is %d to %d where line %d is due", g.From, g.To, due)
+	}
+	return e.Gap.To + 1, nil
+}
+
+// Later is told of lines that came after their job's events were archived.
+// dispatch.Dispatcher is one.
+type Later interface{ Late(jobID string) }
+
+// archivedUpto says whether an attempt's lines up to a number are archived. Where
+// the job has ended and they are not, they came late.
+func (s *Server) archivedUpto(a api.Attempt, last uint64) bool {
+	parts := s.Store.EventArchives(a.JobID)
+	if len(parts) == 0 {
+		return false
+	}
+	if events.BaseOf(parts).Sources[events.Source(a.Fence)] >= last {
+		return true
+	}
+	if j, err := s.Store.Job(a.JobID); err == nil && j.State.Terminal() {
+		if d, ok := s.Dispatch.(Later); ok {
+			d.Late(a.JobID)
+		}
+	}
+	return false
 }
 
 // sign puts what the server knows of an attempt in the place of what its agent

@@ -53,6 +53,11 @@ func (s *Server) readBody(next http.Handler) http.Handler {
 		rc := http.NewResponseController(w)
 		_ = rc.SetReadDeadline(time.Now().Add(bodyTime))
 		data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+		if err == nil && r.Header.Get("Content-Encoding") != "" {
+			data, err = s.unpacker.unpack(data, r.Header.Get("Content-Encoding"), limit)
+			r.Header.Del("Content-Encoding")
+			r.ContentLength = int64(len(data))
+		}
 		if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
 			// A caller that still writes would see a reset connection instead of
 			// the answer, so take a while longer what it sends.
@@ -71,7 +76,10 @@ func (s *Server) readBody(next http.Handler) http.Handler {
 func bodyProblem(err error, limit int64) *api.Problem {
 	var tooLarge *http.MaxBytesError
 	var timeout net.Error
+	var encoding *encodingError
 	switch {
+	case errors.As(err, &encoding):
+		return &problem(http.StatusUnsupportedMediaType, api.ProblemInvalid, "the request's body cannot be read: %v", err).Problem
 	case errors.As(err, &tooLarge):
 		return &problem(http.StatusRequestEntityTooLarge, api.ProblemInvalid, "the request's body is larger than %d bytes", limit).Problem
 	case errors.As(err, &timeout) && timeout.Timeout():

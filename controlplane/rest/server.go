@@ -81,7 +81,7 @@ type Config struct {
 	Gossip func() (peers []string, key []byte)
 	// MaxDatasetBytes bounds an upload; 100 GiB.
 	MaxDatasetBytes int64
-	// MaxStreams bounds the event streams that are open at once; 2,000.
+	// MaxStreams bounds the event streams that are open at once; 20,000.
 	MaxStreams int
 	// StreamHeartbeat is the time between comments on a silent stream; 15 s.
 	StreamHeartbeat time.Duration
@@ -109,7 +109,7 @@ func (c Config) withDefaults() Config {
 		c.MaxDatasetBytes = 100 << 30
 	}
 	if c.MaxStreams == 0 {
-		c.MaxStreams = 2000
+		c.MaxStreams = 20_000
 	}
 	if c.Registry == nil {
 		c.Registry = prometheus.NewRegistry()
@@ -137,7 +137,11 @@ type Server struct {
 	streams    chan struct{} // a place per open stream
 	shapes     shapes        // of models, for plans
 
-	closing   chan struct{} // closed when streams and polls must end
+	life      context.Context // ends when streams and polls must end
+	end       context.CancelFunc
+	fanout    *fanout
+	unpacker  unpacker
+	reign     reign
 	closeOnce sync.Once
 }
 
@@ -146,9 +150,13 @@ func New(c Config) (*Server, error) {
 	if c.Raft == nil || c.Store == nil || c.Dispatch == nil || c.Events == nil || c.Objects == nil {
 		return nil, errors.New("rest: raft, store, dispatch, events and objects are needed")
 	}
-	s := &Server{Config: c.withDefaults(), mux: http.NewServeMux(), rules: auth.Rules{}, closing: make(chan struct{}), enrolments: newEnrolment()}
-	s.streams = make(chan struct{}, s.MaxStreams)
+	s := &Server{Config: c.withDefaults(), mux: http.NewServeMux(), rules: auth.Rules{}, fanout: newFanout(), enrolments: newEnrolment()}
 	var err error
+	if s.unpacker, err = newUnpacker(maxFilesBody); err != nil {
+		return nil, err
+	}
+	s.life, s.end = context.WithCancel(context.Background())
+	s.streams = make(chan struct{}, s.MaxStreams)
 	if s.metrics, err = newMetrics(s.Registry, s.Version, s.endedLongAgo); err != nil {
 		return nil, err
 	}
@@ -196,7 +204,7 @@ func NewHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
 // Close ends streams and long polls, so that http.Server.Shutdown need not wait
 // for them.
 func (s *Server) Close() {
-	s.closeOnce.Do(func() { close(s.closing) })
+	s.closeOnce.Do(s.end)
 	s.proxy.close()
 }
 
@@ -212,13 +220,6 @@ func (s *Server) Rules() auth.Rules { return s.rules }
 // bounded returns a context that also ends when the server closes.
 func (s *Server) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
-	stop := make(chan struct{})
-	go func() {
-		select {
-		case <-s.closing:
-			cancel()
-		case <-stop:
-		}
-	}()
-	return ctx, func() { close(stop); cancel() }
+	stop := context.AfterFunc(s.life, cancel)
+	return ctx, func() { stop(); cancel() }
 }

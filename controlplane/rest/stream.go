@@ -1,18 +1,14 @@
 package rest
 
 import (
-	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"mime"
 	"net/http"
-	"strconv"
-	"strings"
+	"sync"
 	"time"
-
-	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/tunemesh/tunemesh/api"
 	"github.com/tunemesh/tunemesh/controlplane/events"
@@ -23,78 +19,11 @@ const (
 	batchSize = 256
 	// settleTime is how long a finished job's stream waits for late lines.
 	settleTime = 300 * time.Millisecond
+	// patience is how long it waits for lines that are known to be missing.
+	patience = 30 * time.Second
+	// leadCheck is how often is looked whether this server still leads.
+	leadCheck = 250 * time.Millisecond
 )
-
-func eventsOperation() huma.Operation {
-	return op("GET", "/v1/jobs/{id}/events", tagJobs, "stream-events", "Stream a job's events", func(o *huma.Operation) {
-		text := func(name, in, what string) *huma.Param {
-			return &huma.Param{Name: name, In: in, Required: in == "path", Description: what, Schema: &huma.Schema{Type: "string"}}
-		}
-		o.Description = "Server-sent events, or JSON lines for Accept: application/x-ndjson. First everything after the number given, then what comes. Each event's id is its number: a reader that was cut off sends it as Last-Event-ID and misses nothing. The stream ends with the event \"end\" once the job is finished."
-		o.Parameters = []*huma.Param{
-			text("id", "path", "of the job"),
-			text("after", "query", "number of the last event that the caller has"),
-			text("Last-Event-ID", "header", "the same, as browsers send it; goes before after"),
-			text("follow", "query", "false: end after the newest event"),
-			text("level", "query", "only events of these levels, separated by commas"),
-			text("stage", "query", "only events of these stages, separated by commas"),
-		}
-		o.Responses = map[string]*huma.Response{"200": {Description: "The stream", Content: map[string]*huma.MediaType{
-			"text/event-stream": {}, "application/x-ndjson": {Schema: &huma.Schema{Ref: "#/components/schemas/Event"}},
-		}}}
-	})
-}
-
-// streamRequest is what a reader asked for.
-type streamRequest struct {
-	job    string
-	after  uint64
-	follow bool
-	ndjson bool
-	levels map[string]bool
-	stages map[string]bool
-}
-
-func parseStream(r *http.Request) (streamRequest, error) {
-	q := r.URL.Query()
-	out := streamRequest{job: r.PathValue("id"), follow: true, levels: set(q.Get("level"), strings.ToUpper), stages: set(q.Get("stage"), strings.TrimSpace)}
-	after, field := q.Get("after"), "after"
-	if id := r.Header.Get("Last-Event-ID"); id != "" {
-		after, field = id, "Last-Event-ID"
-	}
-	var err error
-	if after != "" {
-		if out.after, err = strconv.ParseUint(after, 10, 64); err != nil {
-			return out, fault(field, "is %q, want the number of an event", after)
-		}
-	}
-	if f := q.Get("follow"); f != "" {
-		if out.follow, err = strconv.ParseBool(f); err != nil {
-			return out, fault("follow", "is %q, want true or false", f)
-		}
-	}
-	for accept := range strings.SplitSeq(r.Header.Get("Accept"), ",") {
-		if kind, _, err := mime.ParseMediaType(accept); err == nil && kind == "application/x-ndjson" {
-			out.ndjson = true
-		}
-	}
-	return out, nil
-}
-
-func set(list string, clean func(string) string) map[string]bool {
-	if list == "" {
-		return nil
-	}
-	out := map[string]bool{}
-	for item := range strings.SplitSeq(list, ",") {
-		out[clean(strings.TrimSpace(item))] = true
-	}
-	return out
-}
-
-func (q streamRequest) wants(e api.Event) bool {
-	return (q.levels == nil || q.levels[e.Level]) && (q.stages == nil || q.stages[e.Stage])
-}
 
 func (s *Server) streamEvents(w http.ResponseWriter, r *http.Request) error {
 	q, err := parseStream(r)
@@ -117,89 +46,191 @@ func (s *Server) streamEvents(w http.ResponseWriter, r *http.Request) error {
 	defer s.metrics.streams.Dec()
 	ctx, cancel := s.bounded(r.Context())
 	defer cancel()
+	if ctx.Value(staleKey{}) == nil {
+		leave := s.reign.join(s.Raft.IsLeader, cancel)
+		defer leave()
+	}
+	life, err := s.Events.Life(ctx, q.job)
+	if err != nil {
+		return s.awayOr(err)
+	}
+	after, reset, err := s.resolve(ctx, q, life)
+	if err != nil {
+		return s.awayOr(err)
+	}
+	if reset != "" && q.ndjson {
+		p := problem(http.StatusGone, api.ProblemInvalid, "%s", reset)
+		p.Hint = "read from the beginning (after=0) and pass over what you have, by fence and source_seq"
+		return p
+	}
 	out := &streamWriter{rc: http.NewResponseController(w), w: w, ndjson: q.ndjson, limit: s.StreamWriteTime}
-	if err := out.begin(); err != nil {
+	if err := out.begin(q.gzip); err != nil {
 		return nil // the reader is gone; there is nobody to tell
 	}
-	if err := s.pump(ctx, q, out); err != nil && ctx.Err() == nil {
+	if reset != "" {
+		err = out.reset(reset)
+	}
+	if err == nil {
+		err = s.pump(ctx, q, after, life, out)
+	}
+	if err != nil && ctx.Err() == nil {
 		s.Log.Debug("an event stream ended early", "job", q.job, "err", err)
 	}
 	out.finish()
 	return nil
 }
 
+// awayOr answers for an event store that is away.
+func (s *Server) awayOr(err error) error {
+	if errors.Is(err, events.ErrAway) || errors.Is(err, events.ErrClosed) {
+		return problem(http.StatusServiceUnavailable, api.ProblemOverloaded, "the event store does not answer: try again")
+	}
+	return err
+}
+
 // pump writes a job's events until it is finished, or the reader is gone.
-func (s *Server) pump(ctx context.Context, q streamRequest, out *streamWriter) error {
-	tail := events.Follow(s.Events, q.job, q.after)
+func (s *Server) pump(ctx context.Context, q streamRequest, after uint64, life string, out *streamWriter) error {
 	var settled time.Time // since when nothing more is expected
+	var lacking time.Time // since when the job is over and lines are missing
 	for {
-		list, err := s.Events.Read(ctx, q.job, tail.Resume(), batchSize)
-		if err != nil {
+		c, moved, err := s.nextChunk(ctx, q, after, life)
+		switch {
+		case err != nil:
 			return err
-		}
-		if len(list) == 0 {
-			drained, err := s.drained(ctx, q.job)
-			switch {
-			case err != nil:
+		case moved != "":
+			// What the reader has may stand elsewhere in the stream's new life.
+			at := q
+			at.after, at.life = after, life
+			resumed, reset, err := s.resolve(ctx, at, moved)
+			if err != nil {
 				return err
-			case !q.follow:
-				return out.end("newest")
-			case !drained:
-				settled = time.Time{}
-			case settled.IsZero():
-				settled = time.Now()
-			case time.Since(settled) >= settleTime:
-				return out.end("finished")
 			}
+			if reset != "" {
+				if q.ndjson {
+					return nil // cut off: the next request is told
+				}
+				if err := out.reset(reset); err != nil {
+					return err
+				}
+			}
+			after, life = resumed, moved
+			continue
+		case c.last > 0:
+			if err := out.write(c.data); err != nil {
+				return err
+			}
+			after = c.last
+			continue
+		}
+		over, missing, err := s.drained(ctx, q.job)
+		switch {
+		case err != nil:
+			return err
+		case !q.follow:
+			return out.end("newest")
+		case !over:
+			settled, lacking = time.Time{}, time.Time{}
+		case missing:
+			if settled = (time.Time{}); lacking.IsZero() {
+				lacking = time.Now()
+			}
+			if time.Since(lacking) >= patience {
+				return out.end("incomplete")
+			}
+		case settled.IsZero():
+			settled = time.Now()
+		case time.Since(settled) >= settleTime:
+			return out.end("finished")
 		}
 		wait := s.StreamHeartbeat
 		if !settled.IsZero() {
 			wait = settleTime
+		} else if missing {
+			wait = min(wait, time.Second)
 		}
-		if list, err = next(ctx, tail, wait); err != nil {
+		more, err := s.await(ctx, q.job, after, wait)
+		if err != nil {
 			return err
 		}
-		if len(list) == 0 && settled.IsZero() {
-			if !s.Raft.IsLeader() && ctx.Value(staleKey{}) == nil {
-				return nil // without an end: the reader goes on where the leader is
-			}
+		if !more && settled.IsZero() {
 			if err := out.comment(); err != nil {
 				return err
 			}
 		}
-		if err := out.write(list, q.wants); err != nil {
-			return err
-		}
 	}
 }
 
-// next returns the next events, or none after a wait.
-func next(ctx context.Context, tail *events.Tail, wait time.Duration) ([]api.Event, error) {
+// await waits for an event after a number; more is false if none came in time.
+func (s *Server) await(ctx context.Context, job string, after uint64, wait time.Duration) (more bool, err error) {
 	short, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	list, err := tail.Next(short, batchSize)
+	err = s.Events.Wait(short, job, after)
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		return nil, nil
-	}
-	return list, err
-}
-
-// drained says whether a job is finished and all its changes of state stand in
-// the event log.
-func (s *Server) drained(ctx context.Context, job string) (bool, error) {
-	view := s.Store.At()
-	j, err := view.Job(job)
-	if err != nil {
-		return false, err
-	}
-	if !j.State.Terminal() {
 		return false, nil
 	}
-	logged, err := s.Events.Next(ctx, job, events.SourceState)
-	if err != nil {
-		return false, err
+	return err == nil, err
+}
+
+// drained says whether a job is finished, and whether its stream lacks changes
+// of state or lines that its attempts have reported.
+func (s *Server) drained(ctx context.Context, job string) (over, missing bool, err error) {
+	view := s.Store.At()
+	j, err := view.Job(job)
+	if err != nil || !j.State.Terminal() {
+		return false, false, err
 	}
-	return len(view.Transitions(job, logged-1)) == 0, nil
+	want := map[string]uint64{events.SourceState: view.LastTransition(job)}
+	for _, a := range view.Attempts(job) {
+		want[events.Source(a.Fence)] = a.Lines
+	}
+	whole, err := events.Complete(ctx, s.Events, job, want)
+	return true, !whole, err
+}
+
+// reign ends streams when this server ceases to lead: their readers go on where
+// the leader is. One goroutine looks for all of them, while there are any.
+type reign struct {
+	mu      sync.Mutex
+	next    int
+	cancels map[int]context.CancelFunc
+}
+
+// join has cancel called when leads turns false; leave takes it back.
+func (r *reign) join(leads func() bool, cancel context.CancelFunc) (leave func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.cancels == nil {
+		r.cancels = map[int]context.CancelFunc{}
+	}
+	id := r.next
+	r.next++
+	r.cancels[id] = cancel
+	if len(r.cancels) == 1 {
+		r.look(leads)
+	}
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.cancels, id)
+	}
+}
+
+// look looks now and then until there is no stream.
+func (r *reign) look(leads func() bool) {
+	time.AfterFunc(leadCheck, func() {
+		lost := !leads()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if lost {
+			for _, cancel := range r.cancels {
+				cancel()
+			}
+			clear(r.cancels)
+		}
+		if len(r.cancels) > 0 {
+			r.look(leads)
+		}
+	})
 }
 
 // streamWriter writes events in one of two forms, each write within its time.
@@ -207,11 +238,11 @@ type streamWriter struct {
 	w      http.ResponseWriter
 	rc     *http.ResponseController
 	ndjson bool
-	limit  time.Duration // of one write
-	buf    bytes.Buffer
+	zip    *gzip.Writer // nil: not packed
+	limit  time.Duration
 }
 
-func (o *streamWriter) begin() error {
+func (o *streamWriter) begin(packed bool) error {
 	h := o.w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	if o.ndjson {
@@ -219,46 +250,30 @@ func (o *streamWriter) begin() error {
 	}
 	h.Set("Cache-Control", "no-cache, no-transform")
 	h.Set("X-Accel-Buffering", "no") // nginx would hold events back
+	h.Add("Vary", "Accept-Encoding")
+	if packed {
+		h.Set("Content-Encoding", "gzip")
+		var err error
+		if o.zip, err = gzip.NewWriterLevel(o.w, gzip.BestSpeed); err != nil {
+			return err
+		}
+	}
 	o.w.WriteHeader(http.StatusOK)
 	return o.comment()
 }
 
-func (o *streamWriter) write(list []api.Event, wants func(api.Event) bool) error {
-	o.buf.Reset()
-	var last uint64
-	for _, e := range list {
-		last = e.Seq
-		if !wants(e) {
-			continue
-		}
-		data, err := json.Marshal(e)
-		if err != nil {
-			return fmt.Errorf("rest: encode event %d: %w", e.Seq, err)
-		}
-		if o.ndjson {
-			o.buf.Write(data)
-			o.buf.WriteByte('\n')
-		} else {
-			fmt.Fprintf(&o.buf, "id: %d\ndata: %s\n\n", e.Seq, data)
-		}
-	}
-	if o.buf.Len() == 0 && last > 0 && !o.ndjson {
-		// Nothing wanted among them; a reader that is cut off need not see them
-		// again. An id without data sets it and makes no event.
-		fmt.Fprintf(&o.buf, "id: %d\n\n", last)
-	}
-	return o.flush()
-}
-
 // comment shows that the connection lives.
 func (o *streamWriter) comment() error {
-	o.buf.Reset()
 	if o.ndjson {
-		o.buf.WriteByte('\n')
-	} else {
-		o.buf.WriteString(":\n\n")
+		return o.write([]byte("\n"))
 	}
-	return o.flush()
+	return o.write([]byte(":\n\n"))
+}
+
+// reset says that what the reader has is of another life of the stream, which
+// comes from its beginning now.
+func (o *streamWriter) reset(why string) error {
+	return o.event("reset", why)
 }
 
 // end says that nothing more will come, and why.
@@ -266,20 +281,39 @@ func (o *streamWriter) end(why string) error {
 	if o.ndjson {
 		return nil // the end of the body says it
 	}
-	o.buf.Reset()
-	fmt.Fprintf(&o.buf, "event: end\ndata: {\"reason\":%q}\n\n", why)
-	return o.flush()
+	return o.event("end", why)
 }
 
-func (o *streamWriter) flush() error {
-	if o.buf.Len() == 0 {
+func (o *streamWriter) event(kind, why string) error {
+	data, err := json.Marshal(map[string]string{"reason": why})
+	if err != nil {
+		return err
+	}
+	return o.write(fmt.Appendf(nil, "event: %s\ndata: %s\n\n", kind, data))
+}
+
+// write sends bytes at once; packed ones are flushed, so that what was written
+// can be unpacked.
+func (o *streamWriter) write(p []byte) (err error) {
+	if len(p) == 0 {
 		return nil
 	}
 	_ = o.rc.SetWriteDeadline(time.Now().Add(o.limit))
-	if _, err := o.w.Write(o.buf.Bytes()); err != nil {
+	if o.zip != nil {
+		_, err = o.zip.Write(p)
+		err = errors.Join(err, o.zip.Flush())
+	} else {
+		_, err = o.w.Write(p)
+	}
+	if err != nil {
 		return err
 	}
 	return o.rc.Flush()
 }
 
-func (o *streamWriter) finish() { _ = o.rc.SetWriteDeadline(time.Time{}) }
+func (o *streamWriter) finish() {
+	if o.zip != nil {
+		_ = o.zip.Close()
+	}
+	_ = o.rc.SetWriteDeadline(time.Time{})
+}
