@@ -17,6 +17,13 @@ const (
 // Kinds of built-in stages, in the order of the default pipeline.
 var BuiltinKinds = []string{"dataset", "validation", "preprocessing", "training", "evaluation", "export"}
 
+// KindInference serves the job's model until the job is cancelled. It is built
+// in, but no part of the default pipeline.
+const KindInference = "inference"
+
+// ServedKinds are all kinds that the trainer runs.
+var ServedKinds = append(slices.Clone(BuiltinKinds), KindInference)
+
 // KindCustom is a stage that runs the user's own command.
 const KindCustom = "custom"
 
@@ -82,7 +89,7 @@ func (p Pipeline) Normalize() Pipeline {
 		n := &out.Nodes[i]
 		if n.Kind == "" {
 			n.Kind = KindCustom
-			if len(n.Command) == 0 && slices.Contains(BuiltinKinds, n.Name) {
+			if len(n.Command) == 0 && slices.Contains(ServedKinds, n.Name) {
 				n.Kind = n.Name
 			}
 		}
@@ -92,7 +99,7 @@ func (p Pipeline) Normalize() Pipeline {
 		if n.MaxDisconnect == "" && n.Kind == "training" {
 			n.MaxDisconnect = "10m"
 		}
-		if n.Kind != KindCustom && n.Requires.Engine == "" && (n.Kind == "training" || n.Kind == "evaluation" || n.Kind == "export") {
+		if n.Kind != KindCustom && n.Requires.Engine == "" && (n.Kind == "training" || n.Kind == "evaluation" || n.Kind == "export" || n.Kind == KindInference) {
 			n.Requires.Engine = "native"
 		}
 	}
@@ -166,8 +173,8 @@ func (n StageSpec) validate(field string) []FieldError {
 		fail(".command", "is empty: stage %q is custom and needs a program to run", n.Name)
 	case n.Kind != KindCustom && len(n.Command) > 0:
 		fail(".command", "stage %q is of kind %q and takes no command", n.Name, n.Kind)
-	case n.Kind != KindCustom && !slices.Contains(BuiltinKinds, n.Kind):
-		fail(".kind", "is %q, want one of %s or %s", n.Kind, strings.Join(BuiltinKinds, ", "), KindCustom)
+	case n.Kind != KindCustom && !slices.Contains(ServedKinds, n.Kind):
+		fail(".kind", "is %q, want one of %s or %s", n.Kind, strings.Join(ServedKinds, ", "), KindCustom)
 	}
 	if n.MaxAttempts < 1 || n.MaxAttempts > 20 {
 		fail(".max_attempts", "is %d, want 1 to 20", n.MaxAttempts)

@@ -92,6 +92,11 @@ func runControlPlane(cmd *cobra.Command, c localConfig, f *serverFlags) error {
 	if err != nil {
 		return err
 	}
+	stop, err := startTracing(cmd.Context(), "tunemesh-controlplane")
+	if err != nil {
+		return err
+	}
+	defer stop()
 	c.log = log
 	c.redisURL = cmp.Or(c.redisURL, os.Getenv("TUNEMESH_REDIS_URL"))
 	config, err := serverConfig(c)

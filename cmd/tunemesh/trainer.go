@@ -15,6 +15,7 @@ import (
 	"github.com/tunemesh/tunemesh/trainer/dataset"
 	"github.com/tunemesh/tunemesh/trainer/evaluation"
 	"github.com/tunemesh/tunemesh/trainer/export"
+	"github.com/tunemesh/tunemesh/trainer/inference"
 	"github.com/tunemesh/tunemesh/trainer/preprocessing"
 	"github.com/tunemesh/tunemesh/trainer/training"
 	"github.com/tunemesh/tunemesh/trainer/validation"
@@ -31,6 +32,7 @@ var stages = map[string]struct {
 	"training":      {training.Run, "TrainingAgent"},
 	"evaluation":    {evaluation.Run, "EvaluationAgent"},
 	"export":        {export.Run, "ExportAgent"},
+	"inference":     {inference.Stage, "InferenceAgent"},
 }
 
 func newTrainer() *cobra.Command {
@@ -42,14 +44,14 @@ TUNEMESH_INPUT, prints events as JSON lines and writes its result to the path
 in TUNEMESH_RESULT. Node agents start it; docs/stage-contract.md shows how to
 start one by hand.
 
-Stages: ` + strings.Join(api.BuiltinKinds, ", "),
+Stages: ` + strings.Join(api.ServedKinds, ", "),
 		Example:   "  TUNEMESH_INPUT=input.json TUNEMESH_RESULT=result.json tunemesh trainer dataset",
 		Args:      cobra.ExactArgs(1),
-		ValidArgs: api.BuiltinKinds,
+		ValidArgs: api.ServedKinds,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			stage, ok := stages[args[0]]
 			if !ok {
-				return exitError{2, fmt.Errorf("there is no stage %q; stages are %s", args[0], strings.Join(api.BuiltinKinds, ", "))}
+				return exitError{2, fmt.Errorf("there is no stage %q; stages are %s", args[0], strings.Join(api.ServedKinds, ", "))}
 			}
 			parent := os.Getenv(tracing.EnvParent)
 			if in, err := contract.ReadInput(); err == nil {

@@ -124,4 +124,4 @@ func (m *Metrics) Ended(kind string, end api.AttemptState, d time.Duration) {
 }
 
 // queues are all values of the label queue: the kinds of stages.
-func queues() []string { return append([]string{api.KindCustom}, api.BuiltinKinds...) }
+func queues() []string { return append([]string{api.KindCustom}, api.ServedKinds...) }

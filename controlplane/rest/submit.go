@@ -23,7 +23,7 @@ import (
 var jobID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
 
 // modelKinds are the built-in stages that read the base model.
-var modelKinds = []string{"preprocessing", "training", "evaluation", "export"}
+var modelKinds = []string{"preprocessing", "training", "evaluation", "export", api.KindInference}
 
 type submitIn struct{ Body api.JobSpec }
 

@@ -127,6 +127,7 @@ var soleImporters = map[string][]string{
 	"gonum.org/v1/plot":                   {"trainer/export"},
 	"github.com/grafana":                  {"deploy/grafana"},
 	"go.opentelemetry.io/otel":            {"tracing"},
+	"google.golang.org/grpc":              {"trainer/inference"},
 	"github.com/spf13/cobra":              {"cli", "cmd"},
 	"github.com/prometheus/client_golang": {"controlplane", "nodeagent/exporter"},
 }

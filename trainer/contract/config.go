@@ -38,6 +38,7 @@ type Config struct {
 	Training      TrainingConfig      `json:"training,omitzero"`
 	Evaluation    EvaluationConfig    `json:"evaluation,omitzero"`
 	Export        ExportConfig        `json:"export,omitzero"`
+	Inference     InferenceConfig     `json:"inference,omitzero"`
 
 	given given // nil for a config that was not parsed
 }
@@ -166,6 +167,8 @@ func (c Config) WithDefaults() Config {
 	if len(c.Export.GGUF) == 0 {
 		c.Export.GGUF = []string{"f16", "q8_0", "q4_k_m"}
 	}
+	text(&c.Inference.Address, "127.0.0.1:0")
+	def(g, "inference.concurrent", &c.Inference.Concurrent, 4)
 	return c
 }
 
@@ -174,7 +177,7 @@ func (c Config) WithDefaults() Config {
 func (t *TrainingConfig) defaults(g given) {
 	text(&t.Method, "lora")
 	def(g, "training.rank", &t.Rank, 16)
-	def(g, "training.alpha", &t.Alpha, 2*float64(t.Rank))
+	def(g, "training.alpha", &t.Alpha, 2*float64(max(t.Rank, 1)))
 	if len(t.TargetModules) == 0 && !g.has("training.target_modules") {
 		t.TargetModules = []string{"all-linear"}
 	}
@@ -270,5 +273,7 @@ func (c Config) Validate() []FieldError {
 	for i, q := range c.Export.GGUF {
 		oneOf(fmt.Sprintf("export.gguf[%d]", i), q, "f16", "bf16", "f32", "q8_0", "q4_k_m")
 	}
+	c.Inference.faults(fail)
+	between("inference.concurrent", float64(c.Inference.Concurrent), 1, 256)
 	return faults
 }

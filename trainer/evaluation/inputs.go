@@ -57,7 +57,7 @@ func gather(in contract.Input, c contract.Config, files tuned.Files, emit *contr
 			return nil, tuned.Unusable(err)
 		}
 	}
-	m.stop = stops(m.tok, m.shape, tmpl, eos)
+	m.stop = tuned.Stops(m.tok, m.shape, tmpl, eos)
 	if m.summary.Task == "classification" {
 		if tmpl == nil {
 			return nil, fmt.Errorf("preprocessing names no template for a classification")
@@ -169,23 +169,4 @@ func (m *material) encodeLabels(tmpl *template.Template) error {
 		m.truth = append(m.truth, label)
 	}
 	return nil
-}
-
-// stops are the tokens that end an answer.
-func stops(tok *tokenizer.Tokenizer, shape model.Config, tmpl *template.Template, eos string) []int32 {
-	var out []int32
-	for _, id := range shape.EOSTokenIDs {
-		out = append(out, int32(id))
-	}
-	texts := []string{eos}
-	if tmpl != nil {
-		texts = append(texts, tmpl.Stop()...)
-	}
-	for _, text := range texts {
-		if id, ok := tok.TokenID(text); ok && text != "" {
-			out = append(out, id)
-		}
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
 }

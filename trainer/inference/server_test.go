@@ -1,0 +1,193 @@
+package inference_test
+
+import (
+	"context"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/tunemesh/tunemesh/trainer/inference"
+	"github.com/tunemesh/tunemesh/trainer/inference/inferencepb"
+	"github.com/tunemesh/tunemesh/trainer/tuned"
+	"github.com/tunemesh/tunemesh/trainer/tuned/tunedtest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// serve starts a service of a tiny model.
+func serve(t *testing.T, limits inference.Limits) (*inference.Client, *inference.Loaded, *inference.Server) {
+	t.Helper()
+	dir := t.TempDir()
+	tunedtest.WriteModel(t, dir, tunedtest.Tickets(60), "F32")
+	l, err := inference.Load("tiny", tuned.Files{Base: dir}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := inference.NewServer(l, limits)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(listener) }()
+	c, err := inference.Dial(listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		c.Close()
+		s.Stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+		l.Close()
+	})
+	return c, l, s
+}
+
+func text(t *testing.T, c *inference.Client, in *inferencepb.GenerateRequest) (string, *inferencepb.Finish) {
+	t.Helper()
+	var b strings.Builder
+	f, err := c.Generate(t.Context(), in, func(piece string) { b.WriteString(piece) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String(), f
+}
+
+// The service writes token for token what the trainer's own greedy decoding
+// does.
+func TestGreedyTextIsTheTrainersOwn(t *testing.T) {
+	c, l, _ := serve(t, inference.Limits{})
+	prompt := l.Tokenizer.Encode("my printer is", true)
+	want, err := l.Network.NewSession().Greedy(prompt, 20, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, f := text(t, c, &inferencepb.GenerateRequest{Prompt: "my printer is", MaxTokens: 20})
+	if !strings.HasPrefix(l.Tokenizer.Decode(want, true), strings.TrimRight(got, "\uFFFD")) || got == "" {
+		t.Errorf("wrote %q, the trainer %q", got, l.Tokenizer.Decode(want, true))
+	}
+	if f.PromptTokens != int32(len(prompt)) || f.CompletionTokens == 0 || f.CompletionTokens > 20 || f.Reason != "length" && f.Reason != "stop" {
+		t.Errorf("finish %v", f)
+	}
+}
+
+func TestARequestIsCheckedBeforeItIsComputed(t *testing.T) {
+	c, l, _ := serve(t, inference.Limits{})
+	for name, in := range map[string]*inferencepb.GenerateRequest{
+		"both":        {Prompt: "a", Messages: []*inferencepb.Message{{Role: "user", Content: "b"}}},
+		"bad role":    {Messages: []*inferencepb.Message{{Role: "robot", Content: "b"}}},
+		"too long":    {Prompt: strings.Repeat("a b ", l.Network.Config().MaxPositions)},
+		"temperature": {Prompt: "a", Temperature: -1},
+		"top_p":       {Prompt: "a", TopP: 2},
+		"top_k":       {Prompt: "a", TopK: -1},
+		"max_tokens":  {Prompt: "a", MaxTokens: -1},
+		"empty stop":  {Prompt: "a", Stop: []string{""}},
+	} {
+		_, err := c.Generate(t.Context(), in, func(string) { t.Errorf("%s: text was written", name) })
+		if status.Code(err) != codes.InvalidArgument {
+			t.Errorf("%s: %v, want INVALID_ARGUMENT", name, err)
+		}
+	}
+}
+
+// Requests that run side by side get the same text as one that runs alone.
+func TestRequestsSideBySideDoNotDisturbEachOther(t *testing.T) {
+	c, _, _ := serve(t, inference.Limits{Concurrent: 4})
+	prompts := []string{"my printer", "the invoice", "i cannot log in", "refund please", "vpn is slow"}
+	in := func(i int) *inferencepb.GenerateRequest {
+		return &inferencepb.GenerateRequest{Prompt: prompts[i], MaxTokens: 24, Temperature: .9, Seed: uint64(i)}
+	}
+	var alone []string
+	for i := range prompts {
+		s, _ := text(t, c, in(i))
+		alone = append(alone, s)
+	}
+	together := make([]string, len(prompts))
+	var all sync.WaitGroup
+	for i := range prompts {
+		all.Go(func() {
+			var b strings.Builder
+			if _, err := c.Generate(t.Context(), in(i), func(piece string) { b.WriteString(piece) }); err != nil {
+				t.Error(err)
+			}
+			together[i] = b.String()
+		})
+	}
+	all.Wait()
+	if !slices.Equal(alone, together) {
+		t.Errorf("alone %q, together %q", alone, together)
+	}
+}
+
+func TestTooManyRequestsAreRefusedNotKept(t *testing.T) {
+	c, _, _ := serve(t, inference.Limits{Concurrent: 1, Waiting: 1})
+	ctx, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	count := map[codes.Code]int{}
+	for range 12 {
+		all.Go(func() {
+			_, err := c.Generate(ctx, &inferencepb.GenerateRequest{Prompt: "a", MaxTokens: 400, Temperature: 1}, func(string) {})
+			mu.Lock()
+			defer mu.Unlock()
+			count[status.Code(err)]++
+		})
+	}
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		mu.Lock()
+		refused := count[codes.ResourceExhausted]
+		mu.Unlock()
+		if refused > 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("nothing is refused")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	all.Wait()
+	// The service goes on after clients that left.
+	if s, _ := text(t, c, &inferencepb.GenerateRequest{Prompt: "my printer", MaxTokens: 4}); s == "" {
+		t.Error("nothing is written any more")
+	}
+}
+
+func TestStoppingEndsWhatRuns(t *testing.T) {
+	c, _, s := serve(t, inference.Limits{})
+	began := make(chan struct{})
+	once := sync.OnceFunc(func() { close(began) })
+	ended := make(chan error, 1)
+	go func() {
+		for {
+			_, err := c.Generate(context.Background(), &inferencepb.GenerateRequest{Prompt: "a", MaxTokens: 400, Temperature: 1}, func(string) { once() })
+			if err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	<-began
+	s.Stop()
+	if code := status.Code(<-ended); code != codes.Unavailable {
+		t.Errorf("ended with %v, want UNAVAILABLE", code)
+	}
+}
+
+func TestTheModelIsDescribed(t *testing.T) {
+	c, l, _ := serve(t, inference.Limits{})
+	info, err := c.Model(t.Context())
+	if err != nil || info.GetName() != "tiny" || info.GetParameters() < 1000 || int(info.GetContextLength()) != l.Network.Config().MaxPositions || info.GetArchitecture() != "LlamaForCausalLM" || info.GetTuned() {
+		t.Errorf("%v, %v", info, err)
+	}
+}
