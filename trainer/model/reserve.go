@@ -23,6 +23,9 @@ func (m *Model) Reserve(tokens int) {
 			buf(&a.uGrad[wi], tokens*m.lora.Rank)
 			if m.lora.Dropout > 0 {
 				buf(&a.dropped[wi], tokens*lin.in)
+				if cap(a.droppedGrads) < tokens*lin.in {
+					buf(&a.droppedGrads, tokens*lin.in)
+				}
 			}
 		}
 	}

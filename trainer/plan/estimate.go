@@ -107,12 +107,15 @@ func (s Shape) activations(r Run, tokens int64) int64 {
 	q, kv := int64(s.Heads*s.HeadDim), int64(s.KVHeads*s.HeadDim)
 	layer := 3*d + 2*q + 2*kv + int64(s.Heads) + 2 + 2*f
 	if !r.Full {
+		var widest int64
 		for _, l := range s.targeted(r) {
 			layer += 2 * int64(r.Rank) // A·x and its gradient
 			if r.Dropout {
 				layer += l.in
+				widest = max(widest, l.in)
 			}
 		}
+		layer += widest
 	}
 	layers := int64(s.Layers)
 	kept := layers * layer

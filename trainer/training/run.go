@@ -64,7 +64,7 @@ type Stage struct {
 
 // heapPercent bounds how far the heap runs over what is in use: it consists of a
 // few large buffers, which cost the collector nothing.
-const heapPercent = 20
+const heapPercent = 5
 
 // Run is Run on this machine.
 func (s Stage) Run(ctx context.Context, in contract.Input, emit *contract.Emitter) (contract.Result, error) {
