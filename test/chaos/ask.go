@@ -46,7 +46,9 @@ func (m *mesh) ask(ctx context.Context, token, server, method, path string, body
 	if err != nil {
 		return answer{err: err, refused: true}
 	}
-	req.Header.Set("Authorization", "Bearer "+token)
+	if t, err := api.ParseToken(token); err == nil && token != "" {
+		req.Header.Set("Authorization", "Bearer "+t.Bearer)
+	}
 	if _, raw := body.([]byte); raw {
 		req.Header.Set("Content-Type", "application/octet-stream")
 	} else if body != nil {

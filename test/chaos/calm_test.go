@@ -29,6 +29,12 @@ func TestMain(m *testing.M) {
 	}
 	defer os.RemoveAll(dir)
 	builtBinary = filepath.Join(dir, "tunemesh")
+	if given := os.Getenv("TUNEMESH_CHAOS_BINARY"); given != "" {
+		builtBinary = given
+		sweepNamespaces()
+		code = m.Run()
+		return
+	}
 	var flags []string
 	if os.Getenv("TUNEMESH_CHAOS_RACE") != "" {
 		flags = append(flags, "-race")
@@ -73,7 +79,7 @@ func start(t *testing.T, s shape) *mesh {
 }
 
 func TestACalmMesh(t *testing.T) {
-	m := start(t, shape{servers: 1, agents: 2})
+	m := start(t, shape{servers: 3, agents: 2})
 	nodes, err := m.client().Nodes(t.Context())
 	if err != nil || len(nodes) != 2 {
 		t.Fatalf("%v %v", nodes, err)
@@ -108,7 +114,7 @@ func (w *workload) checked(t *testing.T, adapter string) report {
 }
 
 func TestACalmRunOfTheWorkload(t *testing.T) {
-	m := start(t, shape{servers: 1, agents: 2})
+	m := start(t, shape{servers: 3, agents: 2})
 	w := newWorkload(m, 1)
 	w.training = 4
 	if err := w.begin(4); err != nil {

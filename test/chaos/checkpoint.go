@@ -4,6 +4,7 @@ package chaos
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/api/snapshot"
 )
 
 // usage is what a program holds: I10 watches it grow.
@@ -128,7 +130,40 @@ func (m *mesh) registerGhost(server, name string) answer {
 
 func randomOf(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 0)) }
 
-// equalStates compares the servers' states at an equal index (I4).
+// equalStates compares the servers' states at an equal index (I4): snapshots of
+// each server's own state, taken until all have the same index.
 func (s *storm) equalStates() []string {
-	return nil
+	var seen []string
+	for range 100 {
+		states := map[string]string{} // hash by index; one server more overwrites none
+		indices := map[uint64]int{}
+		seen = nil
+		for _, m := range s.mesh.servers {
+			var file bytes.Buffer
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			err := s.mesh.client(m.url).SaveSnapshot(ctx, true, &file)
+			cancel()
+			var sum snapshot.Summary
+			if err == nil {
+				sum, err = snapshot.Inspect(&file)
+			}
+			if err != nil {
+				seen = append(seen, fmt.Sprintf("%s: %v", m.name, err))
+				continue
+			}
+			seen = append(seen, fmt.Sprintf("%s: index %d, state %.12s", m.name, sum.Index, sum.SHA256))
+			indices[sum.Index]++
+			states[sum.SHA256] = m.name
+		}
+		for _, n := range indices {
+			if n == len(s.mesh.servers) {
+				if len(states) > 1 {
+					return []string{"I4: the servers' states differ at an equal index: " + strings.Join(seen, "; ")}
+				}
+				return nil
+			}
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return []string{"I4: the servers do not come to an equal index: " + strings.Join(seen, "; ")}
 }

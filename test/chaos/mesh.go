@@ -211,8 +211,8 @@ func (m *mesh) startServers() error {
 		if err != nil {
 			return err
 		}
-		s := &member{process: m.process(name, name), dir: dir, url: "http://" + m.address(name, httpPort), small: small}
-		s.env = m.serverEnv()
+		s := &member{process: m.process(name, name), dir: dir, url: "https://" + m.address(name, httpPort), small: small}
+		s.env = append(m.serverEnv(), "TUNEMESH_CHAOS_ORDERS="+filepath.Join(m.dir, name))
 		m.servers = append(m.servers, s)
 	}
 	return m.formCluster()

@@ -23,6 +23,7 @@ type reader struct {
 	job    string
 	mu     sync.Mutex
 	last   uint64
+	lastID string
 	sums   [][8]byte // of each event's text, by number
 	events []api.Event
 	ended  bool
@@ -63,15 +64,19 @@ func (r *reader) connect(ctx context.Context, hc *http.Client, server, token str
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	r.mu.Lock()
-	after := r.last
+	after := r.lastID
 	r.mu.Unlock()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, server+"/v1/jobs/"+r.job+"/events", nil)
 	if err != nil {
 		return false
 	}
-	req.Header.Set("Authorization", "Bearer "+token)
+	if t, err := api.ParseToken(token); err == nil {
+		req.Header.Set("Authorization", "Bearer "+t.Bearer)
+	}
 	req.Header.Set("Accept", "text/event-stream")
-	req.Header.Set("Last-Event-ID", strconv.FormatUint(after, 10))
+	if after != "" {
+		req.Header.Set("Last-Event-ID", after)
+	}
 	resp, err := hc.Do(req)
 	if err != nil {
 		return false
@@ -116,10 +121,16 @@ func (r *reader) take(id, data string) {
 		r.faults = append(r.faults, fmt.Sprintf("event after %d of %s cannot be read: %v", r.last, r.job, err))
 		return
 	}
-	if e.Seq != r.last+1 || id != strconv.FormatUint(e.Seq, 10) {
+	number, life, _ := strings.Cut(id, ".")
+	_, before, _ := strings.Cut(r.lastID, ".")
+	if e.Seq != r.last+1 || number != strconv.FormatUint(e.Seq, 10) {
 		r.faults = append(r.faults, fmt.Sprintf("after event %d of %s comes event %d (id %s)", r.last, r.job, e.Seq, id))
 	}
-	r.last = e.Seq
+	// A stream that lost its events begins a new life. Nothing here loses any.
+	if r.last > 0 && life != before {
+		r.faults = append(r.faults, fmt.Sprintf("the stream of %s began anew after event %d: id %s after %s", r.job, r.last, id, r.lastID))
+	}
+	r.last, r.lastID = e.Seq, id
 	r.events = append(r.events, e)
 	sum := sha256.Sum256([]byte(data))
 	r.sums = append(r.sums, [8]byte(sum[:8]))
