@@ -72,7 +72,7 @@ func TestAJobsTraceIsOneTree(t *testing.T) {
 	m := newMesh(t)
 	ds := m.upload("small.csv", []byte(smallCSV))
 	job := m.submit(api.JobSpec{Dataset: ds.ID, Pipeline: &api.Pipeline{
-		Nodes: []api.StageSpec{{Name: "dataset"}, {Name: "validation"}, {Name: "mine", Command: []string{"sh", "-c", `echo "parent=$TRACEPARENT headers=$OTEL_EXPORTER_OTLP_HEADERS"`}}},
+		Nodes: []api.StageSpec{{Name: "dataset"}, {Name: "validation"}, {Name: "mine", Command: []string{"sh", "-c", `echo "parent=$TRACEPARENT headers=$OTEL_EXPORTER_OTLP_HEADERS"; echo "{\"status\":\"success\"}" > "$TUNEMESH_RESULT"`}}},
 		Edges: []api.Edge{{From: "dataset", To: "validation"}, {From: "validation", To: "mine"}},
 	}})
 	if done := m.await(job.ID, time.Minute); done.State != api.JobSucceeded {
