@@ -40,6 +40,11 @@ test-e2e: build ## whole runs of the real binary: custom stages, SIGKILL and res
 test-gguf: ## exported GGUF files, judged by llama.cpp (needs node and npm)
 	TUNEMESH_GGUF=1 go test -count=1 -timeout 20m ./test/gguf/...
 
+.PHONY: test-ollama
+test-ollama: ## exports in a real Ollama server, which is built once (Go, a C++ compiler, some minutes)
+	./test/ollama/build.sh || echo "ollama cannot be built here: the test takes one from PATH, or says why it is skipped"
+	TUNEMESH_OLLAMA=1 go test -count=1 -timeout 20m ./test/ollama/...
+
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [[ -n "$$unformatted" ]]; then echo "not gofmt-ed: $$unformatted"; exit 1; fi

@@ -94,6 +94,8 @@ func (e *exporter) instructions(p *proof) string {
 		fmt.Fprintf(&b, "PARAMETER stop %q\n", stop)
 	}
 	fmt.Fprintf(&b, "PARAMETER num_ctx %d\n", e.context())
+	// Ollama's default makes the words of the prompt less likely, its labels among them.
+	b.WriteString("PARAMETER repeat_penalty 1\n")
 	if e.card.Task == "classification" || e.card.Task == "extraction" {
 		b.WriteString("PARAMETER temperature 0\n")
 	}
