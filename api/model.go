@@ -23,6 +23,14 @@ type ModelUploads struct {
 	Files []ModelFile `json:"files"`
 }
 
+// ModelObjects are the files that somebody has laid into the bucket models under base/NAME/;
+// URL is a presigned GET. Their hashes are not known.
+//
+//	GET /v1/models/{name}/objects
+type ModelObjects struct {
+	Files []Artifact `json:"files"`
+}
+
 // ModelManifest makes an uploaded base model known. The same name with the same files
 // is the same model: a repeat changes nothing.
 //

@@ -41,6 +41,7 @@ type fakeMesh struct {
 	letters   []api.DeadLetter
 	events    []api.Event
 	bytes     map[string]string // by artifact name
+	objects   map[string][]api.Artifact
 
 	submitted []api.JobSpec
 	planned   []api.JobSpec
@@ -164,6 +165,13 @@ func (f *fakeMesh) DrainNode(_ context.Context, id string, drain bool) (api.Node
 func (f *fakeMesh) Models(context.Context) ([]api.Model, error) { return f.models, nil }
 func (f *fakeMesh) Model(_ context.Context, name string) (api.Model, error) {
 	return find(f.models, func(m api.Model) bool { return m.Name == name })
+}
+func (f *fakeMesh) ModelObjects(_ context.Context, name string) ([]api.Artifact, error) {
+	out, ok := f.objects[name]
+	if !ok {
+		return nil, notFound
+	}
+	return out, nil
 }
 func (f *fakeMesh) RequestModelUploads(_ context.Context, name string, files []api.ModelFile) ([]api.Artifact, error) {
 	var out []api.Artifact

@@ -29,6 +29,7 @@ type Mesh interface {
 	DrainNode(ctx context.Context, id string, drain bool) (api.Node, error)
 	Models(ctx context.Context) ([]api.Model, error)
 	Model(ctx context.Context, name string) (api.Model, error)
+	ModelObjects(ctx context.Context, name string) ([]api.Artifact, error)
 	RequestModelUploads(ctx context.Context, name string, files []api.ModelFile) ([]api.Artifact, error)
 	Put(ctx context.Context, a api.Artifact, body io.Reader) error
 	CreateModel(ctx context.Context, name string, m api.ModelManifest) (api.Model, error)

@@ -21,9 +21,9 @@ func (a *app) modelCommand() *cobra.Command {
 	}
 	group.AddCommand(a.modelList(), a.modelShow())
 	if a.Import != nil {
-		group.Short = "Import and look at the base models of the mesh"
-		group.Example += "\n  tunemesh model import ./SmolLM2-135M-Instruct --name smollm2"
-		group.AddCommand(a.modelImport())
+		group.Short = "Pull, import and look at the base models of the mesh"
+		group.Example += "\n  tunemesh model pull hf:HuggingFaceTB/SmolLM2-135M-Instruct\n  tunemesh model import ./SmolLM2-135M-Instruct --name smollm2"
+		group.AddCommand(a.modelPull(), a.modelImport())
 	}
 	return group
 }

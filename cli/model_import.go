@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,9 +18,32 @@ import (
 	"github.com/tunemesh/tunemesh/cli/format"
 )
 
-// Importer turns a Hugging Face folder or a GGUF file into the folder outDir, in the
-// form in which the mesh keeps base models.
-type Importer func(ctx context.Context, source, outDir, dtype string, progress func(done, total int64)) (Imported, error)
+// Importer turns a model from wherever it is into the folder OutDir, in the form in which the
+// mesh keeps base models.
+type Importer func(ctx context.Context, r ImportRequest) (Imported, error)
+
+// ImportRequest is what an Importer is asked for.
+type ImportRequest struct {
+	// Source is a Hugging Face folder or a GGUF file on this machine, or one that is
+	// Remote.
+	Source   string
+	OutDir   string // is made
+	DType    string // "F32", "F16", "BF16", or "" to let it choose
+	CacheDir string // for downloads that may be interrupted; "": the user's cache folder
+	// Progress hears of what is being done: "fetch" or "convert".
+	Progress func(phase string, done, total int64)
+}
+
+// Remote says that a source is not a path: hf:ORG/NAME[@REVISION], hf:ORG/NAME/FILE.gguf,
+// ollama:NAME[:TAG] or s3:NAME.
+func Remote(source string) bool {
+	for _, scheme := range []string{"hf:", "ollama:", "s3:"} {
+		if strings.HasPrefix(source, scheme) {
+			return true
+		}
+	}
+	return false
+}
 
 // Imported is what an Importer found and made.
 type Imported struct {
@@ -34,24 +58,28 @@ type Imported struct {
 	Notes        []string        `json:"notes,omitempty"`
 	Warnings     []string        `json:"warnings,omitempty"`
 	Files        []api.ModelFile `json:"files"`
+	Source       string          `json:"source,omitempty"` // with the commit, of one that was fetched
+	// Done, if set, is called when the mesh has the model: what was fetched may go.
+	Done func() `json:"-"`
 }
 
 // importFlags are those of `model import`.
 type importFlags struct {
-	name, dtype, workDir string
-	replace, dryRun      bool
+	name, dtype, workDir, cacheDir string
+	replace, dryRun                bool
 }
 
 func (a *app) modelImport() *cobra.Command {
-	var f importFlags
-	c := &cobra.Command{
-		Use:   "import PATH",
-		Short: "Bring a model into the mesh: a Hugging Face folder or a GGUF file",
-		Long: `Bring a base model of Llama architecture into the mesh, where jobs name it with --model.
+	return a.importCommand(&cobra.Command{
+		Use:   "import SOURCE",
+		Short: "Bring a model into the mesh: from a folder, a GGUF file, a hub, Ollama or the bucket",
+		Long: `Bring a base model into the mesh, where jobs name it with --model.
 
-PATH is a folder as Hugging Face has it (config.json, safetensors, tokenizer.json) or a GGUF file
-(F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K). It is checked, brought into one
-form on this machine, and uploaded. What cannot be trained exactly is refused with the reason.
+SOURCE is a folder as Hugging Face has it (config.json, safetensors, tokenizer.json or
+tokenizer.model), a GGUF file (F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K), or
+what "tunemesh model pull --help" lists. It is checked, brought into one form on this machine, and
+uploaded. What cannot be trained exactly is refused with the reason. The same model is in a mesh
+once: a second import says where.
 
 Weights keep their number format. Those of a quantized GGUF file are decoded: to F32, exactly, up
 to a billion parameters (4 GiB), to BF16 above; --dtype chooses.
@@ -59,34 +87,68 @@ With --json: the model (api.Model); with --dry-run what was found.`,
 		Example: `  tunemesh model import ./SmolLM2-135M-Instruct --name smollm2
   tunemesh model import tinyllama.Q4_K_M.gguf --name tinyllama --dtype BF16
   tunemesh model import model.gguf --dry-run --json`,
-		Args: exactArgs("PATH"),
-		RunE: a.offline(func(c *call) error { return c.importModel(f) }),
-	}
+	})
+}
+
+func (a *app) modelPull() *cobra.Command {
+	return a.importCommand(&cobra.Command{
+		Use:   "pull SOURCE",
+		Short: "Fetch a model from a hub, Ollama or the bucket, and bring it into the mesh",
+		Long: `Fetch a base model and bring it into the mesh, as "tunemesh model import" does with what is on
+this machine. SOURCE is
+
+  hf:ORG/NAME[@REVISION]            of a Hugging Face hub; HF_ENDPOINT names another one, HF_TOKEN
+                                    is sent to it (gated and private models need it)
+  hf:ORG/NAME/FILE.gguf[@REVISION]  one GGUF file of it
+  ollama:NAME[:TAG]                 of the Ollama on this machine (OLLAMA_MODELS, ~/.ollama/models)
+  s3:NAME                           the files that lie in the mesh's bucket under models/base/NAME/
+
+Only what is needed is fetched, and checked by its checksum. An interrupted download goes on where
+it was when the same line is given again.
+With --json: the model (api.Model); with --dry-run what was found.`,
+		Example: `  tunemesh model pull hf:HuggingFaceTB/SmolLM2-135M-Instruct
+  HF_TOKEN=$(cat token) tunemesh model pull hf:google/gemma-3-270m-it@main --name gemma
+  tunemesh model pull ollama:smollm2:135m`,
+	})
+}
+
+// importCommand gives pull and import what they share.
+func (a *app) importCommand(c *cobra.Command) *cobra.Command {
+	var f importFlags
+	c.Args = exactArgs("SOURCE")
+	c.RunE = a.offline(func(c *call) error { return c.importModel(f) })
 	flags := c.Flags()
-	flags.StringVar(&f.name, "name", "", "`name` in the mesh (default: that of PATH, in small letters)")
+	flags.StringVar(&f.name, "name", "", "`name` in the mesh (default: that of SOURCE, in small letters)")
 	flags.StringVar(&f.dtype, "dtype", "", "number format of the matrices: F32, F16 or BF16 (default: see above)")
 	flags.BoolVar(&f.replace, "replace", false, "in the place of a model of that name; needs the role admin")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "check and convert only; needs no mesh")
 	flags.StringVar(&f.workDir, "work-dir", "", "`folder` for the converted model until it is uploaded (default: the system's temporary folder)")
+	flags.StringVar(&f.cacheDir, "cache-dir", "", "`folder` where downloads wait until they are whole (default: tunemesh in the user's cache folder)")
 	_ = c.RegisterFlagCompletionFunc("dtype", cobra.FixedCompletions([]string{"F32", "F16", "BF16"}, cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
 
 func (c *call) importModel(f importFlags) error {
-	path := c.args[0]
-	if _, err := os.Stat(path); err != nil {
-		return wrong("give a Hugging Face folder or a .gguf file on this machine", "%s cannot be read: %s", clip(path), reason(err))
+	source := c.args[0]
+	remote := Remote(source)
+	if !remote {
+		if c.cmd.Name() == "pull" {
+			return wrong("give hf:ORG/NAME, ollama:NAME or s3:NAME; a folder or file on this machine is brought in with model import", "%s is no source that is fetched", clip(source))
+		}
+		if _, err := os.Stat(source); err != nil {
+			return wrong("give a Hugging Face folder or a .gguf file on this machine, or hf:ORG/NAME", "%s cannot be read: %s", clip(source), reason(err))
+		}
 	}
 	if f.dtype = strings.ToUpper(f.dtype); !slices.Contains([]string{"", "F32", "F16", "BF16"}, f.dtype) {
 		return wrong("there are F32, F16 and BF16", "--dtype %s is none that is known", clip(f.dtype))
 	}
 	if f.name == "" {
-		f.name = modelName(path)
+		f.name = modelName(source)
 	}
 	if !validModelName.MatchString(f.name) {
 		return wrong("use letters, digits and . _ -, at most 200", "%q is no name for a model: give one with --name", clip(f.name))
 	}
-	if !f.dryRun {
+	if inBucket := strings.HasPrefix(source, "s3:"); !f.dryRun || inBucket {
 		if err := c.dial(); err != nil { // before the minutes of work
 			return err
 		}
@@ -97,17 +159,34 @@ func (c *call) importModel(f importFlags) error {
 	}
 	defer os.RemoveAll(dir)
 	folder := filepath.Join(dir, "model")
-	bar := c.progress("convert", -1)
-	found, err := c.Import(c.ctx, path, folder, f.dtype, func(done, total int64) {
+	if name, ok := strings.CutPrefix(source, "s3:"); ok {
+		if source, err = c.fetchObjects(name, filepath.Join(dir, "source", name)); err != nil {
+			return err
+		}
+	}
+	var bar *progress
+	phase := ""
+	found, err := c.Import(c.ctx, ImportRequest{Source: source, OutDir: folder, DType: f.dtype, CacheDir: f.cacheDir, Progress: func(p string, done, total int64) {
+		if p != phase {
+			if bar != nil {
+				bar.end()
+			}
+			phase, bar = p, c.progress(p, -1)
+		}
 		bar.line.Total = total
 		bar.add(done - bar.line.Done)
-	})
-	bar.end()
+	}})
+	if bar != nil {
+		bar.end()
+	}
 	if err != nil {
 		if c.ctx.Err() != nil {
 			return c.ctx.Err()
 		}
 		return wrong("", "%s", err)
+	}
+	if remote {
+		found.Source = cmp.Or(found.Source, c.args[0])
 	}
 	for _, w := range found.Warnings {
 		fmt.Fprintln(c.err, format.Indent("Warning: ", format.Clean(w), c.Screen(c.err).Width))
@@ -122,6 +201,9 @@ func (c *call) importModel(f importFlags) error {
 	m, err := c.uploadModel(f, folder, found)
 	if err != nil {
 		return err
+	}
+	if found.Done != nil {
+		found.Done()
 	}
 	if c.json {
 		return c.printJSON(m)
@@ -143,6 +225,17 @@ func (c *call) uploadModel(f importFlags, folder string, found Imported) (api.Mo
 		return have, &failure{code: ExitRefused, title: fmt.Sprintf("model %s is already there with other files", f.name), hint: "choose another --name, or replace it with --replace"}
 	case err != nil && !(errors.As(err, &p) && p.Status == 404):
 		return have, err
+	}
+	if !f.replace { // the same content is in a mesh once, whatever its name
+		list, err := c.mesh.Models(c.ctx)
+		if err != nil {
+			return have, err
+		}
+		sum := api.ModelSHA256(found.Files)
+		if at := slices.IndexFunc(list, func(m api.Model) bool { return m.SHA256 == sum }); at >= 0 {
+			fmt.Fprintf(c.err, "The mesh has this model already, as %s.\n", format.Clean(list[at].Name))
+			return list[at], nil
+		}
 	}
 	for _, file := range found.Files {
 		if file.Size > maxModelFile {
@@ -200,6 +293,7 @@ func (c *call) putModelFile(bar *progress, place api.Artifact, path string) erro
 func (c *call) showImported(m Imported, name string) {
 	f := facts{c: c}
 	f.add("Model", name)
+	f.add("Source", m.Source)
 	f.add("Architecture", m.Architecture)
 	f.add("Parameters", format.Count(m.Parameters))
 	numbers := m.DType
@@ -227,12 +321,20 @@ var (
 	notOfAName     = regexp.MustCompile(`[^a-z0-9._-]+`)
 )
 
-// modelName makes a name of a path's last part.
-func modelName(path string) string {
-	if abs, err := filepath.Abs(path); err == nil {
-		path = abs
+// modelName makes a name of a source's last part.
+func modelName(source string) string {
+	if scheme, rest, ok := strings.Cut(source, ":"); ok && Remote(source) {
+		switch scheme {
+		case "hf":
+			rest, _, _ = strings.Cut(rest, "@")
+		case "ollama":
+			rest = strings.TrimSuffix(rest, ":latest")
+		}
+		source = rest
+	} else if abs, err := filepath.Abs(source); err == nil {
+		source = abs
 	}
-	name := strings.ToLower(filepath.Base(path))
+	name := strings.ToLower(filepath.Base(source))
 	name = strings.TrimSuffix(name, ".gguf")
 	name = notOfAName.ReplaceAllString(name, "-")
 	return strings.Trim(strings.NewReplacer("-.", ".", ".-", ".").Replace(name), "-._")

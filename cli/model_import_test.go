@@ -16,9 +16,23 @@ import (
 	"github.com/tunemesh/tunemesh/cli"
 )
 
-// fakeImport copies a file that says "refuse" or what the model shall hold.
-func fakeImport(_ context.Context, source, outDir, dtype string, progress func(done, total int64)) (cli.Imported, error) {
+// fakeImport copies a file that says "refuse" or what the model shall hold; of a hub it
+// fetches "from the hub", of a folder it takes model.safetensors.
+func fakeImport(_ context.Context, r cli.ImportRequest) (cli.Imported, error) {
+	outDir, dtype := r.OutDir, r.DType
+	progress := func(done, total int64) { r.Progress("convert", done, total) }
+	source := r.Source
+	if st, err := os.Stat(source); err == nil && st.IsDir() {
+		source = filepath.Join(source, "model.safetensors")
+	}
 	data, err := os.ReadFile(source)
+	from, done := "", func() {}
+	if strings.HasPrefix(source, "hf:") || strings.HasPrefix(source, "ollama:") {
+		r.Progress("fetch", 5, 10)
+		r.Progress("fetch", 10, 10)
+		data, err, from = []byte("from the hub"), nil, source+"@0123"
+		done = func() { fetchedDone++ }
+	}
 	if err != nil {
 		return cli.Imported{}, err
 	}
@@ -40,9 +54,13 @@ func fakeImport(_ context.Context, source, outDir, dtype string, progress func(d
 	return cli.Imported{
 		Architecture: "LlamaForCausalLM", Parameters: 134_515_008, DType: "F32", SourceDType: "Q4_1" + dtype, Context: 8192, Tokenizer: "byte-level BPE, 49152 tokens",
 		Template: "own", License: "apache-2.0", Notes: []string{"the weights are exact"}, Warnings: []string{"set template to chatml in the job's config"},
-		Files: []api.ModelFile{{Name: "model.safetensors", Size: int64(len(data)), SHA256: hex.EncodeToString(sum[:])}},
+		Files:  []api.ModelFile{{Name: "model.safetensors", Size: int64(len(data)), SHA256: hex.EncodeToString(sum[:])}},
+		Source: from, Done: done,
 	}, nil
 }
+
+// fetchedDone counts how often a download was given up because the mesh has the model.
+var fetchedDone int
 
 func modelFile(t *testing.T, content string) string {
 	t.Helper()
@@ -107,13 +125,13 @@ func TestADryRunNeedsNoMesh(t *testing.T) {
 func TestWrongImportsAreRefusedBeforeTheWork(t *testing.T) {
 	mesh := demoMesh()
 	for want, args := range map[string][]string{
-		"no such file":            {"nothing.gguf"},
-		"5.4 GB in one file":      {modelFile(t, "huge")},
-		"Qwen2ForCausalLM":        {modelFile(t, "refuse")},
-		"none that is known":      {modelFile(t, "weights"), "--dtype", "int4"},
-		"is no name for a model":  {modelFile(t, "weights"), "--name", "../x"},
-		"no place to work in":     {modelFile(t, "weights"), "--work-dir", filepath.Join(t.TempDir(), "none")},
-		"model import needs PATH": {},
+		"no such file":              {"nothing.gguf"},
+		"5.4 GB in one file":        {modelFile(t, "huge")},
+		"Qwen2ForCausalLM":          {modelFile(t, "refuse")},
+		"none that is known":        {modelFile(t, "weights"), "--dtype", "int4"},
+		"is no name for a model":    {modelFile(t, "weights"), "--name", "../x"},
+		"no place to work in":       {modelFile(t, "weights"), "--work-dir", filepath.Join(t.TempDir(), "none")},
+		"model import needs SOURCE": {},
 	} {
 		r := cmdline{t: t, mesh: mesh}.run(append([]string{"model", "import"}, args...)...)
 		if r.code != cli.ExitUsage || !strings.Contains(r.err, want) {
@@ -122,5 +140,58 @@ func TestWrongImportsAreRefusedBeforeTheWork(t *testing.T) {
 	}
 	if len(mesh.uploads) > 0 {
 		t.Errorf("uploaded %q", mesh.uploads)
+	}
+}
+
+// What is fetched is named by its source, and let go when the mesh has it.
+func TestAModelIsPulled(t *testing.T) {
+	for source, name := range map[string]string{"hf:Org/My-Model.v2@main": "my-model.v2", "hf:org/x/Sub.Q4_K_M.gguf": "sub.q4_k_m", "ollama:smollm2:135m": "smollm2-135m", "ollama:smollm2:latest": "smollm2"} {
+		mesh, before := demoMesh(), fetchedDone
+		r := cmdline{t: t, mesh: mesh}.run("model", "pull", source)
+		if r.code != 0 || !strings.Contains(r.out, source+"@0123") || !strings.Contains(r.err, "--model "+name+" ") || !slices.Equal(mesh.uploads, []string{"model.safetensors from the hub"}) {
+			t.Errorf("%s: %+v, %q", source, r, mesh.uploads)
+		}
+		if fetchedDone != before+1 {
+			t.Errorf("%s: the download was let go %d times", source, fetchedDone-before)
+		}
+	}
+	r := cmdline{t: t}.run("model", "pull", "hf:org/x", "--dry-run", "--json")
+	var found cli.Imported
+	if err := json.Unmarshal([]byte(r.out), &found); err != nil || found.Source != "hf:org/x@0123" {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if r := (cmdline{t: t, mesh: demoMesh()}).run("model", "pull", "./folder"); r.code != cli.ExitUsage || !strings.Contains(r.err, "hf:ORG/NAME") {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestAModelInTheBucketIsPulled(t *testing.T) {
+	mesh := demoMesh()
+	mesh.bytes = map[string]string{"model.safetensors": "in the bucket", "config.json": "{}", "m.gguf": "in the bucket"}
+	file := func(name string) api.Artifact { return api.Artifact{Name: name, Size: int64(len(mesh.bytes[name]))} }
+	mesh.objects = map[string][]api.Artifact{"Mine": {file("config.json"), file("model.safetensors")}, "one": {file("m.gguf")}}
+	for _, name := range []string{"Mine", "one"} {
+		mesh.uploads, mesh.models = nil, nil
+		r := cmdline{t: t, mesh: mesh}.run("model", "pull", "s3:"+name)
+		if r.code != 0 || !strings.Contains(r.out, "s3:"+name) || !slices.Equal(mesh.uploads, []string{"model.safetensors in the bucket"}) {
+			t.Errorf("%+v, %q", r, mesh.uploads)
+		}
+	}
+	if r := (cmdline{t: t, mesh: mesh}).run("model", "pull", "s3:nothing"); r.code == 0 {
+		t.Errorf("%+v", r)
+	}
+	if r := (cmdline{t: t, mesh: mesh}).run("model", "pull", "s3:../x"); r.code != cli.ExitUsage {
+		t.Errorf("%+v", r)
+	}
+}
+
+// The same content under another name is not sent again.
+func TestAModelIsInAMeshOnce(t *testing.T) {
+	mesh := demoMesh()
+	sum := sha256.Sum256([]byte("weights"))
+	mesh.models = append(mesh.models, api.Model{Name: "first", SHA256: api.ModelSHA256([]api.ModelFile{{Name: "model.safetensors", SHA256: hex.EncodeToString(sum[:])}})})
+	r := cmdline{t: t, mesh: mesh}.run("model", "import", modelFile(t, "weights"), "--name", "second")
+	if r.code != 0 || !strings.Contains(r.err, "already, as first") || len(mesh.uploads) > 0 || !strings.Contains(r.err, "--model first ") {
+		t.Errorf("%+v", r)
 	}
 }

@@ -20,6 +20,13 @@ func (c *Client) RequestModelUploads(ctx context.Context, name string, files []a
 	return out.Files, err
 }
 
+// ModelObjects lists the files that lie in the bucket under models/base/NAME/, with links to
+// them, for an import.
+func (c *Client) ModelObjects(ctx context.Context, name string) ([]api.Artifact, error) {
+	out, err := get[api.ModelObjects](ctx, c, "/v1/models/"+esc(name)+"/objects")
+	return out.Files, err
+}
+
 // CreateModel makes an uploaded base model known. It may be repeated: the same files
 // are the same model.
 func (c *Client) CreateModel(ctx context.Context, name string, m api.ModelManifest) (api.Model, error) {

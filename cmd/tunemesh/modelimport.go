@@ -2,25 +2,87 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/tunemesh/tunemesh/api"
 	"github.com/tunemesh/tunemesh/cli"
 	"github.com/tunemesh/tunemesh/trainer/importer"
+	"github.com/tunemesh/tunemesh/trainer/importer/hub"
+	"github.com/tunemesh/tunemesh/trainer/importer/ollama"
 )
 
-// importModel is the client's `model import`: the verb is the cli's, the knowledge of
-// models the trainer's.
-func importModel(ctx context.Context, source, outDir, dtype string, progress func(done, total int64)) (cli.Imported, error) {
-	d, err := importer.Import(ctx, source, outDir, importer.Options{DType: dtype, Progress: progress})
+// importModel is the client's `model import` and `model pull`: the verbs are the cli's, the
+// knowledge of models the trainer's.
+func importModel(ctx context.Context, r cli.ImportRequest) (cli.Imported, error) {
+	path, from, done := r.Source, "", func() {}
+	opts := importer.Options{DType: r.DType, Progress: func(done, total int64) { r.Progress("convert", done, total) }}
+	license := ""
+	switch {
+	case strings.HasPrefix(r.Source, "hf:"):
+		got, source, err := fetchFromHub(ctx, r)
+		if err != nil {
+			return cli.Imported{}, err
+		}
+		path, from = got.Path, source
+		done = func() { dropFetched(got) }
+	case strings.HasPrefix(r.Source, "ollama:"):
+		dir, err := ollama.Dir(os.Getenv)
+		if err != nil {
+			return cli.Imported{}, err
+		}
+		m, err := ollama.Find(ctx, dir, r.Source)
+		if err != nil {
+			return cli.Imported{}, err
+		}
+		path, from, opts.OllamaTemplate = m.Path, "ollama:"+m.Name, m.Template
+		license, _, _ = strings.Cut(strings.TrimSpace(m.License), "\n")
+	}
+	d, err := importer.Import(ctx, path, r.OutDir, opts)
 	if err != nil {
 		return cli.Imported{}, err
 	}
+	if d.License == "" && len(license) <= 100 {
+		d.License = license
+	}
 	out := cli.Imported{
 		Architecture: d.Architecture, Parameters: d.Parameters, DType: d.DType, SourceDType: d.SourceDType, Context: d.Context,
-		Tokenizer: d.Tokenizer, Template: d.Template, License: d.License, Notes: d.Notes, Warnings: d.Warnings,
+		Tokenizer: d.Tokenizer, Template: d.Template, License: d.License, Notes: d.Notes, Warnings: d.Warnings, Source: from, Done: done,
 	}
 	for _, f := range d.Files {
 		out.Files = append(out.Files, api.ModelFile{Name: f.Name, Size: f.Size, SHA256: f.SHA256})
 	}
 	return out, nil
+}
+
+func fetchFromHub(ctx context.Context, r cli.ImportRequest) (hub.Fetched, string, error) {
+	source, err := hub.Parse(r.Source)
+	if err != nil {
+		return hub.Fetched{}, "", err
+	}
+	cache := r.CacheDir
+	if cache == "" {
+		user, err := os.UserCacheDir()
+		if err != nil {
+			return hub.Fetched{}, "", fmt.Errorf("no folder for downloads, name one with --cache-dir: %w", err)
+		}
+		cache = filepath.Join(user, "tunemesh", "hub")
+	}
+	c := hub.New(hub.Config{Endpoint: os.Getenv("HF_ENDPOINT"), Token: os.Getenv("HF_TOKEN"), UserAgent: "tunemesh/" + version})
+	got, err := c.Fetch(ctx, source, cache, func(done, total int64) { r.Progress("fetch", done, total) })
+	source.Revision = got.Commit
+	return got, source.String(), err
+}
+
+// dropFetched removes a download that the mesh has by now; what cannot be removed does no
+// harm.
+func dropFetched(got hub.Fetched) {
+	dir := got.Path
+	for filepath.Base(dir) != got.Commit {
+		dir = filepath.Dir(dir)
+	}
+	_ = os.RemoveAll(dir)
+	_ = os.Remove(filepath.Dir(dir)) // the model's, if no other commit is there
 }

@@ -50,6 +50,7 @@ func (s *Server) routes() {
 
 	add(s, api.RoleViewer, op("GET", "/v1/models", tagModels, "list-models", "List base models"), s.listModels)
 	add(s, api.RoleViewer, op("GET", "/v1/models/{name}", tagModels, "get-model", "Get a base model"), s.getModel)
+	add(s, api.RoleUser, op("GET", "/v1/models/{name}/objects", tagModels, "list-model-objects", "List the files that lie in the bucket under base/NAME, for an import"), s.listModelObjects)
 	add(s, api.RoleUser, op("POST", "/v1/models/{name}/uploads", tagModels, "request-model-uploads", "Get links to upload a base model's files to"), s.requestModelUploads)
 	add(s, api.RoleUser, op("PUT", "/v1/models/{name}", tagModels, "create-model", "Make an uploaded base model known", func(o *huma.Operation) {
 		o.Description = "The files are read and compared with their hashes first, which takes a few seconds for each GB. The same name with the same files is the same model: a repeat answers 200 instead of 201. To replace a model needs the role admin."

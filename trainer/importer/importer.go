@@ -21,6 +21,9 @@ type Options struct {
 	// the source's; of a quantized GGUF file it is F32 if that makes up to 4 GiB, else
 	// BF16.
 	DType string
+	// OllamaTemplate is the Go template of the Ollama model that the file is from: for a file
+	// without a chat template of its own.
+	OllamaTemplate string
 	// Progress, if set, hears now and then of the bytes of weights that are done.
 	Progress func(done, total int64)
 }
@@ -96,6 +99,9 @@ func importInto(ctx context.Context, source, outDir string, opts Options) (d Des
 	case gguf.IsFile(source):
 		d.Kind = "gguf"
 		err = importGGUF(ctx, source, outDir, opts, &d)
+		if err == nil && opts.OllamaTemplate != "" {
+			err = templateOfOllama(outDir, opts.OllamaTemplate, &d)
+		}
 	default:
 		err = fmt.Errorf("neither a folder nor a GGUF file; give the folder that holds config.json, or a .gguf")
 	}

@@ -259,3 +259,23 @@ func TestTheBeginningStandsOnce(t *testing.T) {
 		}
 	}
 }
+
+// The templates of Ollama's library in both of its styles are known again.
+func TestOllamaTemplatesAreKnownAgain(t *testing.T) {
+	for text, want := range map[string]string{
+		"{{ if .System }}<|im_start|>system\n{{ .System }}<|im_end|>\n{{ end }}{{ if .Prompt }}<|im_start|>user\n{{ .Prompt }}<|im_end|>\n{{ end }}<|im_start|>assistant\n{{ .Response }}<|im_end|>\n":                                      "chatml",
+		"{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n":                                                                                                                         "chatml",
+		"{{ if .System }}<|start_header_id|>system<|end_header_id|>\n\n{{ .System }}<|eot_id|>{{ end }}<|start_header_id|>user<|end_header_id|>\n\n{{ .Prompt }}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n{{ .Response }}": "llama",
+		"{{ if .System }}<|system|>\n{{ .System }}</s>\n{{ end }}<|user|>\n{{ .Prompt }}</s>\n<|assistant|>\n":                                                                                                                              "zephyr",
+		"{{ .Prompt }}": "", "": "", "{{ nope": "", "{{ range 1000000000 }}{{ end }}": "", "{{ range .Messages }}{{ .Nope }}{{ end }}": "",
+	} {
+		if got := template.FromOllama(text, "</s>"); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+	for _, name := range template.Names() {
+		if got := template.FromOllama(builtin(t, name).Ollama(), "</s>"); got != name {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}

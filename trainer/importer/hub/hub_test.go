@@ -377,7 +377,9 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 		"pickled":      {"hf:org/model", "", "only weights as safetensors", func(s *server) { delete(s.files, "model.safetensors") }},
 		"gguf only":    {"hf:org/model", "", "hf:org/model/FILE.gguf, of a.gguf", func(s *server) { s.files = map[string][]byte{"a.gguf": nil} }},
 		"gguf missing": {"hf:org/model/b.gguf", "", "has no file b.gguf", nil},
-		"no protocol":  {"hf:org/model", "", "does not speak", func(s *server) { s.spoil = func(w http.ResponseWriter, _ *http.Request, _ int) bool { fmt.Fprint(w, "{}"); return true } }},
+		"no protocol": {"hf:org/model", "", "does not speak", func(s *server) {
+			s.spoil = func(w http.ResponseWriter, _ *http.Request, _ int) bool { fmt.Fprint(w, "{}"); return true }
+		}},
 		"shard missing": {"hf:org/model", "", "shard b.safetensors", func(s *server) {
 			delete(s.files, "model.safetensors")
 			s.files["model.safetensors.index.json"] = []byte(`{"weight_map":{"x":"b.safetensors"}}`)
