@@ -27,7 +27,12 @@ var metrics = []metric{
 	{key: "weighted_f1", title: "weighted F1", percent: true},
 	{key: "exact_match", title: "exact match", percent: true},
 	{key: "token_f1", title: "token F1", percent: true},
+	{key: "rouge_1", title: "ROUGE-1", percent: true},
+	{key: "rouge_2", title: "ROUGE-2", percent: true},
 	{key: "rouge_l", title: "ROUGE-L", percent: true},
+	{key: "rouge_lsum", title: "ROUGE-Lsum", percent: true},
+	{key: "bleu", title: "BLEU"},
+	{key: "sentence_bleu", title: "BLEU of sentences"},
 	{key: "loss", title: "loss", lower: true},
 	{key: "perplexity", title: "perplexity", lower: true},
 }
