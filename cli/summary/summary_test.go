@@ -79,8 +79,8 @@ func TestWhatAPipelineDoesNotHaveIsLeftOut(t *testing.T) {
 }
 
 func TestMetricsOfAnyTaskAreShown(t *testing.T) {
-	got := text(t, job(map[string]string{"judge": `{"evaluation":{"test_samples":5,"base":{"bleu":0.1,"token_f1":0.2},"tuned":{"bleu":0.3,"token_f1":0.4,"only_tuned":1,"perplexity":null}}}`}))
-	for _, want := range []string{"bleu", "token F1"} {
+	got := text(t, job(map[string]string{"judge": `{"evaluation":{"test_samples":5,"base":{"chrf":0.1,"token_f1":0.2},"tuned":{"chrf":0.3,"token_f1":0.4,"only_tuned":1,"perplexity":null}}}`}))
+	for _, want := range []string{"chrf", "token F1"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("the summary lacks %q:\n%s", want, got)
 		}

@@ -132,6 +132,9 @@ func repositoryRoot() (string, error) {
 	}
 }
 
+// Command is the judge as a command line, for export.JudgeVariable.
+func (j *Judge) Command() string { return "node " + filepath.Join(j.dir, "judge.mjs") }
+
 // Ask puts one question. An error carries what llama.cpp said; a model that it
 // refuses is such an error.
 func (j *Judge) Ask(ctx context.Context, r Request) (*Answer, error) {
