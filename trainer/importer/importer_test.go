@@ -161,6 +161,24 @@ func (s *source) tensor(name, dtype string, shape ...int) weights.Tensor {
 	return weights.Tensor{TensorInfo: info, Data: data}
 }
 
+// coarse is a vector of numbers that have room for one more, which GGUF adds to the
+// norms of Gemma.
+func (s *source) coarse(name string, shape ...int) weights.Tensor {
+	s.t.Helper()
+	w := s.tensor(name, weights.F32, shape...)
+	values := make([]float32, len(w.Data)/4)
+	if err := weights.ToF32(values, weights.F32, w.Data); err != nil {
+		s.t.Fatal(err)
+	}
+	for i, v := range values {
+		values[i] = float32(math.Round(float64(v)*4096) / 4096)
+	}
+	if err := weights.FromF32(w.Data, weights.F32, values); err != nil {
+		s.t.Fatal(err)
+	}
+	return w
+}
+
 func (s *source) save(tensors []weights.Tensor) *source {
 	s.t.Helper()
 	if err := weights.WriteFile(filepath.Join(s.dir, weights.SingleName), tensors, nil); err != nil {
@@ -252,6 +270,48 @@ func TestFolder(t *testing.T) {
 			if want := []string{"LICENSE", "README.md", "config.json", "import.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}; !slices.Equal(names, want) {
 				t.Errorf("files %q, want %q", names, want)
 			}
+		}
+	}
+}
+
+// families is what makes the tiny model one of each other architecture.
+func families() map[string]map[string]any {
+	return map[string]map[string]any{
+		"MistralForCausalLM": {"architectures": []string{"MistralForCausalLM"}, "model_type": "mistral", "sliding_window": 256},
+		"Qwen2ForCausalLM":   {"architectures": []string{"Qwen2ForCausalLM"}, "model_type": "qwen2", "use_sliding_window": false, "sliding_window": 256},
+		"Qwen3ForCausalLM":   {"architectures": []string{"Qwen3ForCausalLM"}, "model_type": "qwen3", "head_dim": 48},
+		"Gemma3ForCausalLM": {"architectures": []string{"Gemma3ForCausalLM"}, "model_type": "gemma3_text", "hidden_act": nil,
+			"hidden_activation": "gelu_pytorch_tanh", "num_hidden_layers": 7, "sliding_window": 128, "rope_theta": 1e6,
+			"rope_local_base_freq": 1e4, "query_pre_attn_scalar": 32},
+	}
+}
+
+// A folder of each other architecture is taken as it is, in shards too; a tensor that
+// only another one has, or that is missing here, is not.
+func TestFamilies(t *testing.T) {
+	for name, change := range families() {
+		s := newSource(t, "smollm", change)
+		tensors := s.tensors(weights.BF16)
+		s.saveShards(tensors)
+		d, out := run(t, s.dir, importer.Options{})
+		same(t, out, tensors)
+		sameConfig(t, s.dir, out)
+		if d.Architecture != name || len(d.Warnings) != 0 {
+			t.Errorf("%+v", d)
+		}
+		for i, w := range tensors {
+			if len(w.Shape) > 1 {
+				continue
+			}
+			less := newSource(t, "smollm", change).save(slices.Delete(slices.Clone(tensors), i, i+1))
+			if _, err := importer.Import(context.Background(), less.dir, filepath.Join(t.TempDir(), "out"), importer.Options{}); err == nil || !strings.Contains(err.Error(), w.Name+" is missing") {
+				t.Fatalf("%s without %s: %v", name, w.Name, err)
+			}
+		}
+		more := newSource(t, "smollm", change)
+		more.save(append(slices.Clone(tensors), more.tensor("model.layers.0.self_attn.o_proj.bias", weights.F32, 64)))
+		if _, err := importer.Import(context.Background(), more.dir, filepath.Join(t.TempDir(), "out"), importer.Options{}); err == nil || !strings.Contains(err.Error(), "o_proj.bias is none") {
+			t.Errorf("%s with a bias too many: %v", name, err)
 		}
 	}
 }
@@ -440,12 +500,15 @@ func TestGGUFRoundTrip(t *testing.T) {
 		{"F16", "llama2", weights.F16, map[string]any{"bos_token_id": 1}},
 		{"F32", "llama3", weights.F32, map[string]any{"rope_scaling": llama3, "rope_theta": 500000.0}},
 		{"F32", "smollm", weights.F32, map[string]any{"rope_scaling": map[string]any{"rope_type": "linear", "factor": 2.5}, "num_key_value_heads": 4}},
+		{"F32", "smollm", weights.F32, families()["Qwen2ForCausalLM"]},
+		{"F16", "smollm", weights.F16, families()["Qwen3ForCausalLM"]},
+		{"BF16", "smollm", weights.BF16, families()["Gemma3ForCausalLM"]},
 	} {
 		s := newSource(t, c.tokenizer, c.change)
 		tensors := s.tensors(c.dtype)
 		for i, w := range tensors { // a GGUF file has its vectors in F32
 			if len(w.Shape) < 2 {
-				tensors[i] = s.tensor(w.Name, weights.F32, w.Shape...)
+				tensors[i] = s.coarse(w.Name, w.Shape...)
 			}
 		}
 		s.save(tensors)
