@@ -25,6 +25,9 @@ class SummedLoss(nn.Module):
         self._head = [base.get_output_embeddings()]
         self.softcap = getattr(base.config, "final_logit_softcapping", None)
 
+    def layers(self) -> nn.ModuleList:
+        return self._decoder[0].layers
+
     def forward(self, batch: Batch) -> torch.Tensor:
         out = self._decoder[0](input_ids=batch.ids, attention_mask=batch.mask, use_cache=False)
         hidden = out.last_hidden_state.flatten(0, 1)[batch.places]

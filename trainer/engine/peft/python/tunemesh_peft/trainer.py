@@ -28,12 +28,13 @@ class Trainer:
         self.device = devices.choose(o.device, o.precision, workers.local_rank)
         loaded = loading.load(o, self.device)
         self.model, self.parameters, self.arithmetic = loaded.model, loaded.parameters, loaded.arithmetic
-        self.loss_module: nn.Module = SummedLoss(self.model)
+        loss = SummedLoss(self.model)
+        self.loss_module: nn.Module = loss
         if workers.count > 1 and o.sharding == "fsdp":
-            shard(self.model, self.device.torch)
+            shard(loss, self.device.torch)
         elif workers.count > 1:
             ids = [self.device.torch.index] if self.device.kind == "cuda" else None
-            self.loss_module = DistributedDataParallel(self.loss_module, device_ids=ids)
+            self.loss_module = DistributedDataParallel(loss, device_ids=ids)
         self.trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         decayed = [p for n, p in self.trained.items() if p.ndim > 1]
         others = [p for n, p in self.trained.items() if p.ndim <= 1]
