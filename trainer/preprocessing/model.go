@@ -31,6 +31,10 @@ func loadModel(in contract.Input, c contract.Config) (*baseModel, error) {
 	if err != nil {
 		return nil, err
 	}
+	return readModel(dir, c)
+}
+
+func readModel(dir string, c contract.Config) (*baseModel, error) {
 	unusable := func(err error) error {
 		return &contract.Error{Class: contract.ClassUnsupported, Code: "UNUSABLE_MODEL", Message: err.Error(), Field: "model", Hint: "choose another base model, or give this one what is missing"}
 	}

@@ -49,9 +49,8 @@ func Run(ctx context.Context, in contract.Input, emit *contract.Emitter) (contra
 	if err := s.run(ctx, src, report.At); err != nil {
 		return contract.Result{}, err
 	}
-	prompt := &prompter{task: src.Config.Task, model: model, labels: s.labels(), instruction: src.Config.Instruction}
-	if prompt.instruction == "" && len(prompt.labels) > mostLabels {
-		prompt.instruction = manyLabels
+	prompt := newPrompter(src.Config, model, s)
+	if src.Config.Instruction == "" && prompt.instruction != "" {
 		emit.Info(fmt.Sprintf("the instruction does not name the %d labels: that would take more tokens than the texts", len(prompt.labels)), nil)
 	}
 	w := &writer{template: model.template, summary: newSummary(src, s, model, prompt, limit), byClass: map[int]int64{}}
@@ -142,11 +141,7 @@ func (w *writer) run(ctx context.Context, dir string, src *records.Source, e *en
 		return nil
 	})
 	if err != nil {
-		var fault *contract.Error
-		if errors.As(err, &fault) && fault.File == "" {
-			fault.File = src.Profile.File
-		}
-		return err
+		return located(err, src.Profile.File)
 	}
 	for i := range out {
 		if err := out[i].Flush(); err != nil {
