@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -12,6 +14,9 @@ type Shape struct {
 	Vocab, Context                                        int
 	Tied                                                  bool   // the head is the embedding
 	DType                                                 string // of the stored weights: BF16, F16 or F32
+	// HeadNorms and OutNorms say that queries and keys, and what a block adds, are
+	// normalised (Qwen3 and Gemma 3; Gemma 3): the way back keeps the inputs.
+	HeadNorms, OutNorms bool
 }
 
 // ParseShape reads the shape from a Hugging Face config.json. A file that lacks a
@@ -29,9 +34,18 @@ func ParseShape(data []byte) (Shape, error) {
 		Tied         bool   `json:"tie_word_embeddings"`
 		TorchDType   string `json:"torch_dtype"`
 		DType        string `json:"dtype"` // transformers 5
+		ModelType    string `json:"model_type"`
 	}
 	if err := json.Unmarshal(data, &c); err != nil {
 		return Shape{}, fmt.Errorf("plan: config.json: %w", err)
+	}
+	// What transformers' classes take for granted, and files may leave out.
+	switch c.ModelType {
+	case "qwen3":
+		c.HeadDim = cmp.Or(c.HeadDim, 128)
+	case "gemma3_text":
+		c.HeadDim = cmp.Or(c.HeadDim, 256)
+		c.Tied = c.Tied || !bytes.Contains(data, []byte(`"tie_word_embeddings"`))
 	}
 	if c.KVHeads == 0 {
 		c.KVHeads = c.Heads
@@ -43,7 +57,8 @@ func ParseShape(data []byte) (Shape, error) {
 		c.Context = 2048
 	}
 	s := Shape{Hidden: c.Hidden, Intermediate: c.Intermediate, Layers: c.Layers, Heads: c.Heads, KVHeads: c.KVHeads,
-		HeadDim: c.HeadDim, Vocab: c.Vocab, Context: c.Context, Tied: c.Tied}
+		HeadDim: c.HeadDim, Vocab: c.Vocab, Context: c.Context, Tied: c.Tied,
+		HeadNorms: c.ModelType == "qwen3" || c.ModelType == "gemma3_text", OutNorms: c.ModelType == "gemma3_text"}
 	switch strings.TrimPrefix(c.TorchDType+c.DType, "torch.") {
 	case "float32":
 		s.DType = "F32"
@@ -59,6 +74,19 @@ func ParseShape(data []byte) (Shape, error) {
 		}
 	}
 	return s, nil
+}
+
+// normValues counts what a block keeps of a token for the norms that not every
+// architecture has.
+func (s Shape) normValues() int64 {
+	var n int64
+	if s.HeadNorms {
+		n += int64((s.Heads + s.KVHeads) * (s.HeadDim + 1))
+	}
+	if s.OutNorms {
+		n += 2 * int64(s.Hidden+1)
+	}
+	return n
 }
 
 // linear is one projection of a block: outputs and inputs.
