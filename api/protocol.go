@@ -28,6 +28,8 @@ type RegistrationReply struct {
 	// GossipPeers are addresses to join, GossipKey the key (may be empty).
 	GossipPeers []string `json:"gossip_peers,omitempty"`
 	GossipKey   []byte   `json:"gossip_key,omitempty"`
+	// Servers are the base URLs of all servers, to go to when one fails.
+	Servers []string `json:"servers,omitempty"`
 }
 
 // Heartbeat renews a node's lease.

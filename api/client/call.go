@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/tunemesh/tunemesh/api"
@@ -157,6 +158,9 @@ func (c *Client) send(req *http.Request) (*http.Response, *tryError) {
 	p := readProblem(resp)
 	failure := &tryError{err: p}
 	switch resp.StatusCode {
+	case http.StatusUnauthorized:
+		failure.refused = true
+		failure.retry = c.renewed(req.Context(), strings.TrimPrefix(req.Header.Get("Authorization"), "Bearer "))
 	case http.StatusTooManyRequests:
 		failure.retry, failure.refused = true, true
 	case http.StatusServiceUnavailable, http.StatusBadGateway, http.StatusGatewayTimeout:
@@ -171,7 +175,7 @@ func (c *Client) send(req *http.Request) (*http.Response, *tryError) {
 }
 
 func (c *Client) rotatePrefix(base string) {
-	for _, s := range c.servers {
+	for _, s := range *c.servers.Load() {
 		if s == base || (len(s) > len(base) && s[:len(base)+1] == base+"/") {
 			c.rotate(s)
 			return

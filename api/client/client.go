@@ -8,7 +8,9 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,6 +33,9 @@ type Config struct {
 	// Retries is how often a repeatable call is tried again; 0 means 6 (about
 	// ten seconds: an election takes one to two), negative means never.
 	Retries int
+	// Renew gets another token when a server does not accept the one that was
+	// sent; nil: there is none to be had. It must not use this client.
+	Renew func(ctx context.Context) (token string, err error)
 	// CallTimeout bounds one try of an ordinary call; 0 means 30 s. Long polls,
 	// uploads and streams are not bound by it.
 	CallTimeout time.Duration
@@ -46,7 +51,9 @@ const (
 // Client calls the control plane. It is safe for concurrent use and holds no
 // goroutine of its own.
 type Client struct {
-	servers     []string
+	servers     atomic.Pointer[[]string]
+	renew       func(ctx context.Context) (string, error)
+	renewing    sync.Mutex
 	token       atomic.Pointer[string]
 	invalid     error // what is wrong with the configuration
 	http        *http.Client
@@ -65,9 +72,9 @@ func New(c Config) *Client {
 		out.invalid = fmt.Errorf("client: %w", err)
 	}
 	out.token.Store(&token.Bearer)
-	for _, s := range c.Servers {
-		out.servers = append(out.servers, strings.TrimRight(s, "/"))
-	}
+	out.renew = c.Renew
+	out.servers.Store(&[]string{})
+	out.AddServers(c.Servers)
 	if out.http == nil {
 		var secure *tls.Config
 		if len(token.CA) > 0 {
@@ -112,23 +119,55 @@ func (c *Client) SetToken(token string) error {
 // Close lets idle connections go. The client can still be used.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
+// AddServers adds base URLs to try when those known before do not answer.
+func (c *Client) AddServers(more []string) {
+	for {
+		old := c.servers.Load()
+		all := slices.Clone(*old)
+		for _, s := range more {
+			if s = strings.TrimRight(s, "/"); !slices.Contains(all, s) {
+				all = append(all, s)
+			}
+		}
+		if c.servers.CompareAndSwap(old, &all) {
+			return
+		}
+	}
+}
+
 // server returns the base URL to try now.
 func (c *Client) server() (string, error) {
 	if c.invalid != nil {
 		return "", c.invalid
 	}
-	if len(c.servers) == 0 {
+	servers := *c.servers.Load()
+	if len(servers) == 0 {
 		return "", errors.New("client: no server given: name one with --server or TUNEMESH_SERVER")
 	}
-	return c.servers[int(c.current.Load())%len(c.servers)], nil
+	return servers[int(c.current.Load())%len(servers)], nil
 }
 
 // rotate makes the next call go to another server than failed.
 func (c *Client) rotate(failed string) {
 	i := c.current.Load()
-	if c.servers[int(i)%len(c.servers)] == failed {
-		c.current.CompareAndSwap(i, i+1)
+	if servers := *c.servers.Load(); servers[int(i)%len(servers)] == failed {
+		c.current.CompareAndSwap(i, (i+1)%uint32(len(servers)))
 	}
+}
+
+// renewed gets another token in place of one that was refused; true where there
+// is one to try.
+func (c *Client) renewed(ctx context.Context, refused string) bool {
+	if c.renew == nil {
+		return false
+	}
+	c.renewing.Lock()
+	defer c.renewing.Unlock()
+	if *c.token.Load() != refused {
+		return true // somebody else got one
+	}
+	token, err := c.renew(ctx)
+	return err == nil && c.SetToken(token) == nil
 }
 
 // tryError is what one try came to, with what the retry loop needs to know.

@@ -21,6 +21,7 @@ type serverFlags struct {
 	name, advertise, url    string
 	join                    []string
 	secretFile, tokenFile   string
+	token                   string
 	s3                      artifacts.Config
 	logs                    logFlags
 }
@@ -74,6 +75,7 @@ one that they all reach.`,
 	flags.IntVar(&f.expect, "bootstrap-expect", 0, "found a cluster of `N` servers if the data folder is new")
 	flags.StringSliceVar(&f.join, "join", nil, "`HOST:PORT` of another server's API; several with commas, or repeated")
 	flags.StringVar(&f.secretFile, "cluster-secret-file", "", "`FILE` with the cluster secret (tunemesh token new-cluster), or TUNEMESH_CLUSTER_SECRET")
+	flags.StringVar(&f.token, "token", "", "`TOKEN` of role server to join by")
 	flags.StringVar(&f.tokenFile, "token-file", "", "`FILE` with a token of role server to join by, or TUNEMESH_TOKEN")
 	flags.BoolVar(&f.leave, "leave-on-terminate", false, "leave the cluster on SIGTERM: for servers that do not come back")
 	flags.BoolVar(&f.plain, "plain-http", false, "no TLS, and Raft on a port of its own: for networks that nobody else is in")
@@ -112,8 +114,10 @@ func runControlPlane(cmd *cobra.Command, c localConfig, f *serverFlags) error {
 		return err
 	}
 	if len(f.join) > 0 && f.expect == 0 {
-		if config.JoinToken, err = secretOf(f.tokenFile, "TUNEMESH_TOKEN"); err != nil {
-			return err
+		if config.JoinToken = f.token; config.JoinToken == "" {
+			if config.JoinToken, err = secretOf(f.tokenFile, "TUNEMESH_TOKEN"); err != nil {
+				return err
+			}
 		}
 	}
 	if f.s3.Endpoint != "" {

@@ -33,6 +33,7 @@ type local struct {
 	agent  chan error
 	gossip *gossip
 	export *exported
+	cp     *client.Client
 }
 
 // localConfig says where a local mesh keeps its data and listens.
@@ -86,7 +87,12 @@ func startLocal(ctx context.Context, c localConfig) (*local, error) {
 	if err != nil {
 		return nil, errors.Join(err, server.Close())
 	}
-	cp := client.New(client.Config{Servers: []string{server.URL()}, Token: token, UserAgent: "tunemesh-agent/" + version})
+	j := joining{dir: agentDir, servers: []string{server.URL()}, token: token, log: log}
+	cp, err := j.join(ctx)
+	if err != nil {
+		return nil, errors.Join(err, server.Close())
+	}
+	l.cp = cp
 	joined := make(chan struct{})
 	registered := sync.OnceFunc(func() { close(joined) })
 	settings := nodeagent.Config{

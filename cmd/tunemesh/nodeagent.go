@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,14 +9,14 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/tunemesh/tunemesh/api/client"
+	"github.com/tunemesh/tunemesh/api"
 	"github.com/tunemesh/tunemesh/nodeagent"
 )
 
 func newNodeAgent() *cobra.Command {
 	c := nodeagent.Config{}
 	var servers []string
-	var tokenFile, gossipAddr, metricsAddr string
+	var token, tokenFile, gossipAddr, metricsAddr string
 	var logs logFlags
 	cmd := &cobra.Command{
 		Use:   "nodeagent",
@@ -24,9 +25,14 @@ func newNodeAgent() *cobra.Command {
 needs to be open. Stages that run go on while the agent is restarted, and the
 new agent takes them over.
 
-The token (of role node) is read from --token-file or TUNEMESH_TOKEN.`,
-		Example: `  tunemesh nodeagent --server http://10.0.0.5:7700 --token-file node.token
-  tunemesh nodeagent --server http://10.0.0.5:7700 --token-file node.token --name ws-anna --label room=3.14`,
+At its first start it joins with a token of role node (tunemesh token create),
+from --token, --token-file or TUNEMESH_TOKEN. The mesh then knows it by the key
+in its data folder and gives it a credential of its own: later starts need
+neither token nor --server, and another address or host name does not make it
+another node. With several --server the others are asked when one fails; those
+that the mesh tells of are added.`,
+		Example: `  tunemesh nodeagent --server https://10.0.0.5:7700 --token M1...
+  tunemesh nodeagent --server https://10.0.0.5:7700 --token-file node.token --name ws-anna --label room=3.14`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, err := logs.logger()
@@ -38,30 +44,33 @@ The token (of role node) is read from --token-file or TUNEMESH_TOKEN.`,
 				return err
 			}
 			defer stop()
-			token := os.Getenv("TUNEMESH_TOKEN")
 			if tokenFile != "" {
 				if token, err = readToken(tokenFile); err != nil {
 					return err
 				}
 			}
-			if token == "" || len(servers) == 0 {
-				return exitError{2, errors.New("an agent needs --server, and a token from --token-file or TUNEMESH_TOKEN")}
+			j := joining{dir: c.Dir, name: c.Name, servers: servers, token: cmp.Or(token, os.Getenv("TUNEMESH_TOKEN")), log: log}
+			cp, err := j.join(cmd.Context())
+			if err != nil {
+				return err
 			}
+			defer cp.Close()
 			g := &gossip{bind: gossipAddr, log: log.With("room", "mesh")}
-			c.OnRegistered, c.Logger, c.Version = g.join, log, version
+			c.OnRegistered = func(r api.RegistrationReply) { j.registered(cp, r); g.join(r) }
+			c.Logger, c.Version = log, version
 			exported, err := exportMetrics(metricsAddr, &c)
 			if err != nil {
 				return err
 			}
 			defer exported.Close()
-			agent, err := nodeagent.New(c, client.New(client.Config{Servers: servers, Token: token, UserAgent: "tunemesh-agent/" + version}))
+			agent, err := nodeagent.New(c, cp)
 			if err != nil {
 				return err
 			}
 			if err := exported.serve(agent); err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "node %s serves %v\n", agent.NodeID(), servers)
+			fmt.Fprintf(cmd.OutOrStdout(), "node %s serves %v\n", agent.NodeID(), j.servers)
 			err = agent.Run(cmd.Context())
 			if errors.Is(err, context.Canceled) {
 				err = nil
@@ -71,7 +80,8 @@ The token (of role node) is read from --token-file or TUNEMESH_TOKEN.`,
 	}
 	f := cmd.Flags()
 	f.StringSliceVar(&servers, "server", nil, "base `URL` of a control-plane server; several with commas")
-	f.StringVar(&tokenFile, "token-file", "", "`FILE` with a token of role node")
+	f.StringVar(&token, "token", "", "`TOKEN` of role node, for the first start")
+	f.StringVar(&tokenFile, "token-file", "", "`FILE` with a token of role node, for the first start")
 	f.StringVar(&c.Dir, "data-dir", "/var/lib/tunemesh/agent", "`FOLDER` for key, cache, attempts and checkpoints")
 	f.StringVar(&c.Name, "name", "", "the node's name (default: the host's)")
 	f.StringToStringVar(&c.Labels, "label", nil, "`KEY=VALUE` that stages can require; may be repeated")

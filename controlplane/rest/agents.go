@@ -23,6 +23,9 @@ type registerIn struct {
 }
 
 func (s *Server) registerNode(ctx context.Context, in *registerIn) (*one[api.RegistrationReply], error) {
+	if err := speaksFor(ctx, in.ID); err != nil {
+		return nil, err
+	}
 	r := in.Body
 	switch {
 	case !nodeID.MatchString(in.ID):
@@ -49,6 +52,7 @@ func (s *Server) registerNode(ctx context.Context, in *registerIn) (*one[api.Reg
 	if s.Gossip != nil {
 		reply.GossipPeers, reply.GossipKey = s.Gossip()
 	}
+	reply.Servers = s.serverURLs()
 	return &one[api.RegistrationReply]{reply}, nil
 }
 
@@ -57,7 +61,10 @@ type heartbeatIn struct {
 	Body api.Heartbeat
 }
 
-func (s *Server) heartbeat(_ context.Context, in *heartbeatIn) (*one[api.HeartbeatReply], error) {
+func (s *Server) heartbeat(ctx context.Context, in *heartbeatIn) (*one[api.HeartbeatReply], error) {
+	if err := speaksFor(ctx, in.ID); err != nil {
+		return nil, err
+	}
 	reply, err := s.Dispatch.Heartbeat(in.ID, in.Body)
 	return &one[api.HeartbeatReply]{reply}, s.fromDispatch(err)
 }
@@ -76,6 +83,9 @@ type assignmentsIn struct {
 }
 
 func (s *Server) assignments(ctx context.Context, in *assignmentsIn) (*one[api.Assignments], error) {
+	if err := speaksFor(ctx, in.ID); err != nil {
+		return nil, err
+	}
 	wait, err := time.ParseDuration(in.Wait)
 	if err != nil || wait < 0 {
 		return nil, fault("wait", "is %q, want a duration such as 55s", in.Wait)
@@ -114,19 +124,23 @@ func (s *Server) assignments(ctx context.Context, in *assignmentsIn) (*one[api.A
 	}
 }
 
-// attempt returns the attempt that a call is about. One that the state does not
-// know can never become current: its fence is stale.
-func (s *Server) attempt(fence uint64) (api.Attempt, error) {
+// attempt returns the attempt that a call is about, which must be the caller's
+// own. One that the state does not know can never become current: its fence is
+// stale.
+func (s *Server) attempt(ctx context.Context, fence uint64) (api.Attempt, error) {
 	a, err := s.Store.Attempt(fence)
 	if errors.Is(err, state.ErrNotFound) {
 		return a, staleFence(fmt.Sprintf("no attempt has the fence %d", fence))
+	}
+	if err == nil {
+		err = speaksFor(ctx, a.NodeID)
 	}
 	return a, err
 }
 
 // live is attempt for calls that only a live attempt may make.
-func (s *Server) live(fence uint64) (api.Attempt, error) {
-	a, err := s.attempt(fence)
+func (s *Server) live(ctx context.Context, fence uint64) (api.Attempt, error) {
+	a, err := s.attempt(ctx, fence)
 	if err == nil && a.State.Terminal() {
 		return a, staleFence(fmt.Sprintf("the attempt with the fence %d is %s", fence, a.State))
 	}
@@ -149,7 +163,7 @@ func (s *Server) appendEvents(ctx context.Context, in *eventsIn) (*one[api.Event
 		return nil, fault("events", "has %d items, at most %d are allowed", len(in.Body.Events), maxBatch)
 	}
 	// Late lines of an attempt that has ended are welcome: they say why.
-	a, err := s.attempt(in.Fence)
+	a, err := s.attempt(ctx, in.Fence)
 	if err != nil {
 		return nil, err
 	}
@@ -236,7 +250,7 @@ const (
 var sha256Hex = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
 func (s *Server) requestUploads(ctx context.Context, in *uploadsIn) (*one[api.UploadReply], error) {
-	a, err := s.live(in.Fence)
+	a, err := s.live(ctx, in.Fence)
 	if err != nil {
 		return nil, err
 	}
@@ -301,7 +315,7 @@ type checkpointIn struct {
 type done struct{}
 
 func (s *Server) reportCheckpoint(ctx context.Context, in *checkpointIn) (*done, error) {
-	a, err := s.live(in.Fence)
+	a, err := s.live(ctx, in.Fence)
 	if err != nil {
 		return nil, err
 	}
@@ -355,7 +369,7 @@ const maxOutput = 64 << 10
 
 func (s *Server) reportAttempt(ctx context.Context, in *reportIn) (*done, error) {
 	r := in.Body
-	a, err := s.attempt(in.Fence)
+	a, err := s.attempt(ctx, in.Fence)
 	if err != nil {
 		return nil, err
 	}

@@ -334,11 +334,11 @@ func TestAFenceThatNobodyKnowsIsStale(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := agent.Assignments(t.Context(), "nobody", 0, 0); !client.IsNotFound(err) {
-		t.Errorf("assignments of an unknown node: %v", err)
+	if _, err := agent.Assignments(t.Context(), nodeName, 0, 0); !client.IsNotFound(err) {
+		t.Errorf("assignments of a node that did not register: %v", err)
 	}
-	if reply, err := agent.Heartbeat(t.Context(), "nobody", api.Heartbeat{}); err != nil || reply.Registered {
-		t.Errorf("heartbeat of an unknown node: %+v, %v", reply, err)
+	if reply, err := agent.Heartbeat(t.Context(), nodeName, api.Heartbeat{}); err != nil || reply.Registered {
+		t.Errorf("heartbeat of a node that did not register: %+v, %v", reply, err)
 	}
 }
 

@@ -136,7 +136,10 @@ func (m *mesh) seed(t testing.TB) {
 	}
 	for _, role := range []api.Role{api.RoleAdmin, api.RoleUser, api.RoleViewer, api.RoleNode} {
 		secret, token := auth.NewToken(string(role), role, time.Now())
-		if _, err := m.node.Apply(ctx, state.CreateToken{Token: token}); err != nil {
+		if role == api.RoleNode { // the credential of the node that these tests play
+			token.NodeID = nodeName
+		}
+		if _, err := m.node.Apply(ctx, state.CreateJoinToken{Token: token}); err != nil {
 			t.Fatal(err)
 		}
 		m.tokens[role] = secret
