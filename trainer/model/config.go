@@ -32,7 +32,7 @@ type Config struct {
 
 	// SlidingWindow is how many tokens a layer looks back, its own included; nil
 	// where every layer sees all. Of Mistral it holds for all layers.
-	SlidingWindow *int `json:"sliding_window,omitempty"`
+	SlidingWindow *int `json:"sliding_window"`
 
 	// The rest is Gemma 3's: each layer's kind, "full_attention" or
 	// "sliding_attention"; the rotary base of the latter, which are not scaled; and

@@ -268,6 +268,9 @@ func TestParseConfigRefusesWhatItWouldComputeWrongly(t *testing.T) {
 func FuzzParseConfig(f *testing.F) {
 	f.Add([]byte(smolConfig))
 	f.Add([]byte(`{"architectures":["LlamaForCausalLM"],"eos_token_id":[1,2],"rope_scaling":{"type":"linear","factor":2}}`))
+	for _, p := range published {
+		f.Add([]byte(p.config))
+	}
 	f.Add([]byte(`null`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := model.ParseConfig(data)
