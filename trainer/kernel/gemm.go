@@ -30,7 +30,7 @@ type microKernel func(c []float32, ldc int, a []float32, rs, cs int, b []float32
 
 const (
 	blockK    = 512 // columns of A per pass: a packed panel of B stays within L2
-	blockRows = 504 // rows of C per task, a multiple of both tiles' heights
+	blockRows = 640 // most rows of C per task
 )
 
 // Product is one result of Gemm: C = Σ A·B over the terms, or C += Σ A·B if Add
@@ -83,7 +83,10 @@ func (e *Engine) cut(tasks []block, p *Product) []block {
 		return tasks
 	}
 	t := e.tile.forCols(c.cols)
-	nr, rows := t.nr, blockRows
+	// As few blocks of rows as may be, of equal height: each packs its panels of B
+	// anew.
+	blocks := (c.rows + blockRows - 1) / blockRows
+	nr, rows := t.nr, ((c.rows+blocks-1)/blocks+t.mr-1)/t.mr*t.mr
 	panels := (c.cols + nr - 1) / nr
 	// Few panels (LoRA's rank is one): cut the rows finer to occupy all workers.
 	for rows > 8*t.mr && panels*((c.rows+rows-1)/rows) < 8 {

@@ -72,7 +72,7 @@ func TestLoopsAgreeWithPureGo(t *testing.T) {
 			}
 			both("cross-entropy", x, func(e *kernel.Engine, y []float32) {
 				lp := make([]float64, rows)
-				e.CrossEntropy(lp, y, d, targets, weights)
+				e.CrossEntropy(lp, y, d, d, targets, weights)
 				y[0] += float32(lp[rows-1])
 			})
 			c := kernel.AdamConst{Beta1: 0.9, OneMinus1: 0.1, Beta2: 0.99, OneMinus2: 0.01, Size: 0.1, InvBias2: 3, Eps: 1e-6, Keep: 0.98}
@@ -124,7 +124,7 @@ func TestExponentialsAtTheEdges(t *testing.T) {
 		}
 		lp := make([]float64, 3)
 		logits := []float32{0, 500, -500, 0, nan, 0, 1, 2, inf}
-		e.CrossEntropy(lp, logits, 3, []int32{1, 0, 0}, nil)
+		e.CrossEntropy(lp, logits, 3, 3, []int32{1, 0, 0}, nil)
 		if math.Abs(lp[0]) > 1e-6 || !math.IsNaN(lp[1]) || !(math.IsNaN(lp[2]) || math.IsInf(lp[2], -1)) {
 			t.Errorf("%v: log-probabilities %v, want 0, NaN and not finite", e.ISA(), lp)
 		}

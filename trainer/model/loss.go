@@ -67,11 +67,23 @@ func listTargets(batch []Sequence) []target {
 
 // logitValues bounds the logits that exist at one time: the whole matrix would
 // be the largest of all buffers.
-const logitValues = 4 << 20
+const logitValues = 12 << 20
 
 // headRows is the number of targets whose logits are computed together. It
 // depends on the shape only, for the head's gradient is summed chunk by chunk.
-func (m *Model) headRows() int { return max(16, logitValues/m.cfg.VocabSize) }
+func (m *Model) headRows() int {
+	const tile = 12 // rows of the widest micro-kernel: a last tile of one row would cost as much
+	return max(2*tile, logitValues/m.cfg.VocabSize/tile*tile)
+}
+
+// logitStride is the distance between rows of logits: rows a multiple of 4 KiB
+// apart would evict each other from the L1 cache.
+func logitStride(vocab int) int {
+	if vocab%1024 == 0 {
+		return vocab + 16
+	}
+	return vocab
+}
 
 // headLoss applies the final norm and the head to the rows that have a target,
 // and returns the loss. Unless dx is nil it sets those rows of dx to the
@@ -97,15 +109,16 @@ func (m *Model) headChunk(chunk []target, x, dx []float32) []float64 {
 		tokens[i], weights[i] = t.token, t.weight
 	}
 	m.eng.RMSNorm(hn, hinv, hx, m.norm.gain(), m.cfg.RMSNormEps)
-	logits := buf(&w.logits, n*v)
-	lm, hm, head := kernel.F32(logits, n, v), kernel.F32(hn, n, d), m.head.matrix(v, d)
+	stride := logitStride(v)
+	logits := buf(&w.logits, n*stride)
+	lm, hm, head := kernel.F32Stride(logits, n, v, stride), kernel.F32(hn, n, d), m.head.matrix(v, d)
 	m.eng.Gemm(kernel.Product{C: lm, Terms: []kernel.Term{{A: hm, B: head.T()}}})
 	logprob := make([]float64, n)
 	if dx == nil {
-		m.eng.CrossEntropy(logprob, logits, v, tokens, nil)
+		m.eng.CrossEntropy(logprob, logits, v, stride, tokens, nil)
 		return logprob
 	}
-	m.eng.CrossEntropy(logprob, logits, v, tokens, weights)
+	m.eng.CrossEntropy(logprob, logits, v, stride, tokens, weights)
 	dhn, dhx := buf(&w.dhn, n*d), buf(&w.dhx, n*d)
 	back := []kernel.Product{{C: kernel.F32(dhn, n, d), Terms: []kernel.Term{{A: lm, B: head}}}}
 	if m.headG != nil {

@@ -105,7 +105,7 @@ func (s Shape) adapterParameters(r Run) int64 {
 func (s Shape) activations(r Run, tokens int64) int64 {
 	d, f := int64(s.Hidden), int64(s.Intermediate)
 	q, kv := int64(s.Heads*s.HeadDim), int64(s.KVHeads*s.HeadDim)
-	layer := 3*d + 2*q + 2*kv + int64(s.Heads) + 2 + 2*f
+	layer := 3*d + 2*q + 2*kv + int64(s.Heads) + 2 + 2*f + s.normValues()
 	if !r.Full {
 		var widest int64
 		for _, l := range s.targeted(r) {
@@ -128,10 +128,10 @@ func (s Shape) activations(r Run, tokens int64) int64 {
 }
 
 // logitValues is model's bound of the logits that exist at one time.
-const logitValues = 4 << 20
+const logitValues = 12 << 20
 
 func (s Shape) headValues(tokens int64) int64 {
-	rows := min(tokens, max(16, logitValues/int64(s.Vocab)))
+	rows := min(tokens, max(24, logitValues/int64(s.Vocab)))
 	return rows * int64(s.Vocab+4*s.Hidden)
 }
 

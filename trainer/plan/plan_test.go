@@ -70,7 +70,7 @@ func TestAutoFollowsTheMemory(t *testing.T) {
 		{"a smaller micro-batch, as fast", ``, smol, 1.4, 128, 4, "bf16", false},
 		{"activations computed twice", ``, smol, 0.6, 128, 8, "bf16", true},
 		{"a coarser base where nothing else helps", ``, llama1, 2.5, 64, 4, "int8", false},
-		{"4 bits", ``, llama1, 1.3, 32, 8, "int4", true},
+		{"4 bits", ``, llama1, 1.4, 32, 8, "int4", true},
 		{"what was asked for", `"batch_size":2,"base_precision":"int8"`, smol, 16, 128, 2, "int8", false},
 		{"the memory is not known", ``, llama1, 0, 2048, 8, "bf16", false},
 		{"full training is f32", `"method":"full"`, smol, 16, 128, 8, "f32", false},

@@ -29,6 +29,7 @@ const (
 	flatPart  = 0.01 // of the starting loss that it must have moved
 	fitted    = 0.05 // nats: a loss that starts below has nowhere to go
 	collapse  = 0.25 // of the median tokens per second
+	bucket    = 2.0  // seconds of steps that are one measurement of the speed: a moment's load on the machine is none
 )
 
 // Step is what was measured in one update.
@@ -57,7 +58,11 @@ type Alarm struct {
 type Watch struct {
 	First  []float64      `json:"first,omitempty"`  // losses after the warm-up, up to early
 	Losses []float64      `json:"losses,omitempty"` // the last ones, the newest last
-	Speeds []float64      `json:"speeds,omitempty"` // tokens per second, likewise
+	Speeds []float64      `json:"speeds,omitempty"` // tokens per second, likewise, each over a bucket of seconds
+	// Tokens and Seconds of the bucket that is not full yet.
+	Tokens  float64 `json:"tokens,omitempty"`
+	Seconds float64 `json:"seconds,omitempty"`
+
 	Seen   int            `json:"seen,omitempty"`   // steps after the warm-up
 	Raised map[string]int `json:"raised,omitempty"` // step of each code's last alarm
 }
@@ -93,8 +98,10 @@ func (w *Watch) See(s Step) []Alarm {
 		}
 		raise(w.flat(s))
 	}
-	if s.Seconds > 0 {
-		w.Speeds = push(w.Speeds, float64(s.Tokens)/s.Seconds)
+	w.Tokens, w.Seconds = w.Tokens+float64(s.Tokens), w.Seconds+s.Seconds
+	if w.Seconds >= bucket {
+		w.Speeds = push(w.Speeds, w.Tokens/w.Seconds)
+		w.Tokens, w.Seconds = 0, 0
 		raise(w.collapsed(s))
 	}
 	return out
@@ -130,7 +137,8 @@ func (w *Watch) flat(s Step) (Alarm, bool) {
 		Figures: map[string]any{"step": s.Number, "loss": now, "first_loss": start, "steps": settled}}, true
 }
 
-// collapsed: the last steps were all far slower than the median before them.
+// collapsed: the last measurements were all far slower than the median before
+// them.
 func (w *Watch) collapsed(s Step) (Alarm, bool) {
 	before, last := split(w.Speeds)
 	if len(before) < atLeast {
@@ -140,9 +148,9 @@ func (w *Watch) collapsed(s Step) (Alarm, bool) {
 	if slices.Max(last) >= collapse*m {
 		return Alarm{}, false
 	}
-	return Alarm{Code: ThroughputCollapse, Since: s.Number - recent + 1,
-		Message: fmt.Sprintf("the last %d steps ran at %.0f tokens per second at most; the median of the %d before is %.0f", recent, slices.Max(last), len(before), m),
-		Figures: map[string]any{"step": s.Number, "tokens_per_sec": slices.Max(last), "median": m, "steps": recent}}, true
+	return Alarm{Code: ThroughputCollapse, Since: s.Number,
+		Message: fmt.Sprintf("the last %d measurements until step %d are %.0f tokens per second at most; the median of the %d before is %.0f", recent, s.Number, slices.Max(last), len(before), m),
+		Figures: map[string]any{"step": s.Number, "tokens_per_sec": slices.Max(last), "median": m, "measurements": recent}}, true
 }
 
 // MedianSeconds is how long a step of so many tokens usually takes, or 0 while

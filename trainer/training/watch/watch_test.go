@@ -82,6 +82,12 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 			}
 			return 500
 		}, []string{watch.ThroughputCollapse}, 83},
+		{"steps of a millisecond on a machine that is busy for a second", falling, func(i int) float64 {
+			if i > 100 && i < 150 {
+				return 50_000
+			}
+			return 1_000_000
+		}, nil, 0},
 		{"one slow step", falling, func(i int) float64 {
 			if i == 80 {
 				return 5
