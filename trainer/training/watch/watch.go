@@ -56,9 +56,9 @@ type Alarm struct {
 // Watch is the memory of a training. The zero value has seen nothing; its JSON
 // form goes into a checkpoint.
 type Watch struct {
-	First  []float64      `json:"first,omitempty"`  // losses after the warm-up, up to early
-	Losses []float64      `json:"losses,omitempty"` // the last ones, the newest last
-	Speeds []float64      `json:"speeds,omitempty"` // tokens per second, likewise, each over a bucket of seconds
+	First  []float64 `json:"first,omitempty"`  // losses after the warm-up, up to early
+	Losses []float64 `json:"losses,omitempty"` // the last ones, the newest last
+	Speeds []float64 `json:"speeds,omitempty"` // tokens per second, likewise, each over a bucket of seconds
 	// Tokens and Seconds of the bucket that is not full yet.
 	Tokens  float64 `json:"tokens,omitempty"`
 	Seconds float64 `json:"seconds,omitempty"`
