@@ -31,6 +31,10 @@ type ModelObjects struct {
 	Files []Artifact `json:"files"`
 }
 
+// The files of a model that is known are a ModelObjects too, with their hashes:
+//
+//	GET /v1/models/{name}/files
+
 // ModelManifest makes an uploaded base model known. The same name with the same files
 // is the same model: a repeat changes nothing.
 //

@@ -34,6 +34,8 @@ type Options struct {
 	NewClusterSecret func() string
 	// Import prepares models for the verb `model import`; nil leaves the verb out.
 	Import Importer
+	// Preview reads files for the verb `dataset preview`; nil leaves the verb out.
+	Preview Previewer
 }
 
 // app is what all verbs share.

@@ -22,6 +22,10 @@ func (a *app) datasetCommand() *cobra.Command {
   tunemesh dataset list`,
 	}
 	group.AddCommand(a.datasetUpload(), a.datasetList(), a.datasetShow())
+	if a.Preview != nil {
+		group.Example = "  tunemesh dataset preview tickets.csv\n" + group.Example
+		group.AddCommand(a.datasetPreview())
+	}
 	return group
 }
 

@@ -166,6 +166,12 @@ func (f *fakeMesh) Models(context.Context) ([]api.Model, error) { return f.model
 func (f *fakeMesh) Model(_ context.Context, name string) (api.Model, error) {
 	return find(f.models, func(m api.Model) bool { return m.Name == name })
 }
+func (f *fakeMesh) ModelFiles(ctx context.Context, name string) ([]api.Artifact, error) {
+	return f.ModelObjects(ctx, "files of "+name)
+}
+func (f *fakeMesh) DatasetFile(_ context.Context, id string) (api.Artifact, error) {
+	return api.Artifact{Name: id, Size: int64(len(f.bytes[id]))}, nil
+}
 func (f *fakeMesh) ModelObjects(_ context.Context, name string) ([]api.Artifact, error) {
 	out, ok := f.objects[name]
 	if !ok {
@@ -301,7 +307,7 @@ func (l cmdline) root(out, errOut io.Writer) *cobra.Command {
 			}
 			return l.screen
 		},
-		Import: fakeImport,
+		Import: fakeImport, Preview: fakePreview,
 	}
 	if l.mesh != nil {
 		o.Connect = func(cli.Context) (cli.Mesh, error) { return l.mesh, nil }

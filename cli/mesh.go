@@ -29,6 +29,8 @@ type Mesh interface {
 	DrainNode(ctx context.Context, id string, drain bool) (api.Node, error)
 	Models(ctx context.Context) ([]api.Model, error)
 	Model(ctx context.Context, name string) (api.Model, error)
+	DatasetFile(ctx context.Context, id string) (api.Artifact, error)
+	ModelFiles(ctx context.Context, name string) ([]api.Artifact, error)
 	ModelObjects(ctx context.Context, name string) ([]api.Artifact, error)
 	RequestModelUploads(ctx context.Context, name string, files []api.ModelFile) ([]api.Artifact, error)
 	Put(ctx context.Context, a api.Artifact, body io.Reader) error

@@ -27,6 +27,17 @@ func (c *Client) ModelObjects(ctx context.Context, name string) ([]api.Artifact,
 	return out.Files, err
 }
 
+// ModelFiles lists the files of a base model, with links to them.
+func (c *Client) ModelFiles(ctx context.Context, name string) ([]api.Artifact, error) {
+	out, err := get[api.ModelObjects](ctx, c, "/v1/models/"+esc(name)+"/files")
+	return out.Files, err
+}
+
+// DatasetFile gives a link to a dataset's file.
+func (c *Client) DatasetFile(ctx context.Context, id string) (api.Artifact, error) {
+	return get[api.Artifact](ctx, c, "/v1/datasets/"+esc(id)+"/file")
+}
+
 // CreateModel makes an uploaded base model known. It may be repeated: the same files
 // are the same model.
 func (c *Client) CreateModel(ctx context.Context, name string, m api.ModelManifest) (api.Model, error) {

@@ -92,11 +92,11 @@ With nothing else installed this binary is a whole mesh of one node:
 		c.GroupID = "start"
 		root.AddCommand(c)
 	}
-	for _, c := range []*cobra.Command{newControlPlane(), newNodeAgent(), newTrainer(), newEngine()} {
+	for _, c := range []*cobra.Command{newControlPlane(), newNodeAgent(), newTrainer(), newInference(), newEngine()} {
 		c.GroupID = "roles"
 		root.AddCommand(c)
 	}
-	for _, c := range cli.Commands(cli.Options{Version: build(), NewClusterSecret: func() string { return trust.NewSecret().String() }, Import: importModel}) {
+	for _, c := range cli.Commands(cli.Options{Version: build(), NewClusterSecret: func() string { return trust.NewSecret().String() }, Import: importModel, Preview: previewDataset}) {
 		c.GroupID = "client"
 		root.AddCommand(c)
 	}

@@ -40,3 +40,40 @@ func TestFilesInTheBucketAreListed(t *testing.T) {
 		t.Error("a viewer may read the bucket")
 	}
 }
+
+// A user gets links to what the mesh has: the files of a model, the file of a dataset.
+func TestLinksToFiles(t *testing.T) {
+	m := newMesh(t)
+	c := m.client(api.RoleUser)
+	files := weights("x")
+	announced := list(files)
+	send(t, c, "small", announced, files)
+	if _, err := c.CreateModel(t.Context(), "small", api.ModelManifest{Architecture: "LlamaForCausalLM", Files: announced}); err != nil {
+		t.Fatal(err)
+	}
+	d, err := c.UploadDataset(t.Context(), "a.csv", strings.NewReader("text,label\na,b\n"), 15)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := c.ModelFiles(t.Context(), "small")
+	if err != nil || len(got) != len(files) {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	one, err := c.DatasetFile(t.Context(), d.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files["a.csv"] = "text,label\na,b\n"
+	for _, f := range append(got, one) {
+		var b strings.Builder
+		if err := c.Download(t.Context(), f, &b); err != nil || b.String() != files[f.Name] {
+			t.Errorf("%s: %d bytes, %v", f.Name, b.Len(), err)
+		}
+	}
+	if _, err := c.ModelFiles(t.Context(), "none"); err == nil {
+		t.Error("links to no model")
+	}
+	if _, err := m.client(api.RoleViewer).DatasetFile(t.Context(), d.ID); err == nil {
+		t.Error("a viewer may read a dataset")
+	}
+}

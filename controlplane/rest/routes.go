@@ -28,6 +28,7 @@ func (s *Server) routes() {
 	raw(s, api.RoleUser, uploadOperation(), s.uploadDataset)
 	add(s, api.RoleViewer, op("GET", "/v1/datasets", tagDatasets, "list-datasets", "List datasets, newest first"), s.listDatasets)
 	add(s, api.RoleViewer, op("GET", "/v1/datasets/{id}", tagDatasets, "get-dataset", "Get a dataset"), s.getDataset)
+	add(s, api.RoleUser, op("GET", "/v1/datasets/{id}/file", tagDatasets, "get-dataset-file", "Get a link to a dataset's file"), s.getDatasetFile)
 
 	add(s, api.RoleUser, op("POST", "/v1/jobs", tagJobs, "submit-job", "Submit a job", func(o *huma.Operation) {
 		o.Description = "The same id with the same spec is the same job: a repeat answers 200 instead of 201."
@@ -50,6 +51,7 @@ func (s *Server) routes() {
 
 	add(s, api.RoleViewer, op("GET", "/v1/models", tagModels, "list-models", "List base models"), s.listModels)
 	add(s, api.RoleViewer, op("GET", "/v1/models/{name}", tagModels, "get-model", "Get a base model"), s.getModel)
+	add(s, api.RoleUser, op("GET", "/v1/models/{name}/files", tagModels, "list-model-files", "List a base model's files, with links to them"), s.listModelFiles)
 	add(s, api.RoleUser, op("GET", "/v1/models/{name}/objects", tagModels, "list-model-objects", "List the files that lie in the bucket under base/NAME, for an import"), s.listModelObjects)
 	add(s, api.RoleUser, op("POST", "/v1/models/{name}/uploads", tagModels, "request-model-uploads", "Get links to upload a base model's files to"), s.requestModelUploads)
 	add(s, api.RoleUser, op("PUT", "/v1/models/{name}", tagModels, "create-model", "Make an uploaded base model known", func(o *huma.Operation) {
