@@ -17,6 +17,9 @@ func FuzzImportGGUF(f *testing.F) {
 	for _, vocab := range [][]gguf.KV{byteLevel(), sentencePiece()} {
 		f.Add(tinyGGUF(f, vocab))
 	}
+	for _, arch := range []string{"qwen2", "qwen3"} {
+		f.Add(bytes.ReplaceAll(tinyGGUF(f, byteLevel()), []byte("llama"), []byte(arch)))
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		dir := t.TempDir()
 		path, out := filepath.Join(dir, "x.gguf"), filepath.Join(dir, "out")
