@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/tunemesh/tunemesh/trainer/contract"
 	"github.com/tunemesh/tunemesh/trainer/table"
@@ -55,9 +56,16 @@ type Role struct {
 	Why        string  `json:"why"`
 }
 
-// messageColumns are JSONL keys whose value may be a list of messages.
-func messageColumns(c contract.Config) []string {
-	if c.Task != "chat" {
+// nestedColumns are JSONL keys whose value may be an object or a list: messages of a chat,
+// and what is to be extracted, where it is no text already.
+func nestedColumns(c contract.Config) []string {
+	switch {
+	case c.Task == "extraction" && c.LabelColumn != "":
+		return []string{c.LabelColumn}
+	case c.Task == "extraction":
+		_, target := taskHints(c.Task)
+		return slices.DeleteFunc(slices.Concat(target.strong, target.weak), func(name string) bool { return name == c.TextColumn })
+	case c.Task != "chat":
 		return nil
 	}
 	names := []string{"messages", "conversations", "conversation"}
@@ -69,7 +77,7 @@ func messageColumns(c contract.Config) []string {
 
 // Options are how this job reads its source file.
 func Options(name string, c contract.Config) table.Options {
-	o := table.Options{Name: name, Kind: c.Dataset.Format, MaxCellBytes: c.Dataset.MaxCellBytes, MaxRows: c.Dataset.MaxRows, Nested: messageColumns(c)}
+	o := table.Options{Name: name, Kind: c.Dataset.Format, MaxCellBytes: c.Dataset.MaxCellBytes, MaxRows: c.Dataset.MaxRows, Nested: nestedColumns(c), Canonical: c.Task == "extraction"}
 	if o.Kind == "auto" {
 		o.Kind = ""
 	}

@@ -39,6 +39,9 @@ func (j *jsonlReader) parse(line string, grow, atEnd bool) *contract.Error {
 		if nested && !slices.Contains(j.o.Nested, key) {
 			return j.fault("NESTED_VALUE", fmt.Sprintf("the value is %s; only text, numbers, true, false and null are read", kindOf(value)), key, fmt.Sprintf("flatten it, for instance with jq: jq -c '.[%q] |= tostring'", key))
 		}
+		if nested && j.o.Canonical {
+			value = canonical(value)
+		}
 		if strings.IndexByte(value, 0) >= 0 {
 			return j.fault("NUL_BYTE", `the value holds a zero byte (\u0000)`, key, "remove it; text has no zero bytes")
 		}

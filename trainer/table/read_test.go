@@ -84,6 +84,10 @@ func TestRowCountsRecordsAndLineCountsLines(t *testing.T) {
 }
 
 func TestJSONLValuesBecomeText(t *testing.T) {
+	same, err := drain(strings.NewReader(`{"m":{"b":[1.50, {"z":"<é>\n","a":null}] ,"a":1e400}}`), table.Options{Nested: []string{"m"}, Canonical: true})
+	if err != nil || len(same) != 1 || same[0][0] != `{"a":1e400,"b":[1.50,{"a":null,"z":"<é>\n"}]}` {
+		t.Errorf("%q, %v", same, err)
+	}
 	rows, err := drain(strings.NewReader(`{"s":"x","n":-1.5e3,"t":true,"z":null,"m":[{"role":"user"}]}`), table.Options{Nested: []string{"m"}})
 	if want := [][]string{{"x", "-1.5e3", "true", "", `[{"role":"user"}]`}}; err != nil || !reflect.DeepEqual(rows, want) {
 		t.Errorf("%q, %v, want %q", rows, err, want)

@@ -40,6 +40,8 @@ type Options struct {
 	// Nested names JSONL keys whose value may be an object or array; its JSON text
 	// is the cell. Any other nested value is refused.
 	Nested []string
+	// Canonical gives such a text in one spelling: sorted keys, no white space.
+	Canonical bool
 }
 
 // Reader gives the rows of a file, one by one.
