@@ -44,12 +44,16 @@ func child() int {
 		fmt.Println(err)
 		return 1
 	}
+	stop, most := make(chan struct{}), make(chan string)
+	go sample(stop, most)
 	result, err := export.Run(context.Background(), in, contract.NewEmitter(os.Stdout, "ExportAgent", time.Now))
 	if err != nil {
 		fmt.Println(err)
 		return 1
 	}
+	close(stop)
 	fmt.Println(result.Metrics)
+	fmt.Println(<-most)
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		fmt.Println(err)
@@ -57,6 +61,33 @@ func child() int {
 	}
 	fmt.Println(string(status))
 	return 0
+}
+
+// sample says at which moment the process was largest, and what of it was mapped files.
+func sample(stop chan struct{}, most chan string) {
+	line := regexp.MustCompile(`Rss(Anon|File):\s*(\d+) kB`)
+	top, said := 0, ""
+	for {
+		select {
+		case <-stop:
+			most <- said
+			return
+		case <-time.After(10 * time.Millisecond):
+		}
+		status, err := os.ReadFile("/proc/self/status")
+		if err != nil {
+			continue
+		}
+		sum, words := 0, ""
+		for _, m := range line.FindAllSubmatch(status, -1) {
+			kb, _ := strconv.Atoi(string(m[2]))
+			sum += kb
+			words += fmt.Sprintf(" Rss%s %d MB", m[1], kb>>10)
+		}
+		if sum > top {
+			top, said = sum, "largest:"+words
+		}
+	}
 }
 
 // The stage needs memory for the largest tensor and not for the model: merging, all
@@ -106,6 +137,9 @@ func TestTheModelIsNeverInMemoryAsAWhole(t *testing.T) {
 			}
 			peak, bound := kb<<10, 4*largest+200<<20
 			speeds := regexp.MustCompile(`\w+_mb_per_second:[0-9.]+`).FindAll(out, -1)
+			if at := bytes.Index(out, []byte("largest:")); at >= 0 {
+				t.Logf("%s", bytes.TrimSpace(bytes.SplitN(out[at:], []byte("\n"), 2)[0]))
+			}
 			t.Logf("%d MB of %s, the largest tensor %.1f MB: peak %d MB, allowed %d MB, %.1f s, %s",
 				total>>20, dtype, float64(largest)/(1<<20), peak>>20, bound>>20, time.Since(began).Seconds(), strings.TrimSpace(string(bytes.Join(speeds, []byte(" ")))))
 			if peak > bound {

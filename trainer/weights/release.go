@@ -5,6 +5,9 @@ import (
 	"unsafe"
 )
 
+// around is a huge page.
+const around = 2 << 20
+
 // Release gives the memory of one tensor's pages back; its bytes stay valid and are
 // read from the file again when they are touched. A pass over a file that is larger
 // than the memory, or should not push everything else out of it, releases what it is
@@ -21,9 +24,10 @@ func (f *File) Release(name string) {
 			continue
 		}
 		page := uintptr(os.Getpagesize())
-		// A page that a neighbour shares goes too: it is read again as well.
-		from := (at - start) / page * page
-		to := min((at-start+uintptr(len(e.data))+page-1)/page*page, uintptr(len(s.image)))
+		// The system maps up to a huge page around each one that is touched, also of a
+		// neighbour that was released before: these go too, and come back if needed.
+		from := (at - start - min(at-start, around)) / page * page
+		to := min(at-start+uintptr(len(e.data))+around, uintptr(len(s.image)))
 		dropPages(s.image[from:to])
 		return
 	}
