@@ -3,6 +3,7 @@ package peft_test
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"math"
 	"os"
 	"os/exec"
@@ -20,8 +21,15 @@ import (
 
 // TestMain lets the test's own binary be a training stage, which can be killed.
 func TestMain(m *testing.M) {
-	if os.Getenv("TUNEMESH_TEST_STAGE") == "1" {
+	switch os.Getenv("TUNEMESH_TEST_STAGE") {
+	case "1":
 		os.Exit(stage())
+	case "bench":
+		if err := benchNative(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }
