@@ -103,39 +103,55 @@ func (m *matcher) at(text string) *pattern {
 	return nil
 }
 
-func (m *matcher) split(text string) []span {
-	if !m.any {
-		return []span{{0, len(text), -1}}
+// spans cuts a text into added tokens and what is between them.
+func (m *matcher) spans(text string) spans { return spans{m: m, text: text} }
+
+// spans gives the parts of a text one by one.
+type spans struct {
+	m     *matcher
+	text  string
+	at    int  // up to here it has been looked through
+	done  int  // up to here it has been given
+	token span // that comes next
+	found bool
+}
+
+func (s *spans) next() (span, bool) {
+	if s.found {
+		s.found, s.done = false, s.token.end
+		return s.token, true
 	}
-	var out []span
-	done := 0
-	for i := 0; i < len(text); {
-		p := m.at(text[i:])
+	for s.m.any && s.at < len(s.text) {
+		p := s.m.at(s.text[s.at:])
 		if p == nil {
-			i++
+			s.at++
 			continue
 		}
-		begin, end := i, i+len(p.text)
-		i = end // a match that is refused below is not looked into again
-		if p.token.SingleWord && (endsWithWord(text[:begin]) || startsWithWord(text[end:])) {
+		begin, end := s.at, s.at+len(p.text)
+		s.at = end // a match that is refused below is not looked into again
+		if p.token.SingleWord && (endsWithWord(s.text[:begin]) || startsWithWord(s.text[end:])) {
 			continue
 		}
 		if p.token.LStrip {
-			begin = max(len(strings.TrimRightFunc(text[:begin], unicode.IsSpace)), done)
+			begin = max(len(strings.TrimRightFunc(s.text[:begin], unicode.IsSpace)), s.done)
 		}
 		if p.token.RStrip {
-			end = len(text) - len(strings.TrimLeftFunc(text[end:], unicode.IsSpace))
+			end = len(s.text) - len(strings.TrimLeftFunc(s.text[end:], unicode.IsSpace))
 		}
-		if done < begin {
-			out = append(out, span{done, begin, -1})
+		s.token = span{begin, end, p.token.ID}
+		if before := s.done; before < begin {
+			s.found = true
+			return span{before, begin, -1}, true
 		}
-		out = append(out, span{begin, end, p.token.ID})
-		done = end
+		s.done = end
+		return s.token, true
 	}
-	if done < len(text) {
-		out = append(out, span{done, len(text), -1})
+	if s.done < len(s.text) {
+		rest := span{s.done, len(s.text), -1}
+		s.done = len(s.text)
+		return rest, true
 	}
-	return out
+	return span{}, false
 }
 
 func startsWithWord(s string) bool {

@@ -1,10 +1,8 @@
 package tokenizer
 
 import (
-	"container/heap"
 	"fmt"
 	"strings"
-	"sync"
 	"unicode/utf8"
 )
 
@@ -26,7 +24,7 @@ type bpe struct {
 	suffix       string // after a word's last character
 	ignoreMerges bool   // a word that is a token is that token
 
-	cache wordCache
+	cache *wordCache
 }
 
 type pair struct{ left, right int32 }
@@ -37,7 +35,7 @@ type merge struct {
 }
 
 func newBPE(vocab map[string]int32, merges [][2]string, prefix string) (*bpe, error) {
-	m := &bpe{vocab: vocab, merges: merges, prefix: prefix, pairs: make(map[pair]merge, len(merges))}
+	m := &bpe{vocab: vocab, merges: merges, prefix: prefix, cache: newWordCache(), pairs: make(map[pair]merge, len(merges))}
 	size := int32(0)
 	for token, id := range vocab {
 		if id < 0 || id >= maxID {
@@ -212,21 +210,21 @@ func (m *bpe) mergeHeap(ids []int32) int {
 	for i := range n {
 		prev[i], next[i] = int32(i-1), int32(i+1)
 	}
-	var queue candidates
+	queue := make(candidates, 0, n)
 	add := func(i int32) {
 		j := next[i]
 		if int(j) >= n {
 			return
 		}
 		if got, ok := m.pairs[pair{ids[i], ids[j]}]; ok {
-			heap.Push(&queue, candidate{got.rank, i, pair{ids[i], ids[j]}, got.id})
+			queue.push(candidate{got.rank, i, pair{ids[i], ids[j]}, got.id})
 		}
 	}
 	for i := range n - 1 {
 		add(int32(i))
 	}
 	for len(queue) > 0 {
-		c := heap.Pop(&queue).(candidate)
+		c := queue.pop()
 		j := int32(n)
 		if !gone[c.at] {
 			j = next[c.at]
@@ -259,55 +257,48 @@ type candidate struct {
 	id   int32
 }
 
+func (c candidate) before(d candidate) bool {
+	return c.rank < d.rank || c.rank == d.rank && c.at < d.at
+}
+
+// candidates are a binary heap, the first one before all others.
 type candidates []candidate
 
-func (c candidates) Len() int { return len(c) }
-func (c candidates) Less(i, j int) bool {
-	return c[i].rank < c[j].rank || c[i].rank == c[j].rank && c[i].at < c[j].at
-}
-func (c candidates) Swap(i, j int) { c[i], c[j] = c[j], c[i] }
-func (c *candidates) Push(x any)   { *c = append(*c, x.(candidate)) }
-func (c *candidates) Pop() any {
-	old := *c
-	x := old[len(old)-1]
-	*c = old[:len(old)-1]
-	return x
-}
-
-// wordCache remembers the ids of short words: a corpus has few words that it
-// repeats often. It is bounded by not learning any more once it is full.
-type wordCache struct {
-	mu    sync.RWMutex
-	words map[string][]int32
+func (c *candidates) push(x candidate) {
+	q := append(*c, x)
+	i := len(q) - 1
+	for i > 0 {
+		up := (i - 1) / 2
+		if !x.before(q[up]) {
+			break
+		}
+		q[i] = q[up]
+		i = up
+	}
+	q[i] = x
+	*c = q
 }
 
-const (
-	cacheWords     = 1 << 16
-	cacheWordBytes = 64
-)
-
-func (c *wordCache) get(word string) ([]int32, bool) {
-	if len(word) > cacheWordBytes {
-		return nil, false
+func (c *candidates) pop() candidate {
+	q := *c
+	first, x := q[0], q[len(q)-1]
+	q = q[:len(q)-1]
+	for i := 0; len(q) > 0; {
+		down := 2*i + 1
+		if down >= len(q) {
+			q[i] = x
+			break
+		}
+		if down+1 < len(q) && q[down+1].before(q[down]) {
+			down++
+		}
+		if !q[down].before(x) {
+			q[i] = x
+			break
+		}
+		q[i] = q[down]
+		i = down
 	}
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	ids, ok := c.words[word]
-	return ids, ok
-}
-
-func (c *wordCache) put(word string, ids []int32) {
-	if len(word) > cacheWordBytes {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.words) >= cacheWords {
-		return
-	}
-	if c.words == nil {
-		c.words = map[string][]int32{}
-	}
-	// The word may be a slice of a large text, which the cache must not keep alive.
-	c.words[strings.Clone(word)] = append([]int32(nil), ids...)
+	*c = q
+	return first
 }

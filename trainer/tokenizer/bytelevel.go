@@ -12,21 +12,6 @@ import (
 // (github.com/openai/gpt-2, src/encoder.py), and which ByteLevel uses.
 const gpt2Pattern = `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
 
-// gpt2Splitter finds what gpt2Pattern finds, by hand: the expression runs for
-// every text of every dataset, and a backtracking engine takes some fifty times as
-// long.
-type gpt2Splitter struct{}
-
-func (gpt2Splitter) find(s string) [][2]int {
-	out := make([][2]int, 0, len(s)/4+1)
-	for i := 0; i < len(s); {
-		n := gpt2Word(s[i:])
-		out = append(out, [2]int{i, i + n})
-		i += n
-	}
-	return out
-}
-
 // Words cuts s as the GPT-2 pattern does; the pieces joined are s.
 func Words(s string) []string {
 	var out []string
@@ -46,6 +31,9 @@ const (
 )
 
 func classOf(r rune) int {
+	if r < utf8.RuneSelf {
+		return int(asciiClasses[r])
+	}
 	switch {
 	case unicode.IsSpace(r):
 		return classSpace
@@ -56,6 +44,23 @@ func classOf(r rune) int {
 	}
 	return classOther
 }
+
+// asciiClasses are the classes of the first 128 characters.
+var asciiClasses = func() (out [utf8.RuneSelf]uint8) {
+	for r := range rune(utf8.RuneSelf) {
+		switch {
+		case unicode.IsSpace(r):
+			out[r] = classSpace
+		case unicode.IsLetter(r):
+			out[r] = classLetter
+		case unicode.IsNumber(r):
+			out[r] = classNumber
+		default:
+			out[r] = classOther
+		}
+	}
+	return out
+}()
 
 // gpt2Word is the length in bytes of the match at the beginning of s, which is not
 // empty: every rune belongs to some match.

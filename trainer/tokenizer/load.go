@@ -110,6 +110,12 @@ func parse(data []byte) (*Tokenizer, error) {
 			return nil, fmt.Errorf("post-processor: no token has the id %d", id)
 		}
 	}
+	if t.cut, t.cutDigits = byteLevelCutter(c.PreTokenizer); t.cut != nil {
+		t.seen = newWordCache()
+	}
+	if t.unigram == nil && t.cut == nil {
+		t.marks = t.model.marks()
+	}
 	t.parts = Parts{notNull(c.Normalizer), notNull(c.PreTokenizer)}
 	t.byteLevel = usesByteLevel(c.PreTokenizer) || usesByteLevel(c.Normalizer)
 	return t, nil

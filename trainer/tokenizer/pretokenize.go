@@ -126,7 +126,7 @@ func byteLevelPretokenizer(prefixSpace, useRegex bool) pretokenizer {
 				w.text = " " + w.text
 			}
 			if useRegex {
-				out = cut(out, w, gpt2Splitter{}, isolated, false)
+				out = cut(out, w, cutter(gpt2Word), isolated, false)
 			} else {
 				out = append(out, w)
 			}

@@ -56,8 +56,8 @@ func (l literal) find(s string) [][2]int {
 type regex struct{ re *regexp2.Regexp }
 
 func compileRegex(expr string) (matchFinder, error) {
-	if expr == gpt2Pattern {
-		return gpt2Splitter{}, nil
+	if c := cutters[expr]; c != nil {
+		return c, nil
 	}
 	re, err := regexp2.Compile(expr, regexp2.Multiline)
 	if err != nil {

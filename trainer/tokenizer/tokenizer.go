@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
-	"unicode/utf8"
 )
 
 // Tokenizer encodes and decodes. It is immutable after Load and safe for
@@ -21,6 +20,13 @@ type Tokenizer struct {
 	size         int
 	byteLevel    bool
 	parts        Parts
+
+	// Short cuts with the same outcome: how a byte-level pre-tokenizer cuts (nil: by the
+	// pretokenizer), and where a word of the SentencePiece kind may be cut.
+	cut       cutter
+	cutDigits bool
+	marks     *marks
+	seen      *wordCache // words as they stand in the text, with cut
 }
 
 // Parts are the components of the tokenizer.json as they stand in it; for those
@@ -35,37 +41,7 @@ type Parts struct {
 // that are no UTF-8 count as U+FFFD. Truncation and padding, which a
 // tokenizer.json may ask for, are not done: they are the caller's concern.
 func (t *Tokenizer) Encode(text string, addSpecial bool) []int32 {
-	if !utf8.ValidString(text) {
-		text = strings.ToValidUTF8(text, "\uFFFD")
-	}
-	ids := make([]int32, 0, len(text)/3+len(t.prefix)+len(t.suffix))
-	if addSpecial {
-		ids = append(ids, t.prefix...)
-	}
-	// The tokens that are looked for in raw text cut it first; what is left is
-	// normalized and cut by the others.
-	for _, raw := range t.added.raw.split(text) {
-		if raw.token >= 0 {
-			ids = append(ids, raw.token)
-			continue
-		}
-		piece := text[raw.begin:raw.end]
-		if t.normalizer != nil {
-			piece = t.normalizer.normalize(piece)
-		}
-		for _, part := range t.added.normalized.split(piece) {
-			if part.token >= 0 {
-				ids = append(ids, part.token)
-				continue
-			}
-			first := raw.begin == 0 && part.begin == 0
-			ids = t.encodeWords(ids, piece[part.begin:part.end], first)
-		}
-	}
-	if addSpecial {
-		ids = append(ids, t.suffix...)
-	}
-	return ids
+	return t.AppendEncode(make([]int32, 0, len(text)/3+len(t.prefix)+len(t.suffix)), text, addSpecial)
 }
 
 // EncodeNext gives the ids of text as the continuation of before: without the space
@@ -85,26 +61,6 @@ func (t *Tokenizer) EncodeNext(before, text string) []int32 {
 		}
 	}
 	return t.Encode(text, false)
-}
-
-func (t *Tokenizer) encodeWords(ids []int32, text string, first bool) []int32 {
-	if text == "" {
-		return ids
-	}
-	if t.pretokenizer == nil {
-		return t.encodeWord(ids, text)
-	}
-	for _, w := range t.pretokenizer.pretokenize([]word{{text: text, first: first}}) {
-		ids = t.encodeWord(ids, w.text)
-	}
-	return ids
-}
-
-func (t *Tokenizer) encodeWord(ids []int32, word string) []int32 {
-	if t.unigram != nil {
-		return t.unigram.encode(ids, word)
-	}
-	return t.model.encode(ids, word)
 }
 
 // Prefix and Suffix are the ids that Encode with addSpecial puts before and after

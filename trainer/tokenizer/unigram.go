@@ -21,7 +21,7 @@ type unigram struct {
 	// unknownPenalty.
 	unknown float64
 
-	cache wordCache
+	cache *wordCache
 }
 
 const unknownPenalty = 10
@@ -40,7 +40,7 @@ func parseUnigram(raw json.RawMessage) (*unigram, error) {
 	if len(c.Vocab) == 0 {
 		return nil, errors.New("the vocabulary is empty")
 	}
-	u := &unigram{scores: make([]float64, len(c.Vocab)), unknown: math.Inf(1)}
+	u := &unigram{cache: newWordCache(), scores: make([]float64, len(c.Vocab)), unknown: math.Inf(1)}
 	vocab := make(map[string]int32, len(c.Vocab))
 	tokens := make([]string, len(c.Vocab))
 	for id, entry := range c.Vocab {
