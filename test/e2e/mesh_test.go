@@ -25,7 +25,11 @@ func binary(t testing.TB) string {
 	if os.Getenv("TUNEMESH_E2E") == "" {
 		t.Skip("runs whole meshes for minutes: set TUNEMESH_E2E=1, or use make test-e2e")
 	}
-	path, err := filepath.Abs("../../bin/tunemesh")
+	path := os.Getenv("TUNEMESH_E2E_BINARY") // another build than that of make
+	if path == "" {
+		path = "../../bin/tunemesh"
+	}
+	path, err := filepath.Abs(path)
 	if err != nil {
 		t.Fatal(err)
 	}
