@@ -40,6 +40,7 @@ type dropOut struct {
 func (e *encoder) batch(batch []records.Record) (*encoded, error) {
 	out := &encoded{rows: int64(len(batch)), byClass: map[int]int64{}}
 	var s sample.Sample
+	var mask []bool
 	for i := range batch {
 		r := &batch[i]
 		where, class := e.survey.fate(r)
@@ -53,7 +54,7 @@ func (e *encoder) batch(batch []records.Record) (*encoded, error) {
 		if e.survey.config.Task == "classification" {
 			s.Target = e.survey.names[class]
 		}
-		if err := e.encode(r, &s); err != nil {
+		if err := e.encode(r, &s, &mask); err != nil {
 			return nil, &contract.Error{Class: contract.ClassBadInput, Code: "BAD_EXAMPLE", Row: r.Row, Message: err.Error()}
 		}
 		learnt := s.LossTokens()
@@ -95,15 +96,16 @@ func (e *encoder) defuse(r *records.Record) bool {
 	return found
 }
 
-// encode fills in tokens and what of them is learnt.
-func (e *encoder) encode(r *records.Record, s *sample.Sample) error {
+// encode fills in tokens and what of them is learnt, into the slices that s has. mask is
+// for the time between.
+func (e *encoder) encode(r *records.Record, s *sample.Sample, mask *[]bool) error {
 	segments, err := e.prompt.segments(r, s.Target)
 	if err != nil {
 		return fmt.Errorf("put into the template: %w", err)
 	}
-	tokens, loss := template.Tokens(e.model.encoder, segments)
-	s.Tokens, s.Loss = tokens, ranges(s.Loss[:0], loss)
-	s.PromptTokens = len(tokens)
+	s.Tokens, *mask = template.AppendTokens(s.Tokens[:0], (*mask)[:0], e.model.encoder, segments)
+	s.Loss = ranges(s.Loss[:0], *mask)
+	s.PromptTokens = len(s.Tokens)
 	if n := len(s.Loss); n > 0 {
 		s.PromptTokens = s.Loss[n-1][0] // the last answer, of a conversation
 	}

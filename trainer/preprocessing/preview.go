@@ -193,7 +193,8 @@ func (e *encoder) show(batch []records.Record, most int) (out []PreviewSample, e
 		if err != nil {
 			return nil, fmt.Errorf("row %d: %w", r.Row, err)
 		}
-		if err := e.encode(r, &s); err != nil {
+		var mask []bool
+		if err := e.encode(r, &s, &mask); err != nil {
 			return nil, fmt.Errorf("row %d: %w", r.Row, err)
 		}
 		p := PreviewSample{Row: r.Row, Split: [splits]string{"train", "validation", "test"}[where], Tokens: len(s.Tokens), LossTokens: s.LossTokens(),

@@ -17,32 +17,55 @@ type continuer interface {
 	EncodeNext(before, text string) []int32
 }
 
+// appender is an Encoder that writes into the caller's slice.
+type appender interface {
+	AppendEncode(ids []int32, text string, addSpecial bool) []int32
+	AppendNext(ids []int32, before, text string) []int32
+}
+
 // Tokens encodes segments one by one, as a server encodes the prompt apart from
 // the answer, after the tokenizer's prefix (bos), unless the text begins with that
 // already, as many models' own templates do. loss[i] says whether ids[i] is a token to
 // learn.
 func Tokens(enc Encoder, segments []Segment) (ids []int32, loss []bool) {
-	prefix := enc.Prefix()
-	next, continues := enc.(continuer)
+	return AppendTokens(nil, nil, enc, segments)
+}
+
+// AppendTokens is Tokens into slices that the caller has, which are equally long.
+func AppendTokens(ids []int32, loss []bool, enc Encoder, segments []Segment) ([]int32, []bool) {
+	begin, prefix := len(ids), enc.Prefix()
+	ids = append(ids, prefix...)
 	for i, s := range segments {
-		var more []int32
-		if i > 0 && continues {
-			more = next.EncodeNext(segments[i-1].Text, s.Text)
-		} else {
-			more = enc.Encode(s.Text, false)
+		from := len(ids)
+		ids = appendSegment(ids, enc, segments, i)
+		if first := ids[from:]; i == 0 && len(first) >= len(prefix) && slices.Equal(first[:len(prefix)], prefix) {
+			ids, from = slices.Delete(ids, begin, from), begin // the text has it
 		}
-		if i == 0 && (len(more) < len(prefix) || !slices.Equal(more[:len(prefix)], prefix)) {
-			ids, loss = append(ids, prefix...), append(loss, make([]bool, len(prefix))...)
-		}
-		ids = append(ids, more...)
-		for range more {
-			loss = append(loss, s.Loss)
-		}
+		loss = marked(loss, from, false)
+		loss = marked(loss, len(ids), s.Loss)
 	}
-	if len(segments) == 0 {
-		return prefix, make([]bool, len(prefix))
+	return ids, marked(loss, len(ids), false)
+}
+
+func marked(loss []bool, to int, is bool) []bool {
+	for len(loss) < to {
+		loss = append(loss, is)
 	}
-	return ids, loss
+	return loss
+}
+
+func appendSegment(ids []int32, enc Encoder, segments []Segment, i int) []int32 {
+	text := segments[i].Text
+	if a, ok := enc.(appender); ok {
+		if i == 0 {
+			return a.AppendEncode(ids, text, false)
+		}
+		return a.AppendNext(ids, segments[i-1].Text, text)
+	}
+	if next, continues := enc.(continuer); i > 0 && continues {
+		return append(ids, next.EncodeNext(segments[i-1].Text, text)...)
+	}
+	return append(ids, enc.Encode(text, false)...)
 }
 
 // Completion is the raw task without a chat: the prompt as it is, then the

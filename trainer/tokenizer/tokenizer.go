@@ -48,8 +48,13 @@ func (t *Tokenizer) Encode(text string, addSpecial bool) []int32 {
 // that a SentencePiece tokenizer puts before a text, unless it puts one there, after
 // a special token, in the whole too. For a byte-level tokenizer it is Encode.
 func (t *Tokenizer) EncodeNext(before, text string) []int32 {
+	return t.AppendNext(make([]int32, 0, len(text)/3+1), before, text)
+}
+
+// AppendNext is EncodeNext into a slice that the caller has.
+func (t *Tokenizer) AppendNext(ids []int32, before, text string) []int32 {
 	if t.byteLevel || before == "" || text == "" {
-		return t.Encode(text, false)
+		return t.AppendEncode(ids, text, false)
 	}
 	// If a token would reach over the border, the text follows a control character
 	// instead: that becomes a byte token or the unknown one, which no merge joins
@@ -57,10 +62,10 @@ func (t *Tokenizer) EncodeNext(before, text string) []int32 {
 	for _, b := range []string{before, "\x01"} {
 		head, whole := t.Encode(b, false), t.Encode(b+text, false)
 		if len(whole) >= len(head) && slices.Equal(whole[:len(head)], head) {
-			return whole[len(head):]
+			return append(ids, whole[len(head):]...)
 		}
 	}
-	return t.Encode(text, false)
+	return t.AppendEncode(ids, text, false)
 }
 
 // Prefix and Suffix are the ids that Encode with addSpecial puts before and after
