@@ -102,7 +102,7 @@ func newCard(in contract.Input, c contract.Config, base string, cfg model.Config
 	var report evaluation.Report
 	if in.Previous(evaluation.OutputKey, &report) == nil {
 		// Answers hold texts of the user's rows: a card is passed on, they are not.
-		report.Answers = nil
+		report.Answers, report.Extremes = nil, nil
 		card.Metrics = &report
 	}
 	return card, nil

@@ -132,6 +132,14 @@ func TestTheCardNamesDataSettingsMetricsAndFiles(t *testing.T) {
 	if card.Settings.Training.Rank != (contract.Config{}).WithDefaults().Training.Rank || card.Prepared == nil || card.Prepared.Template != "chatml" {
 		t.Errorf("settings %+v, preprocessing %+v", card.Settings.Training, card.Prepared)
 	}
+	for _, form := range []string{"merged", "job_F16.gguf", "job_Q8_0.gguf", "job_Q4_K_M.gguf"} {
+		if p, ok := card.Parity[form]; !ok || p.Positions == 0 || p.Limit == 0 {
+			t.Errorf("the drift of %s is %+v", form, p)
+		}
+	}
+	if len(card.Metrics.Comparisons) < 3 {
+		t.Errorf("comparisons %+v", card.Metrics.Comparisons)
+	}
 	names := map[string]bool{}
 	for _, f := range card.Files {
 		names[f.Name] = true
@@ -143,7 +151,7 @@ func TestTheCardNamesDataSettingsMetricsAndFiles(t *testing.T) {
 			t.Errorf("%s: card says %d bytes, %s", f.Name, f.Size, f.SHA256)
 		}
 	}
-	for _, name := range []string{"merged/config.json", "merged/model.safetensors", "merged/tokenizer.json", "merged/tokenizer_config.json", "merged/generation_config.json", "job_F16.gguf"} {
+	for _, name := range []string{"merged/config.json", "merged/model.safetensors", "merged/tokenizer.json", "merged/tokenizer_config.json", "merged/generation_config.json", "job_F16.gguf", "job_Q8_0.gguf", "job_Q4_K_M.gguf", "job_adapter.gguf", "Modelfile", "Modelfile.adapter"} {
 		if !names[name] {
 			t.Errorf("the card lacks %s", name)
 		}
@@ -152,7 +160,7 @@ func TestTheCardNamesDataSettingsMetricsAndFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"---\nlicense: \"apache-2.0\"\n", "base_model: \"tiny\"", "model-index:", "| accuracy |"} {
+	for _, want := range []string{"---\nlicense: \"apache-2.0\"\n", "base_model: \"tiny\"", "model-index:", "base_model_relation: finetune", "library_name: transformers", "pipeline_tag: text-generation", "| accuracy |", "| `job_Q4_K_M.gguf` |", "rows that do not fill its blocks", "- cleaning: ", "personal values redacted", " to ", "ollama create"} {
 		if !strings.Contains(string(readme), want) {
 			t.Errorf("the README lacks %q:\n%s", want, readme)
 		}
