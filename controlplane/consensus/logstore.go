@@ -182,3 +182,13 @@ func (s *boltStore) GetUint64(key []byte) (uint64, error) {
 	}
 	return binary.BigEndian.Uint64(v), nil
 }
+
+// Log is a server's log on disk.
+type Log interface {
+	raft.LogStore
+	raft.StableStore
+	Close() error
+}
+
+// OpenLog opens a log as Open does, for a comparison with Raft by itself.
+func OpenLog(path string) (Log, error) { return openBolt(path) }

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime/pprof"
 	"strconv"
 	"strings"
 	"syscall"
@@ -48,6 +49,18 @@ func runServer(args []string) error {
 	defer stop()
 	if err := raiseFiles(); err != nil {
 		return err
+	}
+	// LOAD_PROFILE=FOLDER leaves each server's CPU profile there.
+	if dir := os.Getenv("LOAD_PROFILE"); dir != "" {
+		f, err := os.Create(filepath.Join(dir, fmt.Sprintf("cpu-%d.pprof", os.Getpid())))
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -155,6 +168,20 @@ func (s *server) await(b *testing.B) {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
+}
+
+func (s *server) get(b *testing.B, path string) string {
+	b.Helper()
+	resp, err := http.Get(s.url + path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		b.Fatal(resp.Status, err)
+	}
+	return string(data)
 }
 
 func (s *server) token(b *testing.B, name string) string {
