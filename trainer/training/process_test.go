@@ -24,7 +24,7 @@ import (
 )
 
 // asStage makes this test's program the stage's process, as `tunemesh trainer
-// training` is one.
+// training` is one; TUNEMESH_BIN names a binary to start instead.
 const asStage = "TUNEMESH_TEST_AS_STAGE"
 
 // peakFile names the file that the process writes /proc/self/status to at its
@@ -65,6 +65,9 @@ func start(t *testing.T, in contract.Input) *process {
 		t.Fatal(err)
 	}
 	p := &process{cmd: exec.Command(os.Args[0]), result: filepath.Join(dir, "result.json")}
+	if binary := os.Getenv("TUNEMESH_BIN"); binary != "" {
+		p.cmd = exec.Command(binary, "trainer", "training")
+	}
 	p.cmd.Env = append(os.Environ(), asStage+"=1", contract.EnvInput+"="+input, contract.EnvResult+"="+p.result)
 	p.cmd.Stderr = os.Stderr
 	pipe, err := p.cmd.StdoutPipe()
