@@ -16,8 +16,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tunemesh/tunemesh/api"
 	"github.com/tunemesh/tunemesh/api/snapshot"
+	"github.com/tunemesh/tunemesh/nodeagent"
 )
 
 // usage is what a program holds: I10 watches it grow.
@@ -122,10 +122,21 @@ func (m *mesh) grepLogs(words ...string) []string {
 	return out
 }
 
-// registerGhost makes a node that nobody runs.
-func (m *mesh) registerGhost(server, name string) answer {
-	return m.ask(context.Background(), m.token("node"), server, http.MethodPut, "/v1/nodes/"+name,
-		api.Registration{Name: name, PublicKey: []byte(name), Version: "ghost", Protocol: api.ProtocolVersion}, askLimit)
+// enrolGhost makes a node that nobody runs and returns its id.
+func (m *mesh) enrolGhost(ctx context.Context, server, name string) (string, error) {
+	dir, err := os.MkdirTemp(m.dir, "ghost-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(dir)
+	id, err := nodeagent.LoadIdentity(dir)
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	_, err = nodeagent.Enrol(ctx, id, name, m.clientAs("node", server))
+	return id.NodeID, err
 }
 
 func randomOf(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 0)) }

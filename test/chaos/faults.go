@@ -46,6 +46,8 @@ type storm struct {
 	long bool
 	// limit is how many faults to inject, 0 for no limit.
 	limit int
+	// probe is the node that untilWrite writes to.
+	probe string
 
 	mu        sync.Mutex
 	counts    map[string]int
@@ -184,7 +186,7 @@ func (s *storm) untilWrite(limit time.Duration) (time.Duration, bool) {
 	for _, server := range s.mesh.servers {
 		asking.Go(func() {
 			for ctx.Err() == nil {
-				a := s.mesh.ask(ctx, s.work.token, server.url, http.MethodPost, "/v1/nodes/"+s.probe()+"/drain", map[string]bool{"drain": true}, time.Second)
+				a := s.mesh.ask(ctx, s.work.token, server.url, http.MethodPost, "/v1/nodes/"+s.probe+"/drain", map[string]bool{"drain": true}, time.Second)
 				if a.err == nil {
 					answered <- struct{}{}
 					return
@@ -202,9 +204,6 @@ func (s *storm) untilWrite(limit time.Duration) (time.Duration, bool) {
 		return time.Since(began), false
 	}
 }
-
-// probe is the ghost node that untilWrite writes to.
-func (s *storm) probe() string { return "ghost-probe" }
 
 // healed waits until writes are acknowledged and all servers are ready again.
 func (s *storm) healed(what string) {

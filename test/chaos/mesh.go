@@ -128,7 +128,7 @@ func (m *mesh) process(name, host string, argv ...string) *process {
 func (m *mesh) address(host, port string) string { return net.JoinHostPort(m.hosts[host].ip, port) }
 
 func (m *mesh) startStores() error {
-	for _, d := range []string{"redis", "s3/data", "s3/meta"} {
+	for _, d := range []string{"redis", "objects/data", "objects/meta"} {
 		if err := os.MkdirAll(filepath.Join(m.dir, d), 0o755); err != nil {
 			return err
 		}
@@ -138,7 +138,7 @@ func (m *mesh) startStores() error {
 	if err := m.redis.start(); err != nil {
 		return err
 	}
-	orders, err := json.Marshal(map[string]string{"data": filepath.Join(m.dir, "s3/data"), "sidecar": filepath.Join(m.dir, "s3/meta"),
+	orders, err := json.Marshal(map[string]string{"data": filepath.Join(m.dir, "objects/data"), "sidecar": filepath.Join(m.dir, "objects/meta"),
 		"address": m.address("store", s3Port), "access_key": accessKey, "secret_key": secretKey})
 	if err != nil {
 		return err

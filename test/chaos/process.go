@@ -154,6 +154,28 @@ func (p *process) stop(grace time.Duration) {
 	p.keeper.Wait()
 }
 
+// restart ends the program as an upgrade does, with SIGTERM, and starts it with
+// another command line.
+func (p *process) restart(argv []string) {
+	p.mu.Lock()
+	p.argv, p.pause = argv, 100*time.Millisecond
+	cmd, ended := p.cmd, p.ended
+	if cmd != nil {
+		p.killed = true
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+	}
+	p.mu.Unlock()
+	if cmd == nil {
+		return
+	}
+	select {
+	case <-ended:
+	case <-time.After(30 * time.Second):
+		_ = cmd.Process.Kill()
+		<-ended
+	}
+}
+
 // running returns the pid, 0 if there is none.
 func (p *process) running() int {
 	p.mu.Lock()

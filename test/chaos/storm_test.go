@@ -41,6 +41,15 @@ func percentiles(list []time.Duration) string {
 	return fmt.Sprintf("n=%d min %s p50 %s p90 %s p99 %s max %s", len(list), at(0), at(50), at(90), at(99), list[len(list)-1].Round(time.Millisecond))
 }
 
+func median(list []time.Duration) time.Duration {
+	if len(list) == 0 {
+		return 0
+	}
+	list = slices.Clone(list)
+	slices.Sort(list)
+	return list[len(list)/2]
+}
+
 // TestAStorm injects faults of all kinds under load, in rounds; after each round
 // everything is healed and checked. TUNEMESH_CHAOS_FAULTS is how many faults,
 // TUNEMESH_CHAOS_MINUTES how long at most.
@@ -106,8 +115,9 @@ func (s *storm) quiet(calm map[string]usage) {
 // register makes the node that untilWrite writes to.
 func (s *storm) register(t *testing.T) {
 	t.Helper()
-	if err := s.mesh.eventually(20*time.Second, func() error {
-		return s.mesh.registerGhost(s.mesh.servers[0].url, s.probe()).err
+	if err := s.mesh.eventually(20*time.Second, func() (err error) {
+		s.probe, err = s.mesh.enrolGhost(t.Context(), s.mesh.servers[0].url, "probe")
+		return err
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -35,6 +35,7 @@ type workload struct {
 	order    []string
 	readers  map[string]*reader
 	next     int
+	ghosts   map[string]string // node ids by name
 
 	// Limits.
 	live     int // jobs that may be unfinished at a time
@@ -54,7 +55,7 @@ type planned struct {
 
 func newWorkload(m *mesh, seed uint64) *workload {
 	return &workload{mesh: m, history: newHistory(), ledger: filepath.Join(m.dir, "ledger"), token: m.token("admin"), seed: seed,
-		jobs: map[string]*planned{}, readers: map[string]*reader{}, live: 12, training: 12}
+		jobs: map[string]*planned{}, readers: map[string]*reader{}, ghosts: map[string]string{}, live: 12, training: 12}
 }
 
 // shellStage prints numbered lines, leaves an artifact and writes its start and
@@ -145,9 +146,9 @@ func (w *workload) client(ctx context.Context, number int, random *rand.Rand) {
 		began := time.Now()
 		switch n := random.IntN(100); {
 		case n < 35:
-			w.write(ctx, number, w.ghost(random), random.IntN(2) == 0, random)
+			w.write(ctx, number, w.ghost(ctx, random), random.IntN(2) == 0, random)
 		case n < 70:
-			w.read(ctx, number, w.ghost(random), random)
+			w.read(ctx, number, w.ghost(ctx, random), random)
 		case n < 96:
 			if p := w.anyJob(random); p != nil {
 				w.get(ctx, number, p, w.anyServer(random))
@@ -165,18 +166,35 @@ func (w *workload) client(ctx context.Context, number int, random *rand.Rand) {
 
 // ghost is a node that nobody runs: its drain is a register. A new set of four
 // begins every 15 seconds, so that writes of unknown outcome stay few per key.
-func (w *workload) ghost(random *rand.Rand) string {
-	return fmt.Sprintf("ghost-%d-%d", time.Since(w.history.begin)/(15*time.Second), random.IntN(4))
+// Empty: it could not be made now.
+func (w *workload) ghost(ctx context.Context, random *rand.Rand) string {
+	name := fmt.Sprintf("ghost-%d-%d", time.Since(w.history.begin)/(15*time.Second), random.IntN(4))
+	w.mu.Lock()
+	id := w.ghosts[name]
+	w.mu.Unlock()
+	if id != "" {
+		return id
+	}
+	id, err := w.mesh.enrolGhost(ctx, w.anyServer(random), name)
+	if err != nil {
+		return ""
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ghosts[name] == "" {
+		w.ghosts[name] = id
+	}
+	return w.ghosts[name]
 }
 
-// write registers the ghost where it is new and sets its drain.
 func (w *workload) write(ctx context.Context, number int, ghost string, v bool, random *rand.Rand) {
+	if ghost == "" {
+		return
+	}
 	called := w.history.now()
 	a := w.mesh.ask(ctx, w.token, w.anyServer(random), http.MethodPost, "/v1/nodes/"+ghost+"/drain", map[string]bool{"drain": v}, askLimit)
 	in := input{kind: opWrite, key: "node/" + ghost, value: v}
 	switch {
-	case a.status == http.StatusNotFound:
-		w.mesh.registerGhost(w.anyServer(random), ghost)
 	case a.unknown:
 		w.history.add(number, called, in, output{unknown: true})
 	case a.err == nil:
@@ -185,9 +203,11 @@ func (w *workload) write(ctx context.Context, number int, ghost string, v bool, 
 }
 
 func (w *workload) read(ctx context.Context, number int, ghost string, random *rand.Rand) {
+	if ghost == "" {
+		return
+	}
 	called := w.history.now()
 	a := w.mesh.ask(ctx, w.token, w.anyServer(random), http.MethodGet, "/v1/nodes/"+ghost, nil, askLimit)
-	// A ghost is registered before its first write: until then it has no value.
 	if n, err := decode[api.Node](a); err == nil {
 		w.history.add(number, called, input{kind: opRead, key: "node/" + ghost}, output{status: 200, value: n.Drain, index: n.Index})
 	}
