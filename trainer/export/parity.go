@@ -91,6 +91,10 @@ func probes(in contract.Input, cfg model.Config) ([]model.Probe, error) {
 		if err != nil {
 			return nil, err
 		}
+		longest := promptTokens
+		if w := cfg.SlidingWindow; w != nil && len(cfg.LayerTypes) == 0 {
+			longest = max(1, min(longest, *w-parityTokens)) // a GGUF file is this model within the window
+		}
 		var out []model.Probe
 		for i := range min(len(samples), parityPrompts) {
 			s := samples[i*len(samples)/min(len(samples), parityPrompts)]
@@ -102,7 +106,7 @@ func probes(in contract.Input, cfg model.Config) ([]model.Probe, error) {
 				n = (len(s.Tokens) + 1) / 2
 			}
 			if n > 0 {
-				from := max(0, n-promptTokens)
+				from := max(0, n-longest)
 				out = append(out, model.Probe{Tokens: s.Tokens[from:min(len(s.Tokens), n+parityTokens)], From: n - 1 - from})
 			}
 		}

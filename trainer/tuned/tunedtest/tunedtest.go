@@ -105,6 +105,11 @@ func addModel(t testing.TB, in *contract.Input, corpus []byte, dtype string) {
 // WriteModel writes a tiny random model in Hugging Face's layout to dir.
 func WriteModel(t testing.TB, dir string, corpus []byte, dtype string) {
 	t.Helper()
+	writeModel(t, dir, corpus, dtype, func(*model.Config) {})
+}
+
+func writeModel(t testing.TB, dir string, corpus []byte, dtype string, change func(*model.Config)) {
+	t.Helper()
 	tok, err := bpetrain.Train(context.Background(), strings.Lines(string(corpus)), bpetrain.Config{VocabSize: 400})
 	if err != nil {
 		t.Fatal(err)
@@ -116,6 +121,7 @@ func WriteModel(t testing.TB, dir string, corpus []byte, dtype string) {
 		HiddenSize: 32, IntermediateSize: 64, NumLayers: 2, NumHeads: 4, NumKVHeads: 2, HeadDim: 8, VocabSize: len(tok.Tokens), MaxPositions: 160,
 		RMSNormEps: 1e-5, RopeTheta: 10000, TieWordEmbeddings: true, EOSTokenIDs: model.TokenIDs{end},
 	}
+	change(&cfg)
 	m, err := model.NewRandom(cfg, 7)
 	if err != nil {
 		t.Fatal(err)

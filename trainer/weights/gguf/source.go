@@ -118,6 +118,10 @@ func (j importJob) decode(rows *Rows, dst []float32) error {
 	return nil
 }
 
+// Added is what the file has added to the values that Tensor gives: one to the norms
+// of Gemma, else nothing.
+func (s *Source) Added(name string) float32 { return s.jobs[name].minus }
+
 // Kind is the format in which the file has a tensor.
 func (s *Source) Kind(name string) (Type, bool) {
 	j, ok := s.jobs[name]
