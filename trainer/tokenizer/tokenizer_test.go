@@ -94,6 +94,7 @@ func FuzzParse(f *testing.F) {
 		}
 		f.Add(raw, "some text 12")
 	}
+	f.Add([]byte(`{"pre_tokenizer":{"type":"Metaspace"},"model":{"type":"Unigram","unk_id":0,"byte_fallback":true,"vocab":[["<unk>",0],["▁",-2],["a",-3.5],["▁a",-1],["<0x41>",0]]}}`), "a A é a")
 	f.Fuzz(func(t *testing.T, raw []byte, text string) {
 		if strings.Contains(string(raw), "Regex") {
 			t.Skip() // a hostile expression may take for ever; a stage has its time limit for that

@@ -460,3 +460,25 @@ func TestCtrlCKeepsWhatIsThere(t *testing.T) {
 		t.Errorf("%v, %v", st, err)
 	}
 }
+
+// A source that is taken names a repository and files within it, and means the same when it
+// is written and read again.
+func FuzzParse(f *testing.F) {
+	for _, s := range []string{"hf:a/b", "hf:a/b@v1", "hf:a/b/c.gguf@refs/pr/1", "hf:../..", "hf:a/b/../../c.gguf"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		s, err := hub.Parse(text)
+		if err != nil {
+			return
+		}
+		if again, err := hub.Parse(s.String()); err != nil || again != s {
+			t.Fatalf("%q became %+v, then %+v, %v", text, s, again, err)
+		}
+		for _, part := range []string{s.Repo, s.Revision, s.File} {
+			if strings.Contains(part, "..") && part != s.File || strings.HasPrefix(part, "/") || s.File != "" && !filepath.IsLocal(s.File) {
+				t.Fatalf("%q leads out: %+v", text, s)
+			}
+		}
+	})
+}

@@ -107,3 +107,25 @@ func TestDir(t *testing.T) {
 		t.Errorf("%q, %v", dir, err)
 	}
 }
+
+// No name and no manifest leads out of the store or makes the reader panic.
+func FuzzFind(f *testing.F) {
+	f.Add("m:latest", `{"layers":[{"mediaType":"application/vnd.ollama.image.model","digest":"sha256:../x","size":1}]}`)
+	f.Add("a/b/c:d", `{"layers":null}`)
+	dir := f.TempDir()
+	path := filepath.Join(dir, "manifests", "registry.ollama.ai", "library", "m", "latest")
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, name, manifest string) {
+		if err := os.WriteFile(path, []byte(manifest), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range []string{name, "m"} {
+			m, err := ollama.Find(context.Background(), dir, "ollama:"+n)
+			if err == nil && filepath.Dir(m.Path) != filepath.Join(dir, "blobs") {
+				t.Fatalf("%q %q: %s", n, manifest, m.Path)
+			}
+		}
+	})
+}
