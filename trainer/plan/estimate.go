@@ -68,7 +68,11 @@ func MemoryOf(s Shape, r Run) Estimate {
 	}
 	add("activations", 4*s.activations(r, tokens))
 	add("head", 4*s.headValues(tokens))
-	add("program", programBytes+(e.Total()-e.Parts[0].Bytes)*slackPercent/100)
+	heap := e.Total()
+	if !r.Full && r.Precision == "bf16" {
+		heap -= e.Parts[0].Bytes // mapped
+	}
+	add("program", programBytes+heap*slackPercent/100)
 	return e
 }
 

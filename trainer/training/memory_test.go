@@ -88,7 +88,7 @@ func TestTheEstimateOfTheMemoryAgreesWithThePeak(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			m := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(status)
+			m := peakLine.FindSubmatch(status)
 			if m == nil || estimate == 0 {
 				t.Fatalf("peak %q, estimate %d", m, estimate)
 			}
@@ -97,6 +97,38 @@ func TestTheEstimateOfTheMemoryAgreesWithThePeak(t *testing.T) {
 			t.Logf("estimated %s, measured %s: %+.0f %%", plan.Bytes(estimate), plan.Bytes(kib<<10), 100*off)
 			if off < -0.2 || off > 0.2 {
 				t.Errorf("the estimate of %s is off by %+.0f %%; the peak was %s", plan.Bytes(estimate), 100*off, plan.Bytes(kib<<10))
+			}
+		})
+	}
+}
+
+var peakLine = regexp.MustCompile(`VmHWM:\s+(\d+) kB`)
+
+// BenchmarkPrecisionOfTheBase is a training of SmolLM2-135M's shape, LoRA r=16 on
+// all linear layers, 4 x 128 tokens, in a process of its own: its peak memory and
+// its speed, loading left out.
+func BenchmarkPrecisionOfTheBase(b *testing.B) {
+	shape := tinyShape()
+	shape.HiddenSize, shape.IntermediateSize, shape.NumLayers, shape.NumHeads, shape.NumKVHeads, shape.HeadDim = 576, 1536, 30, 9, 3, 64
+	shape.VocabSize, shape.MaxPositions = 49152, 8192
+	in := jobWith(b, `{}`, shape, rows(64, 128, shape.VocabSize), rows(1, 128, shape.VocabSize))
+	for _, p := range []string{"f32", "bf16", "int8", "int4"} {
+		b.Run(p, func(b *testing.B) {
+			for b.Loop() {
+				in.OutputDir, in.CheckpointDir = b.TempDir(), b.TempDir()
+				in.Config = []byte(`{"model":"m","export":{"skip_merged":true},"training":{"max_steps":8,"batch_size":4,"load_best":false,"base_precision":"` + p + `"}}`)
+				peak := filepath.Join(in.OutputDir, "status")
+				b.Setenv(peakFile, peak)
+				r, err := start(b, in).wait(b)
+				if err != nil {
+					b.Fatalf("%v: %+v", err, r.Error)
+				}
+				status, _ := os.ReadFile(peak)
+				if m := peakLine.FindSubmatch(status); m != nil {
+					kib, _ := strconv.ParseFloat(string(m[1]), 64)
+					b.ReportMetric(kib/1024, "peak-MiB")
+				}
+				b.ReportMetric(r.Metrics["tokens_per_sec"], "tokens/s")
 			}
 		})
 	}

@@ -53,7 +53,7 @@ type process struct {
 	steps  int // metric lines of steps seen
 }
 
-func start(t *testing.T, in contract.Input) *process {
+func start(t testing.TB, in contract.Input) *process {
 	t.Helper()
 	dir := t.TempDir()
 	data, err := json.Marshal(in)
@@ -109,7 +109,7 @@ func readerOf(s *bufio.Scanner) io.Reader {
 }
 
 // wait ends the process of its own will and returns what it said.
-func (p *process) wait(t *testing.T) (contract.Result, error) {
+func (p *process) wait(t testing.TB) (contract.Result, error) {
 	t.Helper()
 	p.until(-1)
 	err := p.cmd.Wait()
