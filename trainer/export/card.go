@@ -93,12 +93,7 @@ func newCard(in contract.Input, c contract.Config, base string, cfg model.Config
 	}
 	_ = in.Previous("validation", &card.Validation) // a pipeline may do without
 	_ = in.Previous("training", &card.Training)
-	var done struct {
-		LearningRate float64 `json:"learning_rate"`
-	}
-	if card.Training != nil && json.Unmarshal(card.Training, &done) == nil && card.Settings.Training.LearningRate == 0 {
-		card.Settings.Training.LearningRate = done.LearningRate // chosen by the model's size
-	}
+	card.Settings.Training = settled(card.Settings.Training, card.Training)
 	var report evaluation.Report
 	if in.Previous(evaluation.OutputKey, &report) == nil {
 		// Answers hold texts of the user's rows: a card is passed on, they are not.
@@ -106,6 +101,28 @@ func newCard(in contract.Input, c contract.Config, base string, cfg model.Config
 		card.Metrics = &report
 	}
 	return card, nil
+}
+
+// settled fills in what training chose by the model's size and the machine.
+func settled(t contract.TrainingConfig, output json.RawMessage) contract.TrainingConfig {
+	var done struct {
+		LearningRate  float64 `json:"learning_rate"`
+		BatchSize     int     `json:"batch_size"`
+		GradientAccum int     `json:"gradient_accumulation"`
+	}
+	if output == nil || json.Unmarshal(output, &done) != nil {
+		return t
+	}
+	if t.LearningRate == 0 {
+		t.LearningRate = done.LearningRate
+	}
+	if t.BatchSize == 0 {
+		t.BatchSize = done.BatchSize
+	}
+	if t.GradientAccum == 0 {
+		t.GradientAccum = done.GradientAccum
+	}
+	return t
 }
 
 func describeBase(in contract.Input, c contract.Config, dir string, cfg model.Config, dtype string) (BaseModel, error) {

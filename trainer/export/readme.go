@@ -74,7 +74,10 @@ func (c Card) readme(tuning, templateName string) string {
 	if t.Method == "lora" {
 		line("- rank %d, alpha %g, dropout %g, on %s", t.Rank, t.Alpha, t.Dropout, strings.Join(t.TargetModules, ", "))
 	}
-	line("- %d epochs, batches of %d, AdamW, peak learning rate %g, schedule %s, seed %d", t.Epochs, t.BatchSize*t.GradientAccum, t.LearningRate, t.Schedule, c.Settings.Seed)
+	if n := t.BatchSize * max(1, t.GradientAccum); n > 0 {
+		line("- batches of %d", n)
+	}
+	line("- %d epochs, AdamW, peak learning rate %g, schedule %s, seed %d", t.Epochs, t.LearningRate, t.Schedule, c.Settings.Seed)
 	if p := c.Prepared; p != nil {
 		line("- %d samples to train on, %d for validation, %d for the test", p.Train, p.Validation, p.Test)
 		if p.Instruction != "" {
