@@ -23,6 +23,7 @@ import (
 type report struct {
 	jobs, succeeded, failed, cancelled, unknown int
 	attempts, lost, objects, adapters, events   int
+	resets                                      int // streams that readers were told to read anew
 	faults                                      []string
 	deadReasons                                 map[string]int
 }
@@ -32,8 +33,8 @@ func (r *report) fail(format string, args ...any) {
 }
 
 func (r report) String() string {
-	return fmt.Sprintf("%d jobs (%d succeeded, %d failed, %d cancelled, %d never made), %d attempts (%d lost), %d objects, %d equal adapters, %d events",
-		r.jobs, r.succeeded, r.failed, r.cancelled, r.unknown, r.attempts, r.lost, r.objects, r.adapters, r.events)
+	return fmt.Sprintf("%d jobs (%d succeeded, %d failed, %d cancelled, %d never made), %d attempts (%d lost), %d objects, %d equal adapters, %d events (%d streams read anew)",
+		r.jobs, r.succeeded, r.failed, r.cancelled, r.unknown, r.attempts, r.lost, r.objects, r.adapters, r.events, r.resets)
 }
 
 // settle waits until every job is terminal.
@@ -144,6 +145,7 @@ func (w *workload) verify(adapter string) (r report) {
 	for _, rd := range w.readers {
 		rd.mu.Lock()
 		r.events += len(rd.events)
+		r.resets += rd.resets
 		rd.mu.Unlock()
 	}
 	w.mu.Unlock()
