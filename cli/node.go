@@ -205,6 +205,9 @@ func engineText(e api.Engine) string {
 	if e.Version != "" {
 		text += ", version " + e.Version
 	}
+	if e.Reason != "" {
+		text += "; " + e.Reason
+	}
 	return text
 }
 
