@@ -78,9 +78,9 @@ func (s *storm) lanes(seed uint64) []*lane {
 	stream := uint64(1)
 	random := func() *rand.Rand { stream++; return rand.New(rand.NewPCG(seed, stream)) }
 	out := []*lane{
-		{name: "servers", rand: random(), faults: serverFaults(s.long), rest: 1500 * time.Millisecond},
-		{name: "stores", rand: random(), faults: storeFaults(), rest: 4 * time.Second},
-		{name: "net", rand: random(), faults: netFaults(), rest: 4 * time.Second},
+		{name: "servers", rand: random(), faults: serverFaults(s.long), rest: 700 * time.Millisecond},
+		{name: "stores", rand: random(), faults: storeFaults(), rest: 3 * time.Second},
+		{name: "net", rand: random(), faults: netFaults(), rest: 2 * time.Second},
 	}
 	for _, a := range s.mesh.agents {
 		out = append(out, &lane{name: a.name, rand: random(), faults: agentFaults(s.long), rest: 2 * time.Second, agent: a})
@@ -464,7 +464,7 @@ func (s *storm) anyHost(l *lane) string {
 
 func agentFaults(long bool) []fault {
 	list := []fault{
-		{"kill agent", 6, func(s *storm, l *lane) (string, bool) {
+		{"kill agent", 4, func(s *storm, l *lane) (string, bool) {
 			l.agent.kill(l.between(50*time.Millisecond, 2*time.Second))
 			return l.agent.name, true
 		}},
