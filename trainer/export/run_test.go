@@ -252,7 +252,7 @@ func TestCheckSaysBeforehandWhatCannotBeExported(t *testing.T) {
 		formats []string
 		code    string
 	}{
-		"nothing":              {func(*testing.T, string) {}, []string{"f16", "f32", "q8_0"}, ""},
+		"nothing":              {func(*testing.T, string) {}, []string{"f16", "bf16", "f32", "q8_0", "q4_k_m"}, ""},
 		"an unknown format":    {func(*testing.T, string) {}, []string{"f16", "q3_k"}, "UNKNOWN_FORMAT"},
 		"another architecture": {func(t *testing.T, dir string) { edit(t, dir, "config.json", "LlamaForCausalLM", "GPT2LMHeadModel") }, []string{"f16"}, "UNUSABLE_MODEL"},
 		"another shape": {func(t *testing.T, dir string) {
