@@ -43,10 +43,19 @@ func (c *Client) do(ctx context.Context, k call, out any) error {
 			return wrap(k.method, k.path, fmt.Errorf("encode request: %w", err))
 		}
 	}
+	started := time.Now()
 	for n := 0; ; n++ {
 		failure := c.try(ctx, k, payload, out)
 		if failure == nil {
 			return nil
+		}
+		// An election takes one to two seconds, and its end should be met soon: so
+		// many short waits, which are not counted, instead of few that grow.
+		if failure.leaderless && c.retries > 0 && ctx.Err() == nil && time.Since(started) < electionTime {
+			if sleep(ctx, 1, 0) == nil {
+				n--
+				continue
+			}
 		}
 		if ctx.Err() != nil || !failure.retry || n >= c.retries || (k.once && !failure.refused) {
 			return wrap(k.method, k.path, failure.err)
@@ -166,6 +175,7 @@ func (c *Client) send(req *http.Request) (*http.Response, *tryError) {
 	case http.StatusServiceUnavailable, http.StatusBadGateway, http.StatusGatewayTimeout:
 		failure.retry = true
 		failure.refused = resp.StatusCode == http.StatusServiceUnavailable && p.Outcome != "unknown"
+		failure.leaderless = failure.refused && p.Type == api.ProblemNotLeader
 		c.rotatePrefix(base)
 	}
 	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && s > 0 {

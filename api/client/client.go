@@ -46,6 +46,8 @@ const (
 	backoffFirst  = 150 * time.Millisecond
 	backoffMost   = 5 * time.Second
 	retryAfterMax = 30 * time.Second
+	// electionTime is how long a cluster without a leader is asked often.
+	electionTime = 10 * time.Second
 )
 
 // Client calls the control plane. It is safe for concurrent use and holds no
@@ -174,7 +176,9 @@ func (c *Client) renewed(ctx context.Context, refused string) bool {
 type tryError struct {
 	err error
 	// refused: the server surely did nothing. Otherwise the outcome is unknown.
-	refused    bool
+	refused bool
+	// leaderless: it did nothing because nobody leads.
+	leaderless bool
 	retry      bool
 	retryAfter time.Duration
 }

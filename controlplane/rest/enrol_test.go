@@ -1,9 +1,11 @@
 package rest_test
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"testing"
@@ -212,5 +214,44 @@ func TestAPendingNodeWaitsForApproval(t *testing.T) {
 	}
 	if err := second(m.with(reply.Credential).Heartbeat(t.Context(), w.id, api.Heartbeat{})); status(err) != http.StatusUnauthorized {
 		t.Errorf("a removed node's credential: %v", err)
+	}
+}
+
+// A client that has no id to repeat may send a key: its repeat is the same job,
+// with another body a conflict, and another caller's same key another job.
+func TestAnIdempotencyKeyMakesARepeatTheSameJob(t *testing.T) {
+	m := newMesh(t)
+	d := upload(t, m.client(api.RoleUser), "x.csv", "text,label\na,b\n")
+	post := func(role api.Role, key, name string) (int, api.JobDetail) {
+		t.Helper()
+		body, _ := json.Marshal(api.JobSpec{Dataset: d.ID, Name: name})
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, m.url+"/v1/jobs", bytes.NewReader(body))
+		req.Header.Set("Authorization", "Bearer "+m.tokens[role])
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Idempotency-Key", key)
+		resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		var out api.JobDetail
+		_ = json.NewDecoder(resp.Body).Decode(&out)
+		return resp.StatusCode, out
+	}
+	first, job := post(api.RoleUser, "k1", "a")
+	again, same := post(api.RoleUser, "k1", "a")
+	if first != 201 || again != 200 || job.ID != same.ID {
+		t.Errorf("first %d %s, again %d %s", first, job.ID, again, same.ID)
+	}
+	if code, _ := post(api.RoleUser, "k1", "b"); code != 409 {
+		t.Errorf("the same key with another body: %d", code)
+	}
+	if code, other := post(api.RoleAdmin, "k1", "a"); code != 201 || other.ID == job.ID {
+		t.Errorf("another caller's same key: %d %s", code, other.ID)
+	}
+	for _, id := range []string{"01JDTEST", "../x", "81JDTEST000000000000000000", "01jdtest000000000000000000"} {
+		if _, err := m.client(api.RoleUser).SubmitJob(t.Context(), api.JobSpec{ID: id, Dataset: d.ID}); status(err) != 422 {
+			t.Errorf("the id %q: %v", id, err)
+		}
 	}
 }

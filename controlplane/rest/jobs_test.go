@@ -80,7 +80,7 @@ func TestARepeatedSubmitIsTheSameJob(t *testing.T) {
 	m := newMesh(t)
 	c := m.client(api.RoleUser)
 	d := upload(t, c, "t.csv", "text,label\na,b\n")
-	spec := api.JobSpec{ID: "01JDTEST", Dataset: d.ID, Name: "first"}
+	spec := api.JobSpec{ID: "01JDTEST000000000000000000", Dataset: d.ID, Name: "first"}
 	first, err := c.SubmitJob(t.Context(), spec)
 	if err != nil {
 		t.Fatal(err)

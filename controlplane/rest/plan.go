@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/oklog/ulid/v2"
+
 	"github.com/tunemesh/tunemesh/api"
 	"github.com/tunemesh/tunemesh/controlplane/state"
 	"github.com/tunemesh/tunemesh/trainer/contract"
@@ -37,7 +39,7 @@ type planOut struct{ Body api.JobPlan }
 func (s *Server) planJob(ctx context.Context, in *submitIn) (*planOut, error) {
 	spec := in.Body
 	if spec.ID == "" {
-		spec.ID = "plan"
+		spec.ID = ulid.Make().String() // of no job: only checked
 	}
 	command, faults := s.checkJob(spec)
 	if spec.Dataset == "" { // what it would do does not depend on it

@@ -3,6 +3,7 @@ package rest
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,13 +20,27 @@ import (
 	"github.com/tunemesh/tunemesh/trainer/contract"
 )
 
-// jobID is what a client may choose: it becomes part of keys and file names.
-var jobID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
+// jobID is what a client may choose, a ULID: it becomes part of keys and file
+// names, and lists by it are lists by age.
+var jobID = regexp.MustCompile(`^[0-7][0-9A-HJKMNP-TV-Z]{25}$`)
+
+// keyedID is the id of a job that was submitted with an Idempotency-Key: the same
+// for the same caller and key, so that a repeat is the same job by the same rule
+// as one with an id of the client's own, on every server and for ever.
+func keyedID(caller, key string) string {
+	sum := sha256.Sum256([]byte("tunemesh job\x00" + caller + "\x00" + key))
+	var id ulid.ULID
+	copy(id[:], sum[:])
+	return id.String()
+}
 
 // modelKinds are the built-in stages that read the base model.
 var modelKinds = []string{"preprocessing", "training", "evaluation", "export", api.KindInference}
 
-type submitIn struct{ Body api.JobSpec }
+type submitIn struct {
+	Key  string `header:"Idempotency-Key" maxLength:"256" doc:"where the spec has no id: the same caller's same key is the same job"`
+	Body api.JobSpec
+}
 
 type submitOut struct {
 	Status int
@@ -34,7 +49,10 @@ type submitOut struct {
 
 func (s *Server) submitJob(ctx context.Context, in *submitIn) (*submitOut, error) {
 	spec := in.Body
-	if spec.ID == "" {
+	switch {
+	case spec.ID == "" && in.Key != "":
+		spec.ID = keyedID(auth.Caller(ctx).ID, in.Key)
+	case spec.ID == "":
 		spec.ID = ulid.Make().String()
 	}
 	command, faults := s.checkJob(spec)
@@ -69,7 +87,7 @@ func (s *Server) checkJob(spec api.JobSpec) (state.CreateJob, []api.FieldError) 
 		faults = append(faults, api.FieldError{Field: field, Message: fmt.Sprintf(format, args...)})
 	}
 	if !jobID.MatchString(spec.ID) {
-		fail("id", "is %q: use letters, digits, - and _, at most 64; best a ULID", spec.ID)
+		fail("id", "is %q: want a ULID, 26 digits and capital letters", spec.ID)
 	}
 	pipeline := api.DefaultPipeline()
 	if spec.Pipeline != nil {

@@ -105,7 +105,7 @@ func TestKilledAgentsFindTheirTrainersAgain(t *testing.T) {
 	w := newWorkload(m, 1)
 	w.prepare(t)
 	// Slow enough to outlive all rounds.
-	p := w.longJob(t, "REATTACH", 10*(6+rounds*2), "")
+	p := w.longJob(t, "01REATTACH0000000000000000", 10*(6+rounds*2), "")
 	w.follow(t.Context(), p)
 	before := m.runningPIDs(t, 2)
 	for i := range rounds {
@@ -213,8 +213,8 @@ func TestMembershipHeals(t *testing.T) {
 	w := newWorkload(m, 1)
 	w.prepare(t)
 	hold := time.Duration(envInt("TUNEMESH_CHAOS_PARTITION_S", 30)) * time.Second
-	w.longJob(t, "HELD-1", int(hold/time.Second)*10+150, "")
-	w.longJob(t, "HELD-2", int(hold/time.Second)*10+150, "")
+	w.longJob(t, "01HE1D10000000000000000000", int(hold/time.Second)*10+150, "")
+	w.longJob(t, "01HE1D20000000000000000000", int(hold/time.Second)*10+150, "")
 	m.runningPIDs(t, 4)
 	m.fabric.between("cut", []string{"a1", "a2"}, m.fabric.others("a1", "a2"), link{cut: true})
 	time.Sleep(hold)
@@ -273,11 +273,11 @@ func TestACompleteLossIsRestoredFromASnapshot(t *testing.T) {
 	m := start(t, shape{servers: 3, agents: 2})
 	w := newWorkload(m, 1)
 	w.prepare(t)
-	first := w.longJob(t, "BEFORE", 5, "")
+	first := w.longJob(t, "01BEF0RE000000000000000000", 5, "")
 	if open := w.settle(30 * time.Second); len(open) > 0 {
 		t.Fatal(open)
 	}
-	running := w.longJob(t, "RUNNING", 450, "")
+	running := w.longJob(t, "01RVNN1NG00000000000000000", 450, "")
 	before := m.runningPIDs(t, 2)
 	file := filepath.Join(m.dir, "state.snapshot")
 	if out, err := m.cli("snapshot", "save", file); err != nil {
@@ -285,7 +285,7 @@ func TestACompleteLossIsRestoredFromASnapshot(t *testing.T) {
 	} else {
 		t.Log(out)
 	}
-	lost := w.longJob(t, "AFTER", 450, "") // after the backup: lost with the cluster
+	lost := w.longJob(t, "01AFTER0000000000000000000", 450, "") // after the backup: lost with the cluster
 	m.runningPIDs(t, 4)
 
 	token := m.token("admin")
@@ -366,7 +366,7 @@ func TestACompleteLossIsRestoredFromASnapshot(t *testing.T) {
 		t.Errorf("the stage that ran: %+v %v", list, err)
 	}
 	// Fences of the new cluster are above all of the old one's.
-	again := w.longJob(t, "LATER", 5, "")
+	again := w.longJob(t, "011ATER0000000000000000000", 5, "")
 	if err := m.eventually(time.Minute, func() error {
 		d, err := m.patient().Job(t.Context(), again.id)
 		if err == nil && d.State != api.JobSucceeded {

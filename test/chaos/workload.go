@@ -356,7 +356,7 @@ func (w *workload) plan(random *rand.Rand) *planned {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.next++
-	p := &planned{id: fmt.Sprintf("CHAOS%d-%05d", w.seed%100000, w.next)}
+	p := &planned{id: fmt.Sprintf("01CHAS%010d%010d", w.seed%100000, w.next)} // a ULID by its form
 	p.spec = api.JobSpec{ID: p.id, Name: "chaos", Dataset: w.datasets[random.IntN(len(w.datasets))]}
 	if w.training > 0 && random.IntN(w.training) == 0 {
 		p.training = true
