@@ -3,6 +3,7 @@ package peft_test
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/tunemesh/tunemesh/trainer/adapter"
 	"github.com/tunemesh/tunemesh/trainer/contract"
+	"github.com/tunemesh/tunemesh/trainer/dataset/stagetest"
 	"github.com/tunemesh/tunemesh/trainer/training"
 )
 
@@ -267,4 +269,15 @@ func TestAnEngineThatCannotRunSaysWhatToDo(t *testing.T) {
 	if !slices.ContainsFunc(said, func(s string) bool { return strings.Contains(s, "tunemesh engine install peft") }) {
 		t.Errorf("said %q", said)
 	}
+}
+
+func TestAQuantisedBaseOnACPUIsRefusedInWords(t *testing.T) {
+	installed(t)
+	in := job(t, llama(), config("peft", `"base_precision":"int4",`))
+	_, _, err := stagetest.Run(t.Context(), t, training.Run, in)
+	var e *contract.Error
+	if !errors.As(err, &e) || e.Class != contract.ClassUnsupported || !strings.Contains(e.Message, "CUDA devices only") {
+		t.Errorf("error %v", err)
+	}
+	gone(t, in.ScratchDir)
 }
