@@ -16,9 +16,10 @@ type Node struct {
 	Version    string     `json:"version" doc:"of the agent"`
 	Protocol   int        `json:"protocol"`
 	JoinedAt   time.Time  `json:"joined_at"`
-	// Status and LastSeen are the leader's memory, not replicated.
+	// Status, LastSeen and Load are the leader's memory, not replicated.
 	Status   NodeStatus `json:"status"`
 	LastSeen *time.Time `json:"last_seen,omitempty"`
+	Load     *NodeLoad  `json:"load,omitempty" doc:"of its last heartbeat"`
 	Running  int        `json:"running" doc:"attempts placed here"`
 	Index    uint64     `json:"index"`
 }

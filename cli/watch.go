@@ -59,8 +59,9 @@ type watcher struct {
 
 // polled is an answer to the question how the job is.
 type polled struct {
-	job api.JobDetail
-	err error
+	job   api.JobDetail
+	nodes []api.Node // that run its stages
+	err   error
 }
 
 func (w *watcher) run(ctx context.Context) (api.JobDetail, error) {
@@ -151,6 +152,7 @@ func (w *watcher) take(p polled) error {
 	if p.err == nil {
 		w.state.Trouble = ""
 		w.state.SetJob(p.job)
+		w.state.SetNodes(p.nodes)
 		return nil
 	}
 	if lasting(p.err) {
@@ -208,13 +210,36 @@ func (w *watcher) poll(ctx context.Context, in feeds) {
 		}
 		once, cancel := context.WithTimeout(ctx, 3*time.Second) // soon enough to say so where nobody answers
 		job, err := w.mesh.Job(once, w.id)
+		nodes := w.busy(once, job)
 		cancel()
 		select {
-		case in.jobs <- polled{job, err}:
+		case in.jobs <- polled{job, nodes, err}:
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// busy are the nodes that run stages of a job, where the mesh can be asked: at
+// most three, since a view has few lines.
+func (w *watcher) busy(ctx context.Context, job api.JobDetail) (out []api.Node) {
+	mesh, ok := w.mesh.(interface {
+		Node(ctx context.Context, id string) (api.Node, error)
+	})
+	known := map[string]bool{}
+	for _, s := range job.Stages {
+		if !ok || len(out) == 3 {
+			break
+		}
+		if s.State != api.StageRunning || s.Node == "" || known[s.Node] {
+			continue
+		}
+		known[s.Node] = true
+		if n, err := mesh.Node(ctx, s.Node); err == nil {
+			out = append(out, n)
+		}
+	}
+	return out
 }
 
 // lasting says whether trying again is pointless: the server refuses.

@@ -45,6 +45,9 @@ func (s *State) Lines(f Frame) []string {
 	if losses := s.Losses(); len(losses) > 1 {
 		lines = append(lines, lossLine(losses, f))
 	}
+	if loads := s.loadLines(f); f.Height <= 0 || len(lines)+len(loads)+2 <= f.Height {
+		lines = append(lines, loads...)
+	}
 	if s.last != nil {
 		lines = append(lines, format.Cut(logPrefix(*s.last, f.Style, f.Now.Location())+format.Clean(text(*s.last, false)), f.Width))
 	}

@@ -16,6 +16,7 @@ type State struct {
 	// Trouble says why nothing new arrives, empty while all is well.
 	Trouble string
 
+	nodes  []api.Node
 	stages map[string]*stageView
 	last   *api.Event // newest event with something to read
 

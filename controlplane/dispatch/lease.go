@@ -24,6 +24,7 @@ type lease struct {
 	// seen is false until the first heartbeat in this term.
 	seen              bool
 	lastSeen, expires time.Time
+	load              api.NodeLoad // of the last heartbeat
 	// silent: the lease ran out and attempts were marked unknown.
 	silent bool
 	// back: the node came (back), so that unknown attempts are known again.
@@ -59,6 +60,7 @@ func (t *term) heartbeat(nodeID string, h api.Heartbeat) api.HeartbeatReply {
 		l = &lease{}
 		t.leases[nodeID] = l
 	}
+	l.load = h.Load
 	if !l.alive(now) {
 		l.back = true
 		poke(t.placePoke)
@@ -268,6 +270,9 @@ func (t *term) fillNode(n *api.Node) {
 	if l.seen {
 		seen := l.lastSeen.UTC()
 		n.LastSeen = &seen
+		if load := l.load; l.alive(now) {
+			n.Load = &load
+		}
 	}
 	switch {
 	case l.alive(now):
