@@ -68,6 +68,13 @@ func genCommand(t *rapid.T, fences []uint64) state.Command {
 			state.UpsertServer{Server: state.Server{ID: node}},
 			state.RemoveServer{ID: node},
 			state.SetMinVersion{Version: int(fence)},
+			state.SetKeyring{Keyring: state.Keyring{CACert: []byte("c"), CAKey: []byte(job), GossipKey: []byte("g"), PeerSecret: "p"}},
+			state.SetClusterSettings{Settings: api.ClusterSettings{RequireApproval: fence%2 == 0}},
+			state.CreateJoinToken{Token: api.Token{ID: "t", Role: api.RoleNode, Hash: []byte{byte(fence)}, MaxUses: 1, ExpiresAt: at}},
+			state.UseToken{ID: "t", By: node, At: at},
+			state.EnrolNode{NodeID: node, Name: job, PublicKey: []byte(node), TokenID: "t", At: at, Credential: api.Token{ID: "c" + node, NodeID: node, Role: api.RoleNode, Hash: []byte{1, byte(fence)}}},
+			state.ApproveNode{NodeID: node, Reject: fence%3 == 0},
+			state.RemoveNode{NodeID: node},
 		}).Draw(t, "other")
 	default:
 		return state.UpsertNode{At: at, Node: api.Node{ID: node, Labels: map[string]string{"l": job}, Capability: api.Capability{
