@@ -283,6 +283,8 @@ func TestAClusterFromItsSecretToItsLastServer(t *testing.T) {
 	}
 	c.awaitNodes(2)
 
+	c.runTheGuide()
+
 	// Another cluster's token, and one whose CA was changed, are refused before
 	// anything is sent.
 	forged := strings.Replace(c.token(), "M1", "M1"+strings.Repeat("0", 64), 1)[:2+64] + c.token()[2+64:]
@@ -341,6 +343,36 @@ func TestAClusterFromItsSecretToItsLastServer(t *testing.T) {
 	c.transfer(list, dead)
 	c.joinAndLeave()
 	c.refuseBelowQuorum()
+}
+
+// runTheGuide runs the commands of docs/cluster.md as they stand there.
+func (c *cluster) runTheGuide() {
+	t := c.t
+	t.Helper()
+	work := t.TempDir()
+	if err := os.Symlink(binary(t), filepath.Join(work, "tunemesh")); err != nil {
+		t.Fatal(err)
+	}
+	ran := 0
+	for _, heading := range []string{"Founding", "Looking after it", "Workstations"} {
+		for _, block := range blocks(t, "docs/cluster.md", heading, "sh") {
+			for line := range strings.Lines(block) {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				cmd := exec.CommandContext(ctx, "sh", "-c", line)
+				cmd.Dir = work
+				cmd.Env = append(os.Environ(), "PATH="+work+":"+os.Getenv("PATH"), "XDG_CONFIG_HOME="+filepath.Join(c.dir, "config"), "TUNEMESH_SERVER="+strings.Join(c.urls(), ","), "TUNEMESH_TOKEN="+c.token())
+				out, err := cmd.CombinedOutput()
+				cancel()
+				if err != nil {
+					t.Errorf("%s: %v\n%s", line, err, tail(string(out), 2000))
+				}
+				ran++
+			}
+		}
+	}
+	if ran < 7 {
+		t.Errorf("only %d commands were found", ran)
+	}
 }
 
 // transfer lets the replaced server lead.
