@@ -22,6 +22,7 @@ type joining struct {
 	dir, name string
 	servers   []string
 	token     string // the join token, empty where none was given
+	preflight bool   // look whether this machine is fit before it joins
 	log       *slog.Logger
 
 	id     nodeagent.Identity
@@ -52,6 +53,11 @@ func (j *joining) join(ctx context.Context) (*client.Client, error) {
 	} else if token.Role != "" && token.Role != api.RoleNode {
 		return nil, exitError{2, fmt.Errorf("this is a token of role %s, nodes join with one of role node: `tunemesh token create --role node`", token.Role)}
 	}
+	if j.preflight && j.member.Credential == "" {
+		if err := j.examine(ctx); err != nil {
+			return nil, err
+		}
+	}
 	for j.member.Credential == "" {
 		if _, err := j.enrol(ctx); err == nil {
 			break
@@ -69,6 +75,24 @@ func (j *joining) join(ctx context.Context) (*client.Client, error) {
 		}
 	}
 	return client.New(client.Config{Servers: j.servers, Token: j.member.Credential, Renew: j.enrol, UserAgent: "tunemesh-agent/" + version}), nil
+}
+
+// examine is `tunemesh doctor` before the first join. A server that cannot be
+// reached yet is no reason not to wait for it.
+func (j *joining) examine(ctx context.Context) error {
+	d := diagnose(ctx, j.dir, j.servers, j.token)
+	var failed []string
+	for _, f := range d.Findings {
+		j.log.Info("preflight", "check", f.Check, "status", f.Status, "detail", f.Detail, "hint", f.Hint)
+		if f.Status == "failed" && f.Check != "server" {
+			failed = append(failed, f.Check+": "+f.Detail+" ("+f.Hint+")")
+		}
+	}
+	j.log.Info("preflight", "lora_billions", d.LoRABillions)
+	if len(failed) > 0 {
+		return fmt.Errorf("this machine is not fit to be a node: %s; --skip-preflight lets it join all the same", strings.Join(failed, "; "))
+	}
+	return nil
 }
 
 // refused says whether a server answered that it does not want this node.

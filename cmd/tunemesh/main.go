@@ -92,7 +92,7 @@ With nothing else installed this binary is a whole mesh of one node:
 		c.GroupID = "start"
 		root.AddCommand(c)
 	}
-	for _, c := range []*cobra.Command{newControlPlane(), newNodeAgent(), newTrainer(), newInference(), newEngine()} {
+	for _, c := range []*cobra.Command{newControlPlane(), newNodeAgent(), newDoctor(), newTrainer(), newInference(), newEngine()} {
 		c.GroupID = "roles"
 		root.AddCommand(c)
 	}

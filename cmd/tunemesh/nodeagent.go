@@ -16,6 +16,7 @@ import (
 func newNodeAgent() *cobra.Command {
 	c := nodeagent.Config{}
 	var servers []string
+	var skip bool
 	var token, tokenFile, gossipAddr, metricsAddr string
 	var logs logFlags
 	cmd := &cobra.Command{
@@ -49,7 +50,7 @@ that the mesh tells of are added.`,
 					return err
 				}
 			}
-			j := joining{dir: c.Dir, name: c.Name, servers: servers, token: cmp.Or(token, os.Getenv("TUNEMESH_TOKEN")), log: log}
+			j := joining{dir: c.Dir, name: c.Name, servers: servers, token: cmp.Or(token, os.Getenv("TUNEMESH_TOKEN")), preflight: !skip, log: log}
 			cp, err := j.join(cmd.Context())
 			if err != nil {
 				return err
@@ -80,11 +81,13 @@ that the mesh tells of are added.`,
 	}
 	f := cmd.Flags()
 	f.StringSliceVar(&servers, "server", nil, "base `URL` of a control-plane server; several with commas")
+	f.BoolVar(&skip, "skip-preflight", false, "join although the checks of tunemesh doctor fail")
 	f.StringVar(&token, "token", "", "`TOKEN` of role node, for the first start")
 	f.StringVar(&tokenFile, "token-file", "", "`FILE` with a token of role node, for the first start")
 	f.StringVar(&c.Dir, "data-dir", "/var/lib/tunemesh/agent", "`FOLDER` for key, cache, attempts and checkpoints")
 	f.StringVar(&c.Name, "name", "", "the node's name (default: the host's)")
 	f.StringToStringVar(&c.Labels, "label", nil, "`KEY=VALUE` that stages can require; may be repeated")
+	f.Int64Var(&c.SpoolBytes, "spool-bytes", 1<<30, "`BYTES` of output that a running attempt keeps, and all ended ones together, until it is archived; beyond, the oldest lines go and an event says which")
 	f.StringVar(&gossipAddr, "gossip-addr", "0.0.0.0:0", "`ADDRESS` of gossip")
 	f.StringVar(&metricsAddr, "metrics-addr", "127.0.0.1:7704", "`ADDRESS` at which /metrics is served, GPUs included; empty: nowhere. Prometheus finds those that are not loopback by /v1/sd/prometheus")
 	logs.define(cmd, "info")
