@@ -63,6 +63,7 @@ func (t *term) view() scheduler.View {
 	}
 	t.mu.Unlock()
 	jobs := map[string]api.Job{}
+	backoffs := map[stageKey]backoff{}
 	for _, stage := range s.ReadyStages() {
 		job, ok := jobs[stage.JobID]
 		if !ok {
@@ -72,11 +73,55 @@ func (t *term) view() scheduler.View {
 		r := scheduler.Request{JobID: stage.JobID, Stage: stage.Name, Kind: stage.Kind,
 			Requires: stage.Requires, Priority: job.Priority, Since: job.CreatedAt}
 		if stage.NotBefore != nil {
-			r.NotBefore = *stage.NotBefore
+			key := stageKey{stage.JobID, stage.Name}
+			backoffs[key] = t.backoffOf(stage, now)
+			r.NotBefore = backoffs[key].until
 		}
 		v.Requests = append(v.Requests, r)
 	}
+	t.mu.Lock()
+	t.backoffs = backoffs
+	t.mu.Unlock()
 	return v
+}
+
+// backoff is how long a stage that is tried again still waits, by this leader's
+// clock.
+type backoff struct {
+	notBefore time.Time // as it stands in the state
+	until     time.Time
+}
+
+// backoffOf bounds a wait by its own length. NotBefore was written by the leader
+// of that time; if its clock was an hour ahead of this one's, the stage would
+// wait that hour. NotBefore and ReadyAt are of the same clock, so their
+// difference is right whatever it showed.
+func (t *term) backoffOf(stage api.Stage, now time.Time) backoff {
+	t.mu.Lock()
+	known, ok := t.backoffs[stageKey{stage.JobID, stage.Name}]
+	t.mu.Unlock()
+	if ok && known.notBefore.Equal(*stage.NotBefore) {
+		return known
+	}
+	b := backoff{notBefore: *stage.NotBefore, until: *stage.NotBefore}
+	if stage.ReadyAt != nil {
+		if latest := now.Add(max(stage.NotBefore.Sub(*stage.ReadyAt), 0)); latest.Before(b.until) {
+			b.until = latest
+		}
+	}
+	return b
+}
+
+// placedAt is the time of a placement: now, but not before the time that the
+// state holds a stage back until, which may be of a clock that was ahead.
+func (t *term) placedAt(job, stage string) time.Time {
+	now := t.config.Clock().UTC()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if b, ok := t.backoffs[stageKey{job, stage}]; ok && now.Before(b.notBefore) && !now.Before(b.until) {
+		return b.notBefore.UTC()
+	}
+	return now
 }
 
 // remember keeps the reasons for WaitReason.
@@ -113,7 +158,7 @@ func (t *term) place(ctx context.Context, placements []scheduler.Placement) erro
 		group.Go(func() error {
 			traced, span := tracing.Begin(tracing.Under(ctx, t.traceOf(p.JobID)), "place", "job", p.JobID, "stage", p.Stage, "node", p.NodeID)
 			r, err := t.config.Raft.Apply(ctx, state.PlaceAttempt{JobID: p.JobID, Stage: p.Stage,
-				NodeID: p.NodeID, Devices: p.Devices, Slot: p.Slot, TraceParent: tracing.Parent(traced), At: t.config.Clock().UTC()})
+				NodeID: p.NodeID, Devices: p.Devices, Slot: p.Slot, TraceParent: tracing.Parent(traced), At: t.placedAt(p.JobID, p.Stage)})
 			span.End(err)
 			log := t.config.Log.With("job", p.JobID, "stage", p.Stage, "node", p.NodeID)
 			var refused *state.Error

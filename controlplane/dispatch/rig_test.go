@@ -34,6 +34,8 @@ type rig struct {
 	barriers int
 	// slow, if set, holds every command up until it is closed.
 	slow chan struct{}
+	// skew is how far the next leader's clock is ahead.
+	skew time.Duration
 	// beats are the nodes that send heartbeats, with what they run.
 	beats map[string]func() []uint64
 }
@@ -122,7 +124,8 @@ func (r *rig) elect() {
 	if r.stop != nil {
 		r.stop()
 	}
-	r.d = dispatch.New(dispatch.Config{Raft: r, Store: r.store, Events: r.log, Publisher: r.publisher, Archiver: r.archiver,
+	skew := r.skew
+	r.d = dispatch.New(dispatch.Config{Clock: func() time.Time { return time.Now().Add(skew) }, Raft: r, Store: r.store, Events: r.log, Publisher: r.publisher, Archiver: r.archiver,
 		Rand: func() float64 { return 0.5 }})
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup

@@ -24,6 +24,8 @@ type term struct {
 	mu      sync.Mutex
 	leases  map[string]*lease
 	reasons map[stageKey]string
+	// backoffs are those of the stages that wait for their next try.
+	backoffs map[stageKey]backoff
 	// late are jobs whose archive is not all of their events, and since when.
 	late map[string]time.Time
 }
