@@ -56,6 +56,7 @@ func spools(dir string) int {
 // reader sees every line once through all of it, and at the end there is one
 // archive that every server reads alike.
 func TestLeadersChangeAndShareNoLog(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3, "")
 	dir, _ := c.agent()
 	job := c.submit(250, 400, 400, 300)
@@ -91,6 +92,7 @@ func TestLeadersChangeAndShareNoLog(t *testing.T) {
 // Redis is killed, stopped, and comes back empty; the server and the agent are
 // restarted. No line is lost, none comes twice, the order stays.
 func TestEverythingFallsOnceAndNoLineIsLost(t *testing.T) {
+	t.Parallel()
 	r := startRedis(t, "--appendfsync", "everysec")
 	c := newCluster(t, 2, r.url())
 	dir, end := c.agent()
@@ -139,6 +141,7 @@ func TestEverythingFallsOnceAndNoLineIsLost(t *testing.T) {
 // Before and after it is archived a stream is the same on the wire, in both
 // forms, from any id, with filters.
 func TestTheArchiveIsTheSameOnTheWire(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 1, "")
 	c.agent()
 	job := c.submit(0, 3000, 10)
