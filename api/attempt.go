@@ -33,24 +33,24 @@ func (s AttemptState) Terminal() bool {
 type Attempt struct {
 	// Fence is the Raft index of the entry that placed the attempt: unique in
 	// the mesh and rising. It is the attempt's id.
-	Fence      uint64       `json:"fence"`
-	JobID      string       `json:"job_id"`
-	Stage      string       `json:"stage"`
-	Number     int          `json:"number"`
-	NodeID     string       `json:"node_id"`
-	State      AttemptState `json:"state"`
-	Devices    Devices      `json:"devices"`
+	Fence   uint64       `json:"fence"`
+	JobID   string       `json:"job_id"`
+	Stage   string       `json:"stage"`
+	Number  int          `json:"number"`
+	NodeID  string       `json:"node_id"`
+	State   AttemptState `json:"state"`
+	Devices Devices      `json:"devices"`
 	// TraceParent is the span of its placement, as a W3C traceparent.
-	TraceParent string `json:"trace_parent,omitempty"`
-	PlacedAt   time.Time    `json:"placed_at"`
-	StartedAt  *time.Time   `json:"started_at,omitempty"`
-	FinishedAt *time.Time   `json:"finished_at,omitempty"`
+	TraceParent string     `json:"trace_parent,omitempty"`
+	PlacedAt    time.Time  `json:"placed_at"`
+	StartedAt   *time.Time `json:"started_at,omitempty"`
+	FinishedAt  *time.Time `json:"finished_at,omitempty"`
 	// UnknownAt is when the node fell silent.
 	UnknownAt *time.Time  `json:"unknown_at,omitempty"`
 	Error     *StageError `json:"error,omitempty"`
 	// Lines is how many lines of output it reported at its end.
 	Lines uint64 `json:"lines,omitempty"`
-	Index     uint64      `json:"index"`
+	Index uint64 `json:"index"`
 }
 
 // Devices is what a placement reserves on its node.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/tunemesh/tunemesh/api"
 	"github.com/tunemesh/tunemesh/controlplane/state"
+	"github.com/tunemesh/tunemesh/trainer/contract"
 )
 
 // Bounds of what /metrics shows of training: the jobs that reported last, and
@@ -24,10 +25,6 @@ const (
 	maxMetricJobs   = 100
 	maxMetricEpochs = 20
 )
-
-// divergences are the codes of the events with which a training says that it
-// goes wrong.
-var divergences = []string{"DIVERGED", "LOSS_EXPLODING", "LOSS_FLAT", "THROUGHPUT_COLLAPSE", "STEPS_STALLED"}
 
 type metrics struct {
 	requests   *prometheus.CounterVec
@@ -90,7 +87,7 @@ func (m *metrics) observe(list []api.Event, at time.Time) {
 	for _, e := range list {
 		m.received.WithLabelValues(string(e.Level)).Inc()
 		m.lag.Observe(max(0, at.Sub(e.Timestamp).Seconds()))
-		if slices.Contains(divergences, e.ErrorCode) {
+		if slices.Contains(contract.DivergenceCodes, e.ErrorCode) {
 			m.track(e.RunID, "")
 			m.divergence.WithLabelValues(e.RunID, e.ErrorCode).Set(1)
 		}

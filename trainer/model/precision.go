@@ -32,7 +32,7 @@ type Releaser interface{ Release(name string) }
 // aliases says whether w is the very slice that readTensor made, which may be
 // the source's.
 func (w weights) aliases(read weights) bool {
-	return w.bf16 != nil && len(w.bf16) > 0 && len(read.bf16) > 0 && &w.bf16[0] == &read.bf16[0]
+	return len(w.bf16) > 0 && len(read.bf16) > 0 && &w.bf16[0] == &read.bf16[0]
 }
 
 // convert brings one tensor to the precision. Gains of norms stay float32 or as

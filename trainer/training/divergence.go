@@ -89,7 +89,7 @@ func (t *trainer) expect(tokens int64) *time.Timer {
 	limit := max(stallAtLeast, time.Duration(min(usual*stallFactor, 1e9)*float64(time.Second)))
 	number, emit := t.state.Step+1, t.emit
 	return time.AfterFunc(limit, func() {
-		emit.Warn("STEP_STALLED", fmt.Sprintf("step %d has taken %v and has not ended; such steps took %.1f s until now", number, limit.Round(time.Second), usual),
+		emit.Warn(contract.CodeStepStalled, fmt.Sprintf("step %d has taken %v and has not ended; such steps took %.1f s until now", number, limit.Round(time.Second), usual),
 			map[string]any{"step": number, "seconds": limit.Seconds(), "usual_seconds": usual})
 	})
 }

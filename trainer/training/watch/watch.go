@@ -4,14 +4,16 @@ import (
 	"fmt"
 	"math"
 	"slices"
+
+	"github.com/tunemesh/tunemesh/trainer/contract"
 )
 
 // Codes of alarms.
 const (
-	Diverged           = "DIVERGED"
-	LossExploding      = "LOSS_EXPLODING"
-	LossFlat           = "LOSS_FLAT"
-	ThroughputCollapse = "THROUGHPUT_COLLAPSE"
+	Diverged           = contract.CodeDiverged
+	LossExploding      = contract.CodeLossExploding
+	LossFlat           = contract.CodeLossFlat
+	ThroughputCollapse = contract.CodeThroughputCollapse
 )
 
 // How much is remembered, and what is compared with it.
