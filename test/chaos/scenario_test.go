@@ -67,7 +67,7 @@ func (w *workload) longJob(t *testing.T, id string, lines int, node string) *pla
 
 func (w *workload) prepare(t *testing.T) {
 	t.Helper()
-	w.cancel = func() {}
+	w.life, w.cancel = context.WithCancel(context.Background())
 	d, err := w.mesh.patient().UploadDataset(t.Context(), "tiny.csv", bytes.NewReader(tinyRows()), int64(len(tinyRows())))
 	if err != nil {
 		t.Fatal(err)
@@ -110,7 +110,7 @@ func TestKilledAgentsFindTheirTrainersAgain(t *testing.T) {
 	w.prepare(t)
 	// Slow enough to outlive all rounds.
 	p := w.longJob(t, "01REATTACH0000000000000000", 10*(6+rounds*2), "")
-	w.follow(t.Context(), p)
+	w.follow(w.life, p)
 	before := m.runningPIDs(t, 2)
 	for i := range rounds {
 		m.agents[0].kill(time.Duration(i%5) * 100 * time.Millisecond)
@@ -162,7 +162,7 @@ func TestAZombieIsFenced(t *testing.T) {
 	if w.create(t.Context(), 0, p, m.servers[0].url); !p.acked {
 		t.Fatal("the job was not taken")
 	}
-	w.follow(t.Context(), p)
+	w.follow(w.life, p)
 	var host string
 	for _, text := range m.runningPIDs(t, 2) {
 		host, _, _ = strings.Cut(text, ":")
@@ -199,7 +199,7 @@ func TestLinesSurviveRedis(t *testing.T) {
 	w.prepare(t)
 	for i := range 3 {
 		p := w.longJob(t, fmt.Sprintf("01%024d", i), 80, "")
-		w.follow(t.Context(), p)
+		w.follow(w.life, p)
 	}
 	for i := range 6 {
 		time.Sleep(time.Duration(400+200*i) * time.Millisecond)

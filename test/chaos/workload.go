@@ -25,6 +25,7 @@ type workload struct {
 	token   string
 	seed    uint64
 
+	life    context.Context // of clients and readers
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 	paused  atomic.Bool
@@ -103,7 +104,7 @@ func tinyRows() []byte {
 // begin starts submitters, cancellers, readers of registers and of events.
 func (w *workload) begin(clients int) error {
 	ctx, cancel := context.WithCancel(context.Background())
-	w.cancel = cancel
+	w.life, w.cancel = ctx, cancel
 	up, cancelUp := context.WithTimeout(ctx, 30*time.Second)
 	defer cancelUp()
 	d, err := w.mesh.patient().UploadDataset(up, "tiny.csv", strings.NewReader(string(tinyRows())), int64(len(tinyRows())))
