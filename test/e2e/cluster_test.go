@@ -126,7 +126,7 @@ func (c *cluster) args(name string) []string {
 func (c *cluster) startStore() {
 	c.t.Helper()
 	c.s3 = freeAddr(c.t)
-	data := filepath.Join(c.dir, "s3")
+	data := filepath.Join(c.dir, "objects")
 	if err := os.MkdirAll(data, 0o700); err != nil {
 		c.t.Fatal(err)
 	}
