@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/tunemesh/tunemesh/api"
 )
 
@@ -378,7 +380,19 @@ func serve[In any](p *plane, call func(*http.Request, In) (any, error)) http.Han
 	return func(w http.ResponseWriter, r *http.Request) {
 		var in In
 		if r.Body != nil {
-			_ = json.NewDecoder(r.Body).Decode(&in)
+			body := io.Reader(r.Body)
+			if r.Header.Get("Content-Encoding") == "zstd" {
+				unpacked, err := zstd.NewReader(body)
+				if err != nil {
+					p.t.Error(err)
+					return
+				}
+				defer unpacked.Close()
+				body = unpacked
+			}
+			if err := json.NewDecoder(body).Decode(&in); err != nil && err != io.EOF {
+				p.t.Errorf("%s %s: %v", r.Method, r.URL.Path, err)
+			}
 		}
 		out, err := call(r, in)
 		var problem *api.Problem
