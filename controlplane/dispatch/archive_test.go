@@ -3,6 +3,8 @@ package dispatch_test
 import (
 	"context"
 	"fmt"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,7 +14,9 @@ import (
 
 // archiver archives what the rig's event log holds, and does what fails says.
 type archiver struct {
-	log      *eventLog
+	log *eventLog
+
+	mu       sync.Mutex
 	lines    map[uint64]uint64 // that the log holds, by fence
 	failures int
 	uploads  []string
@@ -20,6 +24,8 @@ type archiver struct {
 }
 
 func (a *archiver) Archive(_ context.Context, job string, recorded []api.EventArchive, transitions uint64, lines map[uint64]uint64, anyway bool) (*api.EventArchive, string, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	if a.failures > 0 {
 		a.failures--
 		return nil, "", errDown
@@ -49,7 +55,33 @@ func (a *archiver) Archive(_ context.Context, job string, recorded []api.EventAr
 	return &api.EventArchive{Key: "k", First: first, Last: last, Sources: map[string]uint64{"state": have}}, missing, nil
 }
 
-func (a *archiver) Finish(context.Context, string) error { a.finished++; return nil }
+func (a *archiver) Finish(context.Context, string) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.finished++
+	return nil
+}
+
+// done is what was uploaded so far, and how many jobs were finished.
+func (a *archiver) done() (uploads []string, finished int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.uploads), a.finished
+}
+
+// has sets how many lines of an attempt the log holds.
+func (a *archiver) has(fence, lines uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.lines[fence] = lines
+}
+
+// fails makes the next n uploads fail.
+func (a *archiver) fails(n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.failures = n
+}
 
 // archiving runs a test with a leader that archives, on a mesh that may record it.
 func archiving(t *testing.T, test func(r *rig, a *archiver)) {
@@ -86,18 +118,19 @@ func TestAnEndedJobIsArchivedOnceAllLinesAreThere(t *testing.T) {
 		if r.archived("j") != "" || len(r.store.TransitionBacklogs()) != 1 {
 			t.Fatalf("archived %q although lines are missing", r.archived("j"))
 		}
-		a.lines[fence] = 10
+		a.has(fence, 10)
 		r.pass(20 * time.Second)
-		if got := r.archived("j"); got != "1-16 " || a.finished == 0 {
-			t.Errorf("archived %q, finished %d times", got, a.finished)
+		_, finished := a.done()
+		if got := r.archived("j"); got != "1-16 " || finished == 0 {
+			t.Errorf("archived %q, finished %d times", got, finished)
 		}
 		if left := r.store.TransitionBacklogs(); len(left) != 0 {
 			t.Errorf("transitions are kept: %+v", left)
 		}
 		before := r.index
 		r.pass(time.Hour)
-		if r.index != before || len(a.uploads) != 1 {
-			t.Errorf("%d commands and %d uploads afterwards", r.index-before, len(a.uploads))
+		if uploads, _ := a.done(); r.index != before || len(uploads) != 1 {
+			t.Errorf("%d commands and %d uploads afterwards", r.index-before, len(uploads))
 		}
 	})
 }
@@ -112,7 +145,7 @@ func TestLinesThatNeverComeAreGivenUp(t *testing.T) {
 			t.Fatalf("archived %q", got)
 		}
 		// They come after all: they make the second part.
-		a.lines[fence] = 10
+		a.has(fence, 10)
 		r.d.Late("j")
 		r.pass(time.Minute)
 		if got := r.archived("j"); got != "1-6 7-16 " {
@@ -126,12 +159,12 @@ func TestArchivingSurvivesLeaders(t *testing.T) {
 	archiving(t, func(r *rig, a *archiver) {
 		r.job("j", stage("a", "custom"))
 		r.report(r.running("j", "a"), fine())
-		a.failures = 2
+		a.fails(2)
 		r.settle()
 		r.setDown(true) // uploads work, nothing is recorded
 		r.pass(30 * time.Second)
-		if r.archived("j") != "" || len(a.uploads) == 0 {
-			t.Fatalf("archived %q, uploads %v", r.archived("j"), a.uploads)
+		if uploads, _ := a.done(); r.archived("j") != "" || len(uploads) == 0 {
+			t.Fatalf("archived %q, uploads %v", r.archived("j"), uploads)
 		}
 		r.setDown(false)
 		r.elect()

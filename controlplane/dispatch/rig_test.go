@@ -167,7 +167,10 @@ func (r *rig) beat(id string) api.HeartbeatReply {
 }
 
 // settle lets the loops do what they have to do now: their pauses are shorter.
-func (r *rig) settle() { time.Sleep(300 * time.Millisecond) }
+func (r *rig) settle() {
+	time.Sleep(300 * time.Millisecond)
+	synctest.Wait() // what the loops wrote may be read now
+}
 
 // pass lets time go by; nodes in beats send their heartbeats.
 func (r *rig) pass(d time.Duration) {
