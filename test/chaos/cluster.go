@@ -71,8 +71,12 @@ func (m *mesh) serverArgs(s *member) []string {
 }
 
 func (m *mesh) agentArgs(a *member) []string {
-	return []string{m.binary, "nodeagent", "--server", strings.Join(m.urls(), ","), "--data-dir", a.dir, "--name", a.name,
+	args := []string{m.binary, "nodeagent", "--server", strings.Join(m.urls(), ","), "--data-dir", a.dir, "--name", a.name,
 		"--gossip-addr", m.address(a.name, gossipPort)}
+	if a.small {
+		args = append(args, "--skip-preflight") // it would say that the disk is too small
+	}
+	return args
 }
 
 // awaitReady waits until servers say that they can take work.
