@@ -248,7 +248,7 @@ func TestAReaderOutlivesATotalLoss(t *testing.T) {
 				words, _ := follow(t, ctx, l, 1000)
 				checkExact(t, words, []*sender{{source: "a1", total: 1000}})
 			})
-			time.Sleep(50 * time.Millisecond) // the reader waits for 701
+			until(t, ctx, "a reader that waits for 701", func() bool { return blocked(ctx, s) != "0" })
 			if err := s.client().FlushAll(ctx).Err(); err != nil {
 				t.Fatal(err)
 			}
@@ -269,6 +269,14 @@ func TestAReaderOutlivesATotalLoss(t *testing.T) {
 	}
 }
 
+// blocked is how many clients wait in Redis.
+func blocked(ctx context.Context, s *server) string {
+	info, _ := s.client().Info(ctx, "clients").Result()
+	_, rest, _ := strings.Cut(info, "blocked_clients:")
+	n, _, _ := strings.Cut(rest, "\r")
+	return n
+}
+
 // Many readers of one job are one reader to Redis.
 func TestReadersShareOneBlockingRead(t *testing.T) {
 	s := newServer(t, "--appendfsync", "no")
@@ -279,14 +287,8 @@ func TestReadersShareOneBlockingRead(t *testing.T) {
 	for range 200 {
 		reading.Go(func() { follow(t, ctx, l, 50) })
 	}
-	blocked := func() string {
-		info, _ := s.client().Info(ctx, "clients").Result()
-		_, rest, _ := strings.Cut(info, "blocked_clients:")
-		n, _, _ := strings.Cut(rest, "\r")
-		return n
-	}
-	until(t, ctx, "a follower", func() bool { return blocked() != "0" })
-	if n := blocked(); n != "1" {
+	until(t, ctx, "a follower", func() bool { return blocked(ctx, s) != "0" })
+	if n := blocked(ctx, s); n != "1" {
 		t.Errorf("%s clients are blocked in Redis, want 1", n)
 	}
 	w := &sender{source: "a1", total: 50, batch: 1}
