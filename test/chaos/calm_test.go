@@ -98,7 +98,7 @@ func (w *workload) checked(t *testing.T, adapter string) report {
 	ops, unknown := w.history.size()
 	t.Logf("%s; %d operations, %d of unknown outcome", r, ops, unknown)
 	for why, n := range r.deadReasons {
-		t.Logf("dead letter %d x %s", n, why)
+		t.Logf("%d x dead letter or reset: %s", n, why)
 	}
 	for i, f := range append(r.faults, w.history.check(20*time.Second)...) {
 		if i == 40 {

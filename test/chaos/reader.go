@@ -28,8 +28,10 @@ type reader struct {
 	events []api.Event
 	ended  bool
 	resets int
-	faults []string
-	done   chan struct{}
+	// reasons are what the server said about them.
+	reasons []string
+	faults  []string
+	done    chan struct{}
 }
 
 const hangUp = 200 * time.Millisecond
@@ -109,7 +111,11 @@ func (r *reader) connect(ctx context.Context, hc *http.Client, server, token str
 			r.forget()
 		case strings.HasPrefix(line, "id: "):
 			id = line[4:]
-		case strings.HasPrefix(line, "data: ") && !ending && !resetting:
+		case strings.HasPrefix(line, "data: ") && resetting:
+			r.mu.Lock()
+			r.reasons = append(r.reasons, line[6:])
+			r.mu.Unlock()
+		case strings.HasPrefix(line, "data: ") && !ending:
 			r.take(id, line[6:])
 		}
 	}

@@ -146,6 +146,9 @@ func (w *workload) verify(adapter string) (r report) {
 		rd.mu.Lock()
 		r.events += len(rd.events)
 		r.resets += rd.resets
+		for _, why := range rd.reasons {
+			r.deadReasons["stream read anew: "+why]++
+		}
 		rd.mu.Unlock()
 	}
 	w.mu.Unlock()
