@@ -219,39 +219,6 @@ func labels(m map[string]string) string {
 	return strings.Join(parts, " ")
 }
 
-func (a *app) nodeDrain() *cobra.Command {
-	var undo bool
-	c := &cobra.Command{
-		Use:   "drain ID",
-		Short: "Place no new attempts on a node, or again with --undo",
-		Long:  "Place no new attempts on a node. What runs there goes on to its end.\nWith --json: api.Node.",
-		Example: `  tunemesh node drain n-5f0c2b9a7e31
-  tunemesh node drain n-5f0c2b9a7e31 --undo`,
-		Args:              exactArgs("ID"),
-		ValidArgsFunction: a.complete(nodeIDs),
-		RunE: a.online(func(c *call) error {
-			n, err := c.node(c.args[0])
-			if err != nil {
-				return err
-			}
-			if n, err = c.mesh.DrainNode(c.ctx, n.ID, !undo); err != nil {
-				return err
-			}
-			if c.json {
-				return c.printJSON(n)
-			}
-			if undo {
-				fmt.Fprintf(c.out, "%s (%s) takes attempts again.\n", n.ID, format.Clean(n.Name))
-				return nil
-			}
-			fmt.Fprintf(c.out, "%s (%s) gets no new attempts; still running there: %s.\n", n.ID, format.Clean(n.Name), format.Plural(n.Running, "attempt"))
-			return nil
-		}),
-	}
-	c.Flags().BoolVar(&undo, "undo", false, "let the node take attempts again")
-	return c
-}
-
 func nodeIDs(ctx context.Context, m Mesh, _ []string) ([]string, error) {
 	list, err := m.Nodes(ctx)
 	var out []string
