@@ -29,9 +29,11 @@ func (a *app) snapshotCommand() *cobra.Command {
 		Use: "snapshot", Aliases: []string{"snapshots"},
 		Short: "Save, look into and restore the control plane's state",
 		Long: `A snapshot is one file with everything that the servers agree on: jobs, stages, attempts, dead
-letters, datasets, models, nodes and tokens. It does not hold the objects (back up the bucket), nor
-the lines of jobs (Redis), nor the cluster's keys. Keep it as safe as the servers: whoever restores
-it decides what the mesh believes.
+letters, datasets, models, nodes, tokens (their hashes) and the cluster's keyring. It does not hold
+the objects (back up the bucket), nor the lines of jobs (Redis), nor the cluster secret.
+
+A snapshot is secret: the keyring has the private key of the cluster's CA, and with that anybody can
+pass for a server. Save writes it for its owner alone (mode 0600); keep copies of it encrypted.
 
 After the loss of all servers: found a new cluster with the same cluster secret and the same object
 store, restore, and the agents come back by themselves.`,
@@ -57,7 +59,7 @@ func (a *app) snapshotSave() *cobra.Command {
 		Use:   "save FILE",
 		Short: "Save the state into a file",
 		Long: `Save a consistent copy of the control plane's state. The file appears only when it is whole; it is
-checked before.
+checked before. Only its owner can read it (mode 0600): it holds the cluster's keys.
 With --json: snapshot.Summary.`,
 		Example: `  tunemesh snapshot save monday.snapshot
   tunemesh snapshot save --stale --server http://10.0.0.6:7700 that-server.snapshot`,
@@ -77,6 +79,7 @@ func (c *call) saveSnapshot(path string, stale, force bool) error {
 	if _, err := os.Lstat(path); err == nil && !force {
 		return wrong("choose another name, or --force", "%s is there already", path)
 	}
+	// CreateTemp makes the file 0600, as the keys in it want, and a rename keeps that.
 	f, err := os.CreateTemp(filepath.Dir(path), ".snapshot-*")
 	if err != nil {
 		return fmt.Errorf("save the snapshot: %w", err)

@@ -37,12 +37,12 @@ const (
 var notIncluded = []string{
 	"objects: datasets, models, checkpoints and artifacts lie in the object store; back up its bucket",
 	"events: the lines of jobs lie in Redis, on servers' disks and, archived, in the object store",
-	"keys: the cluster secret lies in the servers' data folders; a cluster founded with the same secret is known to all agents",
+	"the cluster secret, which lies in the servers' data folders; a cluster founded with the same secret is known to all agents",
 }
 
 func snapshotOperation() huma.Operation {
 	return op("GET", "/v1/snapshot", tagServer, "save-snapshot", "Save the control plane's state", func(o *huma.Operation) {
-		o.Description = "A consistent copy of the replicated state, as one file: gzip around lines of JSON, with a checksum. It holds no objects, no events and no keys. With ?stale it is this server's own state."
+		o.Description = "A consistent copy of the replicated state, as one file: gzip around lines of JSON, with a checksum. It holds no objects and no events, but it does hold the key of the cluster's CA and the secrets of its servers: keep it secret. With ?stale it is this server's own state."
 		o.Parameters = []*huma.Param{{Name: "stale", In: "query", Description: "this server's own state, which may be behind", Schema: &huma.Schema{Type: "string"}}}
 		o.Responses = map[string]*huma.Response{"200": {Description: "The file", Content: map[string]*huma.MediaType{"application/octet-stream": {Schema: &huma.Schema{Type: "string", Format: "binary"}}}}}
 	})
