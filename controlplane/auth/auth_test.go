@@ -93,4 +93,12 @@ func TestTheGuardRefusesWhatNoRuleAllows(t *testing.T) {
 	if code, _ := ask("/read", "tm_nobody_secret"); code != 401 {
 		t.Errorf("an unknown token: %d", code)
 	}
+	// As it is printed in a cluster with TLS.
+	whole := api.JoinToken{CA: make([]byte, 32), Role: api.RoleViewer, Bearer: tokens[api.RoleViewer]}.String()
+	if code, _ := ask("/read", whole); code != 200 {
+		t.Errorf("a token with the trust that it carries: %d", code)
+	}
+	if code, _ := ask("/read", "M1abc"); code != 401 {
+		t.Errorf("half a token: %d", code)
+	}
 }

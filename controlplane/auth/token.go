@@ -83,7 +83,9 @@ func Authenticate(tokens Tokens, token string) (api.Token, error) {
 	return t, nil
 }
 
-// Bearer returns the token of an Authorization header (RFC 6750).
+// Bearer returns the token of an Authorization header (RFC 6750). A token with
+// the trust that it carries counts as well: whoever pastes it into another
+// program's configuration, as for Prometheus, pastes all of it.
 func Bearer(header string) (string, error) {
 	if header == "" {
 		return "", ErrNoToken
@@ -92,5 +94,9 @@ func Bearer(header string) (string, error) {
 	if !ok || !strings.EqualFold(scheme, "Bearer") || strings.TrimSpace(token) == "" {
 		return "", fmt.Errorf("%w: the Authorization header must be: Bearer TOKEN", ErrBadToken)
 	}
-	return strings.TrimSpace(token), nil
+	whole, err := api.ParseToken(token)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrBadToken, err)
+	}
+	return whole.Bearer, nil
 }
