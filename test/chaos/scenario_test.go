@@ -155,7 +155,7 @@ func TestAZombieIsFenced(t *testing.T) {
 	m := start(t, shape{servers: 1, agents: 2})
 	w := newWorkload(m, 1)
 	w.prepare(t)
-	p := &planned{id: "ZOMBIE", lines: 450}
+	p := &planned{id: "01Z0MB1E000000000000000000", lines: 450}
 	stage := w.shellStage("long", p.lines, "0.1") // no grace at all: MaxDisconnect 0
 	p.spec = api.JobSpec{ID: p.id, Dataset: w.datasets[0], Pipeline: &api.Pipeline{Nodes: []api.StageSpec{stage}}}
 	w.jobs[p.id], w.order = p, append(w.order, p.id)
