@@ -2,6 +2,8 @@ package dispatch
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/tunemesh/tunemesh/api"
@@ -38,6 +40,8 @@ const (
 //
 //	upload the part -> record it -> let the log forget -> trim the transitions
 func (t *term) archiveLoop(ctx context.Context) {
+	var changes follower
+	ended := map[string]time.Time{} // jobs to archive, and not before when
 	for {
 		w := t.store.Watch(state.TopicTransitions)
 		start := time.Now()
@@ -48,12 +52,13 @@ func (t *term) archiveLoop(ctx context.Context) {
 				next = due
 			}
 		}
-		for _, b := range t.archiveWork() {
+		for _, b := range t.archiveWork(&changes, ended, now, at) {
 			if ctx.Err() != nil {
 				return
 			}
 			due, anyway := t.archiveDue(b.JobID)
 			if now.Before(due) {
+				ended[b.JobID] = due
 				at(due)
 				continue
 			}
@@ -71,16 +76,34 @@ func (t *term) archiveLoop(ctx context.Context) {
 	}
 }
 
-// archiveWork lists the ended jobs whose transitions are kept, and those with
-// late lines.
-func (t *term) archiveWork() []state.Backlog {
-	var out []state.Backlog
-	listed := map[string]bool{}
-	for _, b := range t.store.TransitionBacklogs() {
+// archiveWork lists the ended jobs whose transitions are kept and may be due,
+// and those with late lines. It keeps ended, and calls at with when a job of it
+// that is not listed is due.
+func (t *term) archiveWork(changes *follower, ended map[string]time.Time, now time.Time, at func(time.Time)) []state.Backlog {
+	view, changed, anew := changes.read(t.store)
+	if anew {
+		clear(ended)
+	}
+	for _, b := range changed {
 		if b.Terminal {
-			out, listed[b.JobID] = append(out, b), true
+			ended[b.JobID] = time.Time{}
 		}
 	}
+	var out []state.Backlog
+	listed := map[string]bool{}
+	for job, due := range ended {
+		if now.Before(due) {
+			at(due)
+			continue
+		}
+		b, ok := view.Backlog(job)
+		if !ok || !b.Terminal {
+			delete(ended, job) // archived, or it goes on and will end again
+			continue
+		}
+		out, listed[job] = append(out, b), true
+	}
+	slices.SortFunc(out, func(a, b state.Backlog) int { return strings.Compare(a.JobID, b.JobID) })
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for job := range t.late {
@@ -151,7 +174,7 @@ func (t *term) archive(ctx context.Context, b state.Backlog, anyway bool) (done 
 		// projection would not notice.
 		again := b
 		again.Terminal = false
-		if err := t.project(ctx, again, map[string]uint64{}); err != nil {
+		if _, err := t.project(ctx, again, 0); err != nil {
 			return false, err
 		}
 		part, missing, err := t.config.Archiver.Archive(ctx, b.JobID, recorded, b.Last, lines, anyway)

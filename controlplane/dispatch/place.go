@@ -23,10 +23,11 @@ const (
 )
 
 func (t *term) placeLoop(ctx context.Context) {
+	used := reserved{}
 	for {
 		w := t.store.Watch(state.TopicReady, state.TopicNodes, state.TopicAttempts)
 		start := time.Now()
-		decision := scheduler.Plan(t.view(), t.config.Clock())
+		decision := scheduler.Plan(t.view(&used), t.config.Clock())
 		planning := time.Since(start)
 		t.config.Observer.Planned(planning)
 		t.remember(decision)
@@ -44,32 +45,52 @@ func (t *term) placeLoop(ctx context.Context) {
 	}
 }
 
-// view is the scheduler's: the state with the leases laid over it.
-func (t *term) view() scheduler.View {
-	s := t.store.At()
-	now := t.config.Clock()
-	used := map[string]scheduler.Used{}
-	for _, u := range s.Usages() {
-		used[u.NodeID] = scheduler.Used{CPUCores: u.CPUCores, MemoryBytes: u.MemoryBytes, GPUs: u.GPUs, Slots: u.Slots}
+// reserved remembers what is reserved on each node, so that a plan reads the
+// attempts of those nodes only that have others since the last.
+type reserved struct {
+	restore uint64
+	nodes   map[string]reservedOn
+}
+
+type reservedOn struct {
+	index uint64 // of the node's desired set
+	used  scheduler.Used
+}
+
+// on starts a plan on a view of the state.
+func (r *reserved) on(s state.View) {
+	if restore := s.Restores(); r.nodes == nil || r.restore != restore {
+		r.nodes, r.restore = map[string]reservedOn{}, restore
 	}
+}
+
+func (r *reserved) of(s state.View, node string) scheduler.Used {
+	known, ok := r.nodes[node]
+	if index := s.DesiredIndex(node); !ok || known.index != index {
+		u := s.UsageOf(node)
+		known = reservedOn{index, scheduler.Used{CPUCores: u.CPUCores, MemoryBytes: u.MemoryBytes, GPUs: u.GPUs, Slots: u.Slots}}
+		r.nodes[node] = known
+	}
+	return known.used
+}
+
+// view is the scheduler's: the state with the leases laid over it.
+func (t *term) view(used *reserved) scheduler.View {
+	s := t.store.At()
+	used.on(s)
+	now := t.config.Clock()
 	var v scheduler.View
 	t.mu.Lock()
 	for _, n := range s.Nodes() {
 		l := t.leases[n.ID]
 		v.Nodes = append(v.Nodes, scheduler.Node{
 			ID: n.ID, Name: n.Name, Labels: n.Labels, Drain: n.Drain,
-			Alive: l != nil && l.alive(now), Capability: n.Capability, Used: used[n.ID],
+			Alive: l != nil && l.alive(now), Capability: n.Capability, Used: used.of(s, n.ID),
 		})
 	}
 	t.mu.Unlock()
-	jobs := map[string]api.Job{}
 	backoffs := map[stageKey]backoff{}
-	for _, stage := range s.ReadyStages() {
-		job, ok := jobs[stage.JobID]
-		if !ok {
-			job, _ = s.Job(stage.JobID)
-			jobs[stage.JobID] = job
-		}
+	s.EachReady(func(job *api.Job, stage *api.Stage) {
 		r := scheduler.Request{JobID: stage.JobID, Stage: stage.Name, Kind: stage.Kind,
 			Requires: stage.Requires, Priority: job.Priority, Since: job.CreatedAt}
 		if stage.NotBefore != nil {
@@ -78,7 +99,7 @@ func (t *term) view() scheduler.View {
 			r.NotBefore = backoffs[key].until
 		}
 		v.Requests = append(v.Requests, r)
-	}
+	})
 	t.mu.Lock()
 	t.backoffs = backoffs
 	t.mu.Unlock()
@@ -96,7 +117,7 @@ type backoff struct {
 // of that time; if its clock was an hour ahead of this one's, the stage would
 // wait that hour. NotBefore and ReadyAt are of the same clock, so their
 // difference is right whatever it showed.
-func (t *term) backoffOf(stage api.Stage, now time.Time) backoff {
+func (t *term) backoffOf(stage *api.Stage, now time.Time) backoff {
 	t.mu.Lock()
 	known, ok := t.backoffs[stageKey{stage.JobID, stage.Name}]
 	t.mu.Unlock()

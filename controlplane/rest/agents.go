@@ -112,14 +112,18 @@ func (s *Server) assignments(ctx context.Context, in *assignmentsIn) (*one[api.A
 			list, err := s.compose(ctx, view, attempts)
 			return &one[api.Assignments]{api.Assignments{Index: index, Attempts: list}}, err
 		}
-		select {
-		case <-changed:
-		case <-poll.Done():
-		case <-tick.C:
-		}
-		// What another leader places now would not show here.
-		if !s.Raft.IsLeader() {
-			return nil, notLeader()
+		for waiting := true; waiting; {
+			select {
+			case <-changed:
+				waiting = false
+			case <-poll.Done():
+				waiting = false
+			case <-tick.C:
+			}
+			// What another leader places now would not show here.
+			if !s.Raft.IsLeader() {
+				return nil, notLeader()
+			}
 		}
 	}
 }

@@ -15,8 +15,9 @@ import (
 // one view of the state.
 func (s *Server) compose(ctx context.Context, view state.View, attempts []api.Attempt) ([]api.Assignment, error) {
 	out := make([]api.Assignment, 0, len(attempts))
+	links := map[[2]string]string{} // by bucket and key: attempts share datasets and models
 	for _, a := range attempts {
-		assignment, err := s.composeOne(ctx, view, a)
+		assignment, err := s.composeOne(ctx, view, a, links)
 		if err != nil {
 			return nil, fmt.Errorf("rest: assignment of job %s stage %s fence %d: %w", a.JobID, a.Stage, a.Fence, err)
 		}
@@ -26,15 +27,21 @@ func (s *Server) compose(ctx context.Context, view state.View, attempts []api.At
 }
 
 // composeOne is what a node is told of an attempt, with links to read by.
-func (s *Server) composeOne(ctx context.Context, view state.View, a api.Attempt) (api.Assignment, error) {
+func (s *Server) composeOne(ctx context.Context, view state.View, a api.Attempt, links map[[2]string]string) (api.Assignment, error) {
 	out, stage, err := describe(view, a)
 	if err != nil {
 		return out, err
 	}
 	for i := range out.Inputs {
-		if out.Inputs[i].Artifact, err = s.linked(ctx, out.Inputs[i].Artifact); err != nil {
+		in := &out.Inputs[i].Artifact
+		object := [2]string{in.Bucket, in.Key}
+		if in.URL = links[object]; in.URL != "" {
+			continue
+		}
+		if *in, err = s.linked(ctx, *in); err != nil {
 			return out, err
 		}
+		links[object] = in.URL
 	}
 	out.Checkpoint, err = s.newestCheckpoint(ctx, stage)
 	return out, err
@@ -47,29 +54,20 @@ func describe(view state.View, a api.Attempt) (api.Assignment, api.Stage, error)
 	if err != nil {
 		return out, api.Stage{}, err
 	}
-	stages, err := view.Stages(a.JobID)
+	stage, err := view.Stage(a.JobID, a.Stage)
 	if err != nil {
-		return out, api.Stage{}, err
-	}
-	byName := make(map[string]api.Stage, len(stages))
-	for _, st := range stages {
-		byName[st.Name] = st
-	}
-	stage, ok := byName[a.Stage]
-	if !ok {
-		return out, stage, fmt.Errorf("the job has no stage %s", a.Stage)
+		return out, stage, err
 	}
 	out.Stage = stage.StageSpec
 	if out.Config, err = stageConfig(job, stage); err != nil {
 		return out, stage, err
 	}
-	for _, name := range pipelineOf(stages).Ancestors(a.Stage) {
-		before := byName[name]
+	for _, before := range view.Ancestors(stage) {
 		if len(before.Output) > 0 {
-			out.PreviousOutput[name] = before.Output
+			out.PreviousOutput[before.Name] = before.Output
 		}
 		for _, artifact := range before.Artifacts {
-			out.Inputs = append(out.Inputs, api.StageArtifact{Stage: name, Artifact: artifact})
+			out.Inputs = append(out.Inputs, api.StageArtifact{Stage: before.Name, Artifact: artifact})
 		}
 	}
 	return out, stage, addSources(view, job, &out)
@@ -125,18 +123,6 @@ func stageConfig(job api.Job, stage api.Stage) (json.RawMessage, error) {
 		return nil, err
 	}
 	return overlay(merged, name)
-}
-
-// pipelineOf is the graph of a job's stages.
-func pipelineOf(stages []api.Stage) api.Pipeline {
-	var p api.Pipeline
-	for _, st := range stages {
-		p.Nodes = append(p.Nodes, st.StageSpec)
-		for _, before := range st.After {
-			p.Edges = append(p.Edges, api.Edge{From: before, To: st.Name})
-		}
-	}
-	return p
 }
 
 func (s *Server) newestCheckpoint(ctx context.Context, stage api.Stage) (*api.Checkpoint, error) {

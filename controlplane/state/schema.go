@@ -25,6 +25,7 @@ const (
 	tableServers     = "servers"
 	tableMeta        = "meta"
 	tableCluster     = "cluster"
+	tableRestores    = "restores" // in no snapshot
 )
 
 // Rows. They are stored as pointers and never changed once stored.
@@ -154,7 +155,8 @@ func schema() *memdb.DBSchema {
 	for _, t := range []*memdb.TableSchema{
 		table(tableJobs,
 			unique(func(r *jobRow) []any { return []any{r.ID} }),
-			partial("created", func(r *jobRow) ([]any, bool) { return []any{r.CreatedAt, r.ID}, true })),
+			partial("created", func(r *jobRow) ([]any, bool) { return []any{r.CreatedAt, r.ID}, true }),
+			partial("changed", func(r *jobRow) ([]any, bool) { return []any{r.Index}, true })),
 		table(tableStages,
 			unique(func(r *stageRow) []any { return []any{r.JobID, uint64(r.Pos)} }),
 			partial("name", func(r *stageRow) ([]any, bool) { return []any{r.JobID, r.Name}, true }),
@@ -179,6 +181,7 @@ func schema() *memdb.DBSchema {
 		table(tableDead, unique(func(r *api.DeadLetter) []any { return []any{r.JobID, r.Stage} })),
 		table(tableServers, unique(func(r *Server) []any { return []any{r.ID} })),
 		table(tableCluster, unique(func(r *clusterRow) []any { return []any{r.Key} })),
+		table(tableRestores, unique(func(r *metaRow) []any { return []any{r.Key} })),
 		table(tableMeta, unique(func(r *metaRow) []any { return []any{r.Key} })),
 	} {
 		s.Tables[t.Name] = t

@@ -129,6 +129,9 @@ func (s *Store) Restore(r io.Reader) error {
 			if *line.End != rows {
 				return fmt.Errorf("state: read snapshot: %d rows, want %d", rows, *line.End)
 			}
+			if err := countRestore(txn); err != nil {
+				return fmt.Errorf("state: read snapshot: %w", err)
+			}
 			txn.Commit()
 			return nil
 		}
