@@ -30,7 +30,7 @@ func TestFailover(t *testing.T) {
 		if leader == nil {
 			t.Fatalf("nobody leads before kill %d", i+1)
 		}
-		leader.kill(2 * time.Second)
+		leader.kill(2500 * time.Millisecond)
 		took, ok := s.untilWrite(30 * time.Second)
 		if !ok {
 			t.Fatalf("no write is acknowledged within 30 s of kill %d", i+1)
