@@ -16,6 +16,19 @@ const Public api.Role = "public"
 // Guard.Peer and have no token.
 const Peer api.Role = "peer"
 
+// NodeOrUser is the rule of a route for agents, joining ones too, and for people
+// who may submit jobs.
+const NodeOrUser api.Role = "node or user"
+
+// Allows says whether a token of a role may pass a route's rule; those without
+// tokens are not asked.
+func Allows(role, need api.Role) bool {
+	if need == NodeOrUser {
+		return role.Allows(api.RoleNode) || role.Allows(api.RoleUser)
+	}
+	return role.Allows(need)
+}
+
 // Rules say which role a route needs, by its pattern ("GET /v1/jobs/{id}"). A
 // route without a rule is refused to everybody.
 type Rules map[string]api.Role
@@ -73,7 +86,7 @@ func (g Guard) Wrap(next http.Handler) http.Handler {
 			g.Refuse(w, r, &api.Problem{Type: api.ProblemUnauthorized, Status: http.StatusUnauthorized, Title: "Unauthorized", Detail: err.Error(), Hint: "send a token: tunemesh --token, or the environment variable TUNEMESH_TOKEN"})
 			return
 		}
-		if !token.Role.Allows(need) {
+		if !Allows(token.Role, need) {
 			g.Refuse(w, r, &api.Problem{Type: api.ProblemForbidden, Status: http.StatusForbidden, Title: "Forbidden", Detail: "this needs the role " + string(need) + ", the token has the role " + string(token.Role)})
 			return
 		}

@@ -73,6 +73,7 @@ func (s *Server) routes() {
 	s.enrolRoutes()
 	s.tokenRoutes()
 	s.clusterRoutes()
+	s.probeRoutes()
 
 	add(s, auth.Public, op("GET", "/v1/version", tagServer, "get-version", "Get the server's version"), s.version)
 	add(s, auth.Public, op("GET", "/healthz", tagServer, "healthz", "The process lives"), s.healthz)
