@@ -58,7 +58,7 @@ func (e *Engine) attend(s *scratch, o, lse, q, k, v []float32, sp Span, hd Heads
 		qm := headView(q, sp.Q0+r0, rows, h, hd.Q, hd.Dim)
 		km, vm := headView(k, sp.K0+begin, keys, kvh, hd.KV, hd.Dim), headView(v, sp.K0+begin, keys, kvh, hd.KV, hd.Dim)
 		p := grow(&s.att[0], rows*keys)
-		e.serial(s, F32(p, rows, keys), false, Term{qm, km.T()})
+		e.serial(s, F32(p, rows, keys), false, Term{A: qm, B: km.T()})
 		for i := range rows {
 			row := p[i*keys : (i+1)*keys]
 			seen := sp.Past + r0 + i + 1
@@ -71,7 +71,7 @@ func (e *Engine) attend(s *scratch, o, lse, q, k, v []float32, sp Span, hd Heads
 			e.vec.scale(row, row, 1/sum)
 			lse[(sp.Q0+r0+i)*hd.Q+h] = shift + float32(math.Log(float64(sum)))
 		}
-		e.serial(s, headView(o, sp.Q0+r0, rows, h, hd.Q, hd.Dim), false, Term{F32(p, rows, keys), vm})
+		e.serial(s, headView(o, sp.Q0+r0, rows, h, hd.Q, hd.Dim), false, Term{A: F32(p, rows, keys), B: vm})
 	}
 }
 
@@ -105,8 +105,8 @@ func (e *Engine) attendGrad(s *scratch, dq, dk, dv, do, o, lse, q, k, v []float3
 		kview := func(x []float32) Matrix { return headView(x, sp.K0+begin, keys, kvh, hd.KV, hd.Dim) }
 		pData, dsData := grow(&s.att[0], rows*keys), grow(&s.att[1], rows*keys)
 		p, ds := F32(pData, rows, keys), F32(dsData, rows, keys)
-		e.serial(s, p, false, Term{view(q), kview(k).T()})
-		e.serial(s, ds, false, Term{view(do), kview(v).T()})
+		e.serial(s, p, false, Term{A: view(q), B: kview(k).T()})
+		e.serial(s, ds, false, Term{A: view(do), B: kview(v).T()})
 		for i := range rows {
 			seen := sp.Past + r0 + i + 1
 			from, to := hd.first(seen)-begin, seen-begin
@@ -121,9 +121,9 @@ func (e *Engine) attendGrad(s *scratch, dq, dk, dv, do, o, lse, q, k, v []float3
 				clear(row[to:])
 			}
 		}
-		e.serial(s, view(dq), false, Term{ds, kview(k)})
-		e.serial(s, kview(dk), true, Term{ds.T(), view(q)})
-		e.serial(s, kview(dv), true, Term{p.T(), view(do)})
+		e.serial(s, view(dq), false, Term{A: ds, B: kview(k)})
+		e.serial(s, kview(dk), true, Term{A: ds.T(), B: view(q)})
+		e.serial(s, kview(dv), true, Term{A: p.T(), B: view(do)})
 	}
 }
 

@@ -5,13 +5,14 @@ type ISA int
 
 // The instruction sets there are loops for.
 const (
-	Pure   ISA = iota // Go, on every architecture
-	AVX2              // amd64 with AVX2 and FMA
-	AVX512            // amd64 with AVX-512 F, BW, DQ and VL
+	Pure       ISA = iota // Go, on every architecture
+	AVX2                  // amd64 with AVX2 and FMA
+	AVX512                // amd64 with AVX-512 F, BW, DQ and VL
+	AVX512BF16            // the same with AVX512_BF16, which serves rounded terms
 )
 
 func (i ISA) String() string {
-	return [...]string{"pure-go", "avx2", "avx512"}[i]
+	return [...]string{"pure-go", "avx2", "avx512", "avx512-bf16"}[i]
 }
 
 // Engine runs kernels with one set of inner loops on GOMAXPROCS processors. It
@@ -22,7 +23,8 @@ type Engine struct {
 	tile    tile
 	vec     vector
 	scratch []scratch
-	team    *team // nil outside With
+	rounds  []float32 // the left operands of one call's rounded terms
+	team    *team     // nil outside With
 }
 
 // scratch is one worker's buffers, grown on demand and kept.

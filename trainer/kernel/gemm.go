@@ -4,7 +4,15 @@ import "fmt"
 
 // Term is one product A·B of a sum of products. A is float32; B may be
 // bfloat16 or quantized. Either may be a transposed view.
-type Term struct{ A, B Matrix }
+type Term struct {
+	A, B Matrix
+	// Round says that A's values are rounded to bfloat16 before they are
+	// multiplied; A must not be transposed, and B must be bfloat16. Sums stay
+	// float32.
+	Round bool
+
+	paired bool // A holds pairs
+}
 
 // tile is a register tile: micro-kernels for up to mr rows by nr columns.
 type tile struct {
@@ -12,6 +20,11 @@ type tile struct {
 	// full[i] computes i rows by nr columns, half[i] i rows by nr/2 (nil if
 	// there is none).
 	full, half []microKernel
+	// paired and pairedHalf do the same for pairs of bfloat16, whose rounding and
+	// packing are beside them; nil where the processor has no such instruction.
+	paired, pairedHalf []microKernel
+	roundPairs         func(dst, src []float32)
+	packPairs          func(dst []float32, w int, src []uint16, rs, cs, kc, nw int)
 	// narrow is the tile for results of at most its nr columns, or nil.
 	narrow *tile
 	// packRows copies kc rows of width columns (nr or nr/2) into dst; packCols
@@ -46,11 +59,19 @@ type Product struct {
 // costs less than one call per term, because C stays in cache, and several
 // products in one call keep all workers busy to the end.
 func (e *Engine) Gemm(products ...Product) {
+	round := false
+	for _, p := range products {
+		checkTerms(p.C, p.Terms)
+		for _, t := range p.Terms {
+			round = round || t.Round
+		}
+	}
+	if round {
+		products = e.roundTerms(products)
+	}
 	var tasks []block
 	for i := range products {
-		p := &products[i]
-		checkTerms(p.C, p.Terms)
-		tasks = e.cut(tasks, p)
+		tasks = e.cut(tasks, &products[i])
 	}
 	e.Parallel(len(tasks), func(w, i int) {
 		b := tasks[i]
@@ -82,7 +103,7 @@ func (e *Engine) cut(tasks []block, p *Product) []block {
 		}
 		return tasks
 	}
-	t := e.tile.forCols(c.cols)
+	t := e.tile.forProduct(p)
 	// As few blocks of rows as may be, of equal height: each packs its panels of B
 	// anew.
 	blocks := (c.rows + blockRows - 1) / blockRows
@@ -112,6 +133,16 @@ func (t *tile) forCols(cols int) *tile {
 	return t
 }
 
+// forProduct is forCols but for pairs, for which there is no narrow tile.
+func (t *tile) forProduct(p *Product) *tile {
+	for _, term := range p.Terms {
+		if term.paired {
+			return t
+		}
+	}
+	return t.forCols(p.C.cols)
+}
+
 func checkTerms(c Matrix, terms []Term) {
 	if c.f32 == nil && c.rows*c.cols > 0 || c.cs != 1 {
 		panic("kernel: the result of Gemm must be a row-major float32 matrix")
@@ -123,6 +154,9 @@ func checkTerms(c Matrix, terms []Term) {
 		if t.A.rows != c.rows || t.B.cols != c.cols || t.A.cols != t.B.rows {
 			panic(fmt.Sprintf("kernel: cannot multiply %dx%d by %dx%d into %dx%d", t.A.rows, t.A.cols, t.B.rows, t.B.cols, c.rows, c.cols))
 		}
+		if t.Round && t.A.rows*t.A.cols > 0 && (t.A.cs != 1 || t.B.bf16 == nil) {
+			panic("kernel: a rounded term needs a left operand that is not transposed and a right one of bfloat16")
+		}
 	}
 }
 
@@ -131,18 +165,32 @@ func (t *tile) gemmBlock(s *scratch, c Matrix, add bool, terms []Term, m0, m1, n
 	width := (n1 - n0 + t.nr - 1) / t.nr * t.nr
 	for _, term := range terms {
 		a, b := term.A, term.B
+		full, half, per := t.full, t.half, 1 // per: values of k in one of A's elements
+		if term.paired {
+			full, half, per = t.paired, t.pairedHalf, 2
+		}
 		for k0 := 0; k0 < a.cols; k0 += blockK {
 			kc := min(blockK, a.cols-k0)
 			bp := grow(&s.bPack, kc*width)
 			for n := n0; n < n1; n += t.nr {
-				t.packPanel(s, bp[(n-n0)*kc:], b, k0, kc, n, min(n1, n+t.nr))
+				dst := bp[(n-n0)*kc:]
+				if nw := min(n1-n, t.nr); term.paired {
+					t.packPairs(dst, t.width(nw), b.bf16[k0*b.rs+n*b.cs:], b.rs, b.cs, kc, nw)
+				} else {
+					t.packPanel(s, dst, b, k0, kc, n, n+nw)
+				}
 			}
 			for m := m0; m < m1; m += t.mr {
 				mr := min(t.mr, m1-m)
-				ap, rs, cs := t.leftTile(s, a, m, mr, k0, kc)
+				steps := (kc + per - 1) / per
+				ap, rs, cs := t.leftTile(s, a, m, mr, k0/per, steps)
 				for n := n0; n < n1; n += t.nr {
 					nw := min(t.nr, n1-n)
-					t.run(s, c.f32[m*c.rs+n:], c.rs, ap, rs, cs, bp[(n-n0)*kc:], mr, nw, kc, add)
+					kernel := full[mr]
+					if t.width(nw) < t.nr {
+						kernel = half[mr]
+					}
+					t.run(kernel, s, c.f32[m*c.rs+n:], c.rs, ap, rs, cs, bp[(n-n0)*kc:], mr, nw, steps, add)
 				}
 			}
 			add = true
@@ -157,11 +205,8 @@ func (t *tile) gemmBlock(s *scratch, c Matrix, add bool, terms []Term, m0, m1, n
 
 // run computes one tile of mr rows and nw columns; narrow ones go through a
 // buffer, for the micro-kernels always write whole tiles.
-func (t *tile) run(s *scratch, c []float32, ldc int, a []float32, rs, cs int, b []float32, mr, nw, kc int, add bool) {
-	kernel, w := t.full[mr], t.nr
-	if nw <= t.nr/2 && t.half != nil {
-		kernel, w = t.half[mr], t.nr/2
-	}
+func (t *tile) run(kernel microKernel, s *scratch, c []float32, ldc int, a []float32, rs, cs int, b []float32, mr, nw, kc int, add bool) {
+	w := t.width(nw)
 	if nw == w {
 		kernel(c, ldc, a, rs, cs, b, kc, add)
 		return
@@ -176,6 +221,14 @@ func (t *tile) run(s *scratch, c []float32, ldc int, a []float32, rs, cs int, b 
 	for i := range mr {
 		copy(c[i*ldc:i*ldc+nw], edge[i*w:i*w+nw])
 	}
+}
+
+// width is that of the panel, and so of the micro-kernel, for nw columns.
+func (t *tile) width(nw int) int {
+	if nw <= t.nr/2 && t.half != nil {
+		return t.nr / 2
+	}
+	return t.nr
 }
 
 // leftTile returns where the micro-kernel finds rows [m, m+mr) and columns
@@ -197,10 +250,7 @@ func (t *tile) leftTile(s *scratch, a Matrix, m, mr, k0, kc int) (data []float32
 // packPanel lays out rows [k0, k0+kc) and columns [n0, n1) of B as the
 // micro-kernels read it: k after k, nr (or nr/2) values each, zeros beyond n1.
 func (t *tile) packPanel(s *scratch, dst []float32, b Matrix, k0, kc, n0, n1 int) {
-	w := t.nr
-	if n1-n0 <= t.nr/2 && t.half != nil {
-		w = t.nr / 2
-	}
+	w := t.width(n1 - n0)
 	if b.q != nil {
 		t.packQuantized(s, dst, w, b, k0, kc, n0, n1)
 		return

@@ -11,7 +11,7 @@ const (
 // the operands: they must be contiguous along k.
 func canDot(p *Product) bool {
 	for _, t := range p.Terms {
-		if t.A.cs != 1 || t.B.rs != 1 || t.B.q != nil {
+		if t.A.cs != 1 || t.B.rs != 1 || t.B.q != nil || t.Round {
 			return false
 		}
 	}

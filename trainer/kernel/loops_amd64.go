@@ -7,6 +7,8 @@ import "github.com/klauspost/cpuid/v2"
 // Best returns the fastest instruction set of this processor.
 func Best() ISA {
 	switch c := cpuid.CPU; {
+	case c.Supports(cpuid.AVX512F, cpuid.AVX512BW, cpuid.AVX512DQ, cpuid.AVX512VL, cpuid.AVX512BF16, cpuid.AVX2, cpuid.FMA3):
+		return AVX512BF16
 	case c.Supports(cpuid.AVX512F, cpuid.AVX512BW, cpuid.AVX512DQ, cpuid.AVX512VL, cpuid.AVX2, cpuid.FMA3):
 		return AVX512
 	case c.Supports(cpuid.AVX2, cpuid.FMA3):
@@ -22,10 +24,13 @@ func loops(isa ISA) (tile, vector) {
 		return pureTile(), pureVector()
 	}
 	t := tile{mr: 6, nr: 16, pack: asmPackers(), decode: asmDequantize, full: wrap(micro256Full[:]), half: wrap(micro256Half[:])}
-	if isa == AVX512 {
+	if isa >= AVX512 {
 		// LoRA's ranks would leave wide registers half empty.
 		narrow := t
 		t = tile{mr: 12, nr: 32, pack: asmPackers(), decode: asmDequantize, full: wrap(micro512Full[:]), half: wrap(micro512Half[:]), narrow: &narrow}
+		if isa == AVX512BF16 {
+			t.withPairs()
+		}
 	}
 	return t, asmVector()
 }

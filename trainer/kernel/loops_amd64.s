@@ -3280,6 +3280,5390 @@ store:
 	VZEROUPPER
 	RET
 
+// func microBF16_1x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// Requires: AVX, AVX512F
+TEXT ·microBF16_1x32(SB), NOSPLIT, $0-57
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	MOVQ    a+16(FP), DX
+	MOVQ    rs+24(FP), BX
+	MOVQ    cs+32(FP), SI
+	MOVQ    b+40(FP), DI
+	MOVQ    kc+48(FP), R8
+	SHLQ    $0x02, CX
+	SHLQ    $0x02, BX
+	SHLQ    $0x02, SI
+	MOVB    add+56(FP), CL
+	TESTB   CL, CL
+	JZ      zero
+	MOVQ    AX, CX
+	VMOVUPS (CX), Z0
+	VMOVUPS 64(CX), Z1
+	JMP     begin
+
+zero:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+
+begin:
+	SUBQ $0x02, R8
+	JLT  last
+
+loop:
+	VMOVUPS      (DI), Z24
+	VMOVUPS      64(DI), Z25
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	ADDQ         SI, DX
+	VMOVUPS      128(DI), Z24
+	VMOVUPS      192(DI), Z25
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
+	LONG $0x402e9262
+	WORD $0xc952
+	ADDQ SI, DX
+	ADDQ $0x00000100, DI
+	SUBQ $0x02, R8
+	JGE  loop
+
+last:
+	ADDQ         $0x02, R8
+	JZ           store
+	VMOVUPS      (DI), Z24
+	VMOVUPS      64(DI), Z25
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
+	LONG $0x402e9262
+	WORD $0xc952
+	ADDQ SI, DX
+
+store:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VZEROUPPER
+	RET
+
+// func microBF16_1x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// Requires: AVX, AVX512F
+TEXT ·microBF16_1x16(SB), NOSPLIT, $0-57
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	MOVQ    a+16(FP), DX
+	MOVQ    rs+24(FP), BX
+	MOVQ    cs+32(FP), SI
+	MOVQ    b+40(FP), DI
+	MOVQ    kc+48(FP), R8
+	SHLQ    $0x02, CX
+	SHLQ    $0x02, BX
+	SHLQ    $0x02, SI
+	MOVB    add+56(FP), CL
+	TESTB   CL, CL
+	JZ      zero
+	MOVQ    AX, CX
+	VMOVUPS (CX), Z0
+	JMP     begin
+
+zero:
+	VPXORD Z0, Z0, Z0
+
+begin:
+	SUBQ $0x02, R8
+	JLT  last
+
+loop:
+	VMOVUPS      (DI), Z24
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG         $0x402e9262
+	WORD         $0xc052
+	ADDQ         SI, DX
+	VMOVUPS      64(DI), Z24
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+	ADDQ SI, DX
+	ADDQ $0x00000080, DI
+	SUBQ $0x02, R8
+	JGE  loop
+
+last:
+	ADDQ         $0x02, R8
+	JZ           store
+	VMOVUPS      (DI), Z24
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+	ADDQ SI, DX
+
+store:
+	VMOVUPS Z0, (AX)
+	VZEROUPPER
+	RET
+
+// func microBF16_2x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// Requires: AVX, AVX512F
+TEXT ·microBF16_2x32(SB), NOSPLIT, $0-57
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	MOVQ    a+16(FP), DX
+	MOVQ    rs+24(FP), BX
+	MOVQ    cs+32(FP), SI
+	MOVQ    b+40(FP), DI
+	MOVQ    kc+48(FP), R8
+	SHLQ    $0x02, CX
+	SHLQ    $0x02, BX
+	SHLQ    $0x02, SI
+	MOVB    add+56(FP), R9
+	TESTB   R9, R9
+	JZ      zero
+	MOVQ    AX, R9
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+	ADDQ    CX, R9
+	VMOVUPS (R9), Z2
+	VMOVUPS 64(R9), Z3
+	JMP     begin
+
+zero:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+
+begin:
+	SUBQ $0x02, R8
+	JLT  last
+
+loop:
+	VMOVUPS      (DI), Z24
+	VMOVUPS      64(DI), Z25
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	ADDQ         SI, DX
+	VMOVUPS      128(DI), Z24
+	VMOVUPS      192(DI), Z25
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
+	LONG $0x40269262
+	WORD $0xd952
+	ADDQ SI, DX
+	ADDQ $0x00000100, DI
+	SUBQ $0x02, R8
+	JGE  loop
+
+last:
+	ADDQ         $0x02, R8
+	JZ           store
+	VMOVUPS      (DI), Z24
+	VMOVUPS      64(DI), Z25
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
+	LONG $0x40269262
+	WORD $0xd952
+	ADDQ SI, DX
+
+store:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z3, 64(AX)
+	VZEROUPPER
+	RET
+
+// func microBF16_2x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// Requires: AVX, AVX512F
+TEXT ·microBF16_2x16(SB), NOSPLIT, $0-57
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	MOVQ    a+16(FP), DX
+	MOVQ    rs+24(FP), BX
+	MOVQ    cs+32(FP), SI
+	MOVQ    b+40(FP), DI
+	MOVQ    kc+48(FP), R8
+	SHLQ    $0x02, CX
+	SHLQ    $0x02, BX
+	SHLQ    $0x02, SI
+	MOVB    add+56(FP), R9
+	TESTB   R9, R9
+	JZ      zero
+	MOVQ    AX, R9
+	VMOVUPS (R9), Z0
+	ADDQ    CX, R9
+	VMOVUPS (R9), Z1
+	JMP     begin
+
+zero:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+
+begin:
+	SUBQ $0x02, R8
+	JLT  last
+
+loop:
+	VMOVUPS      (DI), Z24
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG         $0x402e9262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
+	LONG         $0x40269262
+	WORD         $0xc852
+	ADDQ         SI, DX
+	VMOVUPS      64(DI), Z24
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG         $0x402e9262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
+	LONG $0x40269262
+	WORD $0xc852
+	ADDQ SI, DX
+	ADDQ $0x00000080, DI
+	SUBQ $0x02, R8
+	JGE  loop
+
+last:
+	ADDQ         $0x02, R8
+	JZ           store
+	VMOVUPS      (DI), Z24
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG         $0x402e9262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
+	LONG $0x40269262
+	WORD $0xc852
+	ADDQ SI, DX
+
+store:
+	VMOVUPS Z0, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z1, (AX)
+	VZEROUPPER
+	RET
+
+// func microBF16_3x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// Requires: AVX, AVX512F
+TEXT ·microBF16_3x32(SB), NOSPLIT, $0-57
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	MOVQ    a+16(FP), DX
+	MOVQ    rs+24(FP), BX
+	MOVQ    cs+32(FP), SI
+	MOVQ    b+40(FP), DI
+	MOVQ    kc+48(FP), R8
+	SHLQ    $0x02, CX
+	SHLQ    $0x02, BX
+	SHLQ    $0x02, SI
+	MOVB    add+56(FP), R9
+	TESTB   R9, R9
+	JZ      zero
+	MOVQ    AX, R9
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+	ADDQ    CX, R9
+	VMOVUPS (R9), Z2
+	VMOVUPS 64(R9), Z3
+	ADDQ    CX, R9
+	VMOVUPS (R9), Z4
+	VMOVUPS 64(R9), Z5
+	JMP     begin
+
+zero:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+
+begin:
+	SUBQ $0x02, R8
+	JLT  last
+
+loop:
+	VMOVUPS      (DI), Z24
+	VMOVUPS      64(DI), Z25
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	ADDQ         SI, DX
+	VMOVUPS      128(DI), Z24
+	VMOVUPS      192(DI), Z25
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
+	LONG $0x401e9262
+	WORD $0xe952
+	ADDQ SI, DX
+	ADDQ $0x00000100, DI
+	SUBQ $0x02, R8
+	JGE  loop
+
+last:
+	ADDQ         $0x02, R8
+	JZ           store
+	VMOVUPS      (DI), Z24
+	VMOVUPS      64(DI), Z25
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
+	LONG $0x401e9262
+	WORD $0xe952
+	ADDQ SI, DX
+
+store:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z3, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	VZEROUPPER
+	RET
+
+// func microBF16_3x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// Requires: AVX, AVX512F
+TEXT ·microBF16_3x16(SB), NOSPLIT, $0-57
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	MOVQ    a+16(FP), DX
+	MOVQ    rs+24(FP), BX
+	MOVQ    cs+32(FP), SI
+	MOVQ    b+40(FP), DI
+	MOVQ    kc+48(FP), R8
+	SHLQ    $0x02, CX
+	SHLQ    $0x02, BX
+	SHLQ    $0x02, SI
+	MOVB    add+56(FP), R9
+	TESTB   R9, R9
+	JZ      zero
+	MOVQ    AX, R9
+	VMOVUPS (R9), Z0
+	ADDQ    CX, R9
+	VMOVUPS (R9), Z1
+	ADDQ    CX, R9
+	VMOVUPS (R9), Z2
+	JMP     begin
+
+zero:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+
+begin:
+	SUBQ $0x02, R8
+	JLT  last
+
+loop:
+	VMOVUPS      (DI), Z24
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG         $0x402e9262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
+	LONG         $0x40269262
+	WORD         $0xc852
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
+	LONG         $0x401e9262
+	WORD         $0xd052
+	ADDQ         SI, DX
+	VMOVUPS      64(DI), Z24
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG         $0x402e9262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
+	LONG         $0x40269262
+	WORD         $0xc852
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
+	LONG $0x401e9262
+	WORD $0xd052
+	ADDQ SI, DX
+	ADDQ $0x00000080, DI
+	SUBQ $0x02, R8
+	JGE  loop
+
+last:
+	ADDQ         $0x02, R8
+	JZ           store
+	VMOVUPS      (DI), Z24
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG         $0x402e9262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
+	LONG         $0x40269262
+	WORD         $0xc852
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
+	LONG $0x401e9262
+	WORD $0xd052
+	ADDQ SI, DX
+
+store:
+	VMOVUPS Z0, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z1, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	VZEROUPPER
+	RET
+
+// func microBF16_4x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// Requires: AVX, AVX512F
+TEXT ·microBF16_4x32(SB), NOSPLIT, $0-57
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	MOVQ    a+16(FP), DX
+	MOVQ    rs+24(FP), BX
+	MOVQ    cs+32(FP), SI
+	MOVQ    b+40(FP), DI
+	MOVQ    kc+48(FP), R8
+	SHLQ    $0x02, CX
+	SHLQ    $0x02, BX
+	SHLQ    $0x02, SI
+	LEAQ    (BX)(BX*2), R9
+	MOVB    add+56(FP), R10
+	TESTB   R10, R10
+	JZ      zero
+	MOVQ    AX, R10
+	VMOVUPS (R10), Z0
+	VMOVUPS 64(R10), Z1
+	ADDQ    CX, R10
+	VMOVUPS (R10), Z2
+	VMOVUPS 64(R10), Z3
+	ADDQ    CX, R10
+	VMOVUPS (R10), Z4
+	VMOVUPS 64(R10), Z5
+	ADDQ    CX, R10
+	VMOVUPS (R10), Z6
+	VMOVUPS 64(R10), Z7
+	JMP     begin
+
+zero:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+
+begin:
+	SUBQ $0x02, R8
+	JLT  last
+
+loop:
+	VMOVUPS      (DI), Z24
+	VMOVUPS      64(DI), Z25
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
+	LONG $0x40169262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
+	LONG         $0x40169262
+	WORD         $0xf952
+	ADDQ         SI, DX
+	VMOVUPS      128(DI), Z24
+	VMOVUPS      192(DI), Z25
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
+	LONG $0x40169262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
+	LONG $0x40169262
+	WORD $0xf952
+	ADDQ SI, DX
+	ADDQ $0x00000100, DI
+	SUBQ $0x02, R8
+	JGE  loop
+
+last:
+	ADDQ         $0x02, R8
+	JZ           store
+	VMOVUPS      (DI), Z24
+	VMOVUPS      64(DI), Z25
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
+	LONG $0x40169262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
+	LONG $0x40169262
+	WORD $0xf952
+	ADDQ SI, DX
+
+store:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z3, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z6, (AX)
+	VMOVUPS Z7, 64(AX)
+	VZEROUPPER
+	RET
+
+// func microBF16_4x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// Requires: AVX, AVX512F
+TEXT ·microBF16_4x16(SB), NOSPLIT, $0-57
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	MOVQ    a+16(FP), DX
+	MOVQ    rs+24(FP), BX
+	MOVQ    cs+32(FP), SI
+	MOVQ    b+40(FP), DI
+	MOVQ    kc+48(FP), R8
+	SHLQ    $0x02, CX
+	SHLQ    $0x02, BX
+	SHLQ    $0x02, SI
+	LEAQ    (BX)(BX*2), R9
+	MOVB    add+56(FP), R10
+	TESTB   R10, R10
+	JZ      zero
+	MOVQ    AX, R10
+	VMOVUPS (R10), Z0
+	ADDQ    CX, R10
+	VMOVUPS (R10), Z1
+	ADDQ    CX, R10
+	VMOVUPS (R10), Z2
+	ADDQ    CX, R10
+	VMOVUPS (R10), Z3
+	JMP     begin
+
+zero:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+
+begin:
+	SUBQ $0x02, R8
+	JLT  last
+
+loop:
+	VMOVUPS      (DI), Z24
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG         $0x402e9262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
+	LONG         $0x40269262
+	WORD         $0xc852
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
+	LONG         $0x401e9262
+	WORD         $0xd052
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
+	LONG         $0x40169262
+	WORD         $0xd852
+	ADDQ         SI, DX
+	VMOVUPS      64(DI), Z24
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG         $0x402e9262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
+	LONG         $0x40269262
+	WORD         $0xc852
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
+	LONG         $0x401e9262
+	WORD         $0xd052
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
+	LONG $0x40169262
+	WORD $0xd852
+	ADDQ SI, DX
+	ADDQ $0x00000080, DI
+	SUBQ $0x02, R8
+	JGE  loop
+
+last:
+	ADDQ         $0x02, R8
+	JZ           store
+	VMOVUPS      (DI), Z24
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG         $0x402e9262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
+	LONG         $0x40269262
+	WORD         $0xc852
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
+	LONG         $0x401e9262
+	WORD         $0xd052
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
+	LONG $0x40169262
+	WORD $0xd852
+	ADDQ SI, DX
+
+store:
+	VMOVUPS Z0, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z1, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z3, (AX)
+	VZEROUPPER
+	RET
+
+// func microBF16_5x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// Requires: AVX, AVX512F
+TEXT ·microBF16_5x32(SB), NOSPLIT, $0-57
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	MOVQ    a+16(FP), DX
+	MOVQ    rs+24(FP), BX
+	MOVQ    cs+32(FP), SI
+	MOVQ    b+40(FP), DI
+	MOVQ    kc+48(FP), R8
+	SHLQ    $0x02, CX
+	SHLQ    $0x02, BX
+	SHLQ    $0x02, SI
+	LEAQ    (BX)(BX*2), R9
+	MOVB    add+56(FP), R10
+	TESTB   R10, R10
+	JZ      zero
+	MOVQ    AX, R10
+	VMOVUPS (R10), Z0
+	VMOVUPS 64(R10), Z1
+	ADDQ    CX, R10
+	VMOVUPS (R10), Z2
+	VMOVUPS 64(R10), Z3
+	ADDQ    CX, R10
+	VMOVUPS (R10), Z4
+	VMOVUPS 64(R10), Z5
+	ADDQ    CX, R10
+	VMOVUPS (R10), Z6
+	VMOVUPS 64(R10), Z7
+	ADDQ    CX, R10
+	VMOVUPS (R10), Z8
+	VMOVUPS 64(R10), Z9
+	JMP     begin
+
+zero:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+
+begin:
+	SUBQ $0x02, R8
+	JLT  last
+
+loop:
+	VMOVUPS      (DI), Z24
+	VMOVUPS      64(DI), Z25
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
+	LONG $0x40169262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
+	LONG         $0x40169262
+	WORD         $0xf952
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
+	LONG $0x400e1262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
+	LONG         $0x400e1262
+	WORD         $0xc952
+	ADDQ         SI, DX
+	VMOVUPS      128(DI), Z24
+	VMOVUPS      192(DI), Z25
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
+	LONG $0x40169262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
+	LONG         $0x40169262
+	WORD         $0xf952
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
+	LONG $0x400e1262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
+	LONG $0x400e1262
+	WORD $0xc952
+	ADDQ SI, DX
+	ADDQ $0x00000100, DI
+	SUBQ $0x02, R8
+	JGE  loop
+
+last:
+	ADDQ         $0x02, R8
+	JZ           store
+	VMOVUPS      (DI), Z24
+	VMOVUPS      64(DI), Z25
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
+	LONG $0x40169262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
+	LONG         $0x40169262
+	WORD         $0xf952
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
+	LONG $0x400e1262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
+	LONG $0x400e1262
+	WORD $0xc952
+	ADDQ SI, DX
+
+store:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z3, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z6, (AX)
+	VMOVUPS Z7, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
+	VZEROUPPER
+	RET
+
+// func microBF16_5x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// Requires: AVX, AVX512F
+TEXT ·microBF16_5x16(SB), NOSPLIT, $0-57
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	MOVQ    a+16(FP), DX
+	MOVQ    rs+24(FP), BX
+	MOVQ    cs+32(FP), SI
+	MOVQ    b+40(FP), DI
+	MOVQ    kc+48(FP), R8
+	SHLQ    $0x02, CX
+	SHLQ    $0x02, BX
+	SHLQ    $0x02, SI
+	LEAQ    (BX)(BX*2), R9
+	MOVB    add+56(FP), R10
+	TESTB   R10, R10
+	JZ      zero
+	MOVQ    AX, R10
+	VMOVUPS (R10), Z0
+	ADDQ    CX, R10
+	VMOVUPS (R10), Z1
+	ADDQ    CX, R10
+	VMOVUPS (R10), Z2
+	ADDQ    CX, R10
+	VMOVUPS (R10), Z3
+	ADDQ    CX, R10
+	VMOVUPS (R10), Z4
+	JMP     begin
+
+zero:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+
+begin:
+	SUBQ $0x02, R8
+	JLT  last
+
+loop:
+	VMOVUPS      (DI), Z24
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG         $0x402e9262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
+	LONG         $0x40269262
+	WORD         $0xc852
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
+	LONG         $0x401e9262
+	WORD         $0xd052
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
+	LONG         $0x40169262
+	WORD         $0xd852
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
+	LONG         $0x400e9262
+	WORD         $0xe052
+	ADDQ         SI, DX
+	VMOVUPS      64(DI), Z24
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG         $0x402e9262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
+	LONG         $0x40269262
+	WORD         $0xc852
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
+	LONG         $0x401e9262
+	WORD         $0xd052
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
+	LONG         $0x40169262
+	WORD         $0xd852
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
+	LONG $0x400e9262
+	WORD $0xe052
+	ADDQ SI, DX
+	ADDQ $0x00000080, DI
+	SUBQ $0x02, R8
+	JGE  loop
+
+last:
+	ADDQ         $0x02, R8
+	JZ           store
+	VMOVUPS      (DI), Z24
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG         $0x402e9262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
+	LONG         $0x40269262
+	WORD         $0xc852
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
+	LONG         $0x401e9262
+	WORD         $0xd052
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
+	LONG         $0x40169262
+	WORD         $0xd852
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
+	LONG $0x400e9262
+	WORD $0xe052
+	ADDQ SI, DX
+
+store:
+	VMOVUPS Z0, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z1, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z3, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VZEROUPPER
+	RET
+
+// func microBF16_6x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// Requires: AVX, AVX512F
+TEXT ·microBF16_6x32(SB), NOSPLIT, $0-57
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	MOVQ    a+16(FP), DX
+	MOVQ    rs+24(FP), BX
+	MOVQ    cs+32(FP), SI
+	MOVQ    b+40(FP), DI
+	MOVQ    kc+48(FP), R8
+	SHLQ    $0x02, CX
+	SHLQ    $0x02, BX
+	SHLQ    $0x02, SI
+	LEAQ    (BX)(BX*2), R9
+	LEAQ    (R9)(BX*2), R10
+	MOVB    add+56(FP), R11
+	TESTB   R11, R11
+	JZ      zero
+	MOVQ    AX, R11
+	VMOVUPS (R11), Z0
+	VMOVUPS 64(R11), Z1
+	ADDQ    CX, R11
+	VMOVUPS (R11), Z2
+	VMOVUPS 64(R11), Z3
+	ADDQ    CX, R11
+	VMOVUPS (R11), Z4
+	VMOVUPS 64(R11), Z5
+	ADDQ    CX, R11
+	VMOVUPS (R11), Z6
+	VMOVUPS 64(R11), Z7
+	ADDQ    CX, R11
+	VMOVUPS (R11), Z8
+	VMOVUPS 64(R11), Z9
+	ADDQ    CX, R11
+	VMOVUPS (R11), Z10
+	VMOVUPS 64(R11), Z11
+	JMP     begin
+
+zero:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+
+begin:
+	SUBQ $0x02, R8
+	JLT  last
+
+loop:
+	VMOVUPS      (DI), Z24
+	VMOVUPS      64(DI), Z25
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
+	LONG $0x40169262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
+	LONG         $0x40169262
+	WORD         $0xf952
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
+	LONG $0x400e1262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
+	LONG         $0x400e1262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
+	LONG $0x40061262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
+	LONG         $0x40061262
+	WORD         $0xd952
+	ADDQ         SI, DX
+	VMOVUPS      128(DI), Z24
+	VMOVUPS      192(DI), Z25
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
+	LONG $0x40169262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
+	LONG         $0x40169262
+	WORD         $0xf952
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
+	LONG $0x400e1262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
+	LONG         $0x400e1262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
+	LONG $0x40061262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
+	LONG $0x40061262
+	WORD $0xd952
+	ADDQ SI, DX
+	ADDQ $0x00000100, DI
+	SUBQ $0x02, R8
+	JGE  loop
+
+last:
+	ADDQ         $0x02, R8
+	JZ           store
+	VMOVUPS      (DI), Z24
+	VMOVUPS      64(DI), Z25
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
+	LONG $0x40169262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
+	LONG         $0x40169262
+	WORD         $0xf952
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
+	LONG $0x400e1262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
+	LONG         $0x400e1262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
+	LONG $0x40061262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
+	LONG $0x40061262
+	WORD $0xd952
+	ADDQ SI, DX
+
+store:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z3, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z6, (AX)
+	VMOVUPS Z7, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z10, (AX)
+	VMOVUPS Z11, 64(AX)
+	VZEROUPPER
+	RET
+
+// func microBF16_6x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// Requires: AVX, AVX512F
+TEXT ·microBF16_6x16(SB), NOSPLIT, $0-57
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	MOVQ    a+16(FP), DX
+	MOVQ    rs+24(FP), BX
+	MOVQ    cs+32(FP), SI
+	MOVQ    b+40(FP), DI
+	MOVQ    kc+48(FP), R8
+	SHLQ    $0x02, CX
+	SHLQ    $0x02, BX
+	SHLQ    $0x02, SI
+	LEAQ    (BX)(BX*2), R9
+	LEAQ    (R9)(BX*2), R10
+	MOVB    add+56(FP), R11
+	TESTB   R11, R11
+	JZ      zero
+	MOVQ    AX, R11
+	VMOVUPS (R11), Z0
+	ADDQ    CX, R11
+	VMOVUPS (R11), Z1
+	ADDQ    CX, R11
+	VMOVUPS (R11), Z2
+	ADDQ    CX, R11
+	VMOVUPS (R11), Z3
+	ADDQ    CX, R11
+	VMOVUPS (R11), Z4
+	ADDQ    CX, R11
+	VMOVUPS (R11), Z5
+	JMP     begin
+
+zero:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+
+begin:
+	SUBQ $0x02, R8
+	JLT  last
+
+loop:
+	VMOVUPS      (DI), Z24
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG         $0x402e9262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
+	LONG         $0x40269262
+	WORD         $0xc852
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
+	LONG         $0x401e9262
+	WORD         $0xd052
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
+	LONG         $0x40169262
+	WORD         $0xd852
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
+	LONG         $0x400e9262
+	WORD         $0xe052
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
+	LONG         $0x40069262
+	WORD         $0xe852
+	ADDQ         SI, DX
+	VMOVUPS      64(DI), Z24
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG         $0x402e9262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
+	LONG         $0x40269262
+	WORD         $0xc852
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
+	LONG         $0x401e9262
+	WORD         $0xd052
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
+	LONG         $0x40169262
+	WORD         $0xd852
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
+	LONG         $0x400e9262
+	WORD         $0xe052
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
+	LONG $0x40069262
+	WORD $0xe852
+	ADDQ SI, DX
+	ADDQ $0x00000080, DI
+	SUBQ $0x02, R8
+	JGE  loop
+
+last:
+	ADDQ         $0x02, R8
+	JZ           store
+	VMOVUPS      (DI), Z24
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG         $0x402e9262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
+	LONG         $0x40269262
+	WORD         $0xc852
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
+	LONG         $0x401e9262
+	WORD         $0xd052
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
+	LONG         $0x40169262
+	WORD         $0xd852
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
+	LONG         $0x400e9262
+	WORD         $0xe052
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
+	LONG $0x40069262
+	WORD $0xe852
+	ADDQ SI, DX
+
+store:
+	VMOVUPS Z0, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z1, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z3, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z5, (AX)
+	VZEROUPPER
+	RET
+
+// func microBF16_7x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// Requires: AVX, AVX512F
+TEXT ·microBF16_7x32(SB), NOSPLIT, $0-57
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	MOVQ    a+16(FP), DX
+	MOVQ    rs+24(FP), BX
+	MOVQ    cs+32(FP), SI
+	MOVQ    b+40(FP), DI
+	MOVQ    kc+48(FP), R8
+	SHLQ    $0x02, CX
+	SHLQ    $0x02, BX
+	SHLQ    $0x02, SI
+	LEAQ    (BX)(BX*2), R9
+	LEAQ    (R9)(BX*2), R10
+	MOVB    add+56(FP), R11
+	TESTB   R11, R11
+	JZ      zero
+	MOVQ    AX, R11
+	VMOVUPS (R11), Z0
+	VMOVUPS 64(R11), Z1
+	ADDQ    CX, R11
+	VMOVUPS (R11), Z2
+	VMOVUPS 64(R11), Z3
+	ADDQ    CX, R11
+	VMOVUPS (R11), Z4
+	VMOVUPS 64(R11), Z5
+	ADDQ    CX, R11
+	VMOVUPS (R11), Z6
+	VMOVUPS 64(R11), Z7
+	ADDQ    CX, R11
+	VMOVUPS (R11), Z8
+	VMOVUPS 64(R11), Z9
+	ADDQ    CX, R11
+	VMOVUPS (R11), Z10
+	VMOVUPS 64(R11), Z11
+	ADDQ    CX, R11
+	VMOVUPS (R11), Z12
+	VMOVUPS 64(R11), Z13
+	JMP     begin
+
+zero:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+
+begin:
+	SUBQ $0x02, R8
+	JLT  last
+
+loop:
+	VMOVUPS      (DI), Z24
+	VMOVUPS      64(DI), Z25
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
+	LONG $0x40169262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
+	LONG         $0x40169262
+	WORD         $0xf952
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
+	LONG $0x400e1262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
+	LONG         $0x400e1262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
+	LONG $0x40061262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
+	LONG         $0x40061262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(R9*2), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z12
+	LONG $0x402e1262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z13
+	LONG         $0x402e1262
+	WORD         $0xe952
+	ADDQ         SI, DX
+	VMOVUPS      128(DI), Z24
+	VMOVUPS      192(DI), Z25
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
+	LONG $0x40169262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
+	LONG         $0x40169262
+	WORD         $0xf952
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
+	LONG $0x400e1262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
+	LONG         $0x400e1262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
+	LONG $0x40061262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
+	LONG         $0x40061262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(R9*2), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z12
+	LONG $0x402e1262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z13
+	LONG $0x402e1262
+	WORD $0xe952
+	ADDQ SI, DX
+	ADDQ $0x00000100, DI
+	SUBQ $0x02, R8
+	JGE  loop
+
+last:
+	ADDQ         $0x02, R8
+	JZ           store
+	VMOVUPS      (DI), Z24
+	VMOVUPS      64(DI), Z25
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
+	LONG $0x40169262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
+	LONG         $0x40169262
+	WORD         $0xf952
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
+	LONG $0x400e1262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
+	LONG         $0x400e1262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
+	LONG $0x40061262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
+	LONG         $0x40061262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(R9*2), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z12
+	LONG $0x402e1262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z13
+	LONG $0x402e1262
+	WORD $0xe952
+	ADDQ SI, DX
+
+store:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z3, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z6, (AX)
+	VMOVUPS Z7, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z10, (AX)
+	VMOVUPS Z11, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z12, (AX)
+	VMOVUPS Z13, 64(AX)
+	VZEROUPPER
+	RET
+
+// func microBF16_7x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// Requires: AVX, AVX512F
+TEXT ·microBF16_7x16(SB), NOSPLIT, $0-57
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	MOVQ    a+16(FP), DX
+	MOVQ    rs+24(FP), BX
+	MOVQ    cs+32(FP), SI
+	MOVQ    b+40(FP), DI
+	MOVQ    kc+48(FP), R8
+	SHLQ    $0x02, CX
+	SHLQ    $0x02, BX
+	SHLQ    $0x02, SI
+	LEAQ    (BX)(BX*2), R9
+	LEAQ    (R9)(BX*2), R10
+	MOVB    add+56(FP), R11
+	TESTB   R11, R11
+	JZ      zero
+	MOVQ    AX, R11
+	VMOVUPS (R11), Z0
+	ADDQ    CX, R11
+	VMOVUPS (R11), Z1
+	ADDQ    CX, R11
+	VMOVUPS (R11), Z2
+	ADDQ    CX, R11
+	VMOVUPS (R11), Z3
+	ADDQ    CX, R11
+	VMOVUPS (R11), Z4
+	ADDQ    CX, R11
+	VMOVUPS (R11), Z5
+	ADDQ    CX, R11
+	VMOVUPS (R11), Z6
+	JMP     begin
+
+zero:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+
+begin:
+	SUBQ $0x02, R8
+	JLT  last
+
+loop:
+	VMOVUPS      (DI), Z24
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG         $0x402e9262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
+	LONG         $0x40269262
+	WORD         $0xc852
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
+	LONG         $0x401e9262
+	WORD         $0xd052
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
+	LONG         $0x40169262
+	WORD         $0xd852
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
+	LONG         $0x400e9262
+	WORD         $0xe052
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
+	LONG         $0x40069262
+	WORD         $0xe852
+	VBROADCASTSS (DX)(R9*2), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z6
+	LONG         $0x402e9262
+	WORD         $0xf052
+	ADDQ         SI, DX
+	VMOVUPS      64(DI), Z24
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG         $0x402e9262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
+	LONG         $0x40269262
+	WORD         $0xc852
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
+	LONG         $0x401e9262
+	WORD         $0xd052
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
+	LONG         $0x40169262
+	WORD         $0xd852
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
+	LONG         $0x400e9262
+	WORD         $0xe052
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
+	LONG         $0x40069262
+	WORD         $0xe852
+	VBROADCASTSS (DX)(R9*2), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z6
+	LONG $0x402e9262
+	WORD $0xf052
+	ADDQ SI, DX
+	ADDQ $0x00000080, DI
+	SUBQ $0x02, R8
+	JGE  loop
+
+last:
+	ADDQ         $0x02, R8
+	JZ           store
+	VMOVUPS      (DI), Z24
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG         $0x402e9262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
+	LONG         $0x40269262
+	WORD         $0xc852
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
+	LONG         $0x401e9262
+	WORD         $0xd052
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
+	LONG         $0x40169262
+	WORD         $0xd852
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
+	LONG         $0x400e9262
+	WORD         $0xe052
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
+	LONG         $0x40069262
+	WORD         $0xe852
+	VBROADCASTSS (DX)(R9*2), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z6
+	LONG $0x402e9262
+	WORD $0xf052
+	ADDQ SI, DX
+
+store:
+	VMOVUPS Z0, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z1, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z3, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z5, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z6, (AX)
+	VZEROUPPER
+	RET
+
+// func microBF16_8x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// Requires: AVX, AVX512F
+TEXT ·microBF16_8x32(SB), NOSPLIT, $0-57
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	MOVQ    a+16(FP), DX
+	MOVQ    rs+24(FP), BX
+	MOVQ    cs+32(FP), SI
+	MOVQ    b+40(FP), DI
+	MOVQ    kc+48(FP), R8
+	SHLQ    $0x02, CX
+	SHLQ    $0x02, BX
+	SHLQ    $0x02, SI
+	LEAQ    (BX)(BX*2), R9
+	LEAQ    (R9)(BX*2), R10
+	LEAQ    (R10)(BX*2), R11
+	MOVB    add+56(FP), R12
+	TESTB   R12, R12
+	JZ      zero
+	MOVQ    AX, R12
+	VMOVUPS (R12), Z0
+	VMOVUPS 64(R12), Z1
+	ADDQ    CX, R12
+	VMOVUPS (R12), Z2
+	VMOVUPS 64(R12), Z3
+	ADDQ    CX, R12
+	VMOVUPS (R12), Z4
+	VMOVUPS 64(R12), Z5
+	ADDQ    CX, R12
+	VMOVUPS (R12), Z6
+	VMOVUPS 64(R12), Z7
+	ADDQ    CX, R12
+	VMOVUPS (R12), Z8
+	VMOVUPS 64(R12), Z9
+	ADDQ    CX, R12
+	VMOVUPS (R12), Z10
+	VMOVUPS 64(R12), Z11
+	ADDQ    CX, R12
+	VMOVUPS (R12), Z12
+	VMOVUPS 64(R12), Z13
+	ADDQ    CX, R12
+	VMOVUPS (R12), Z14
+	VMOVUPS 64(R12), Z15
+	JMP     begin
+
+zero:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+
+begin:
+	SUBQ $0x02, R8
+	JLT  last
+
+loop:
+	VMOVUPS      (DI), Z24
+	VMOVUPS      64(DI), Z25
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
+	LONG $0x40169262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
+	LONG         $0x40169262
+	WORD         $0xf952
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
+	LONG $0x400e1262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
+	LONG         $0x400e1262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
+	LONG $0x40061262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
+	LONG         $0x40061262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(R9*2), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z12
+	LONG $0x402e1262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z13
+	LONG         $0x402e1262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R11*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z14
+	LONG $0x40261262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z15
+	LONG         $0x40261262
+	WORD         $0xf952
+	ADDQ         SI, DX
+	VMOVUPS      128(DI), Z24
+	VMOVUPS      192(DI), Z25
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
+	LONG $0x40169262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
+	LONG         $0x40169262
+	WORD         $0xf952
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
+	LONG $0x400e1262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
+	LONG         $0x400e1262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
+	LONG $0x40061262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
+	LONG         $0x40061262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(R9*2), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z12
+	LONG $0x402e1262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z13
+	LONG         $0x402e1262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R11*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z14
+	LONG $0x40261262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z15
+	LONG $0x40261262
+	WORD $0xf952
+	ADDQ SI, DX
+	ADDQ $0x00000100, DI
+	SUBQ $0x02, R8
+	JGE  loop
+
+last:
+	ADDQ         $0x02, R8
+	JZ           store
+	VMOVUPS      (DI), Z24
+	VMOVUPS      64(DI), Z25
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
+	LONG $0x40169262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
+	LONG         $0x40169262
+	WORD         $0xf952
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
+	LONG $0x400e1262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
+	LONG         $0x400e1262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
+	LONG $0x40061262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
+	LONG         $0x40061262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(R9*2), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z12
+	LONG $0x402e1262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z13
+	LONG         $0x402e1262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R11*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z14
+	LONG $0x40261262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z15
+	LONG $0x40261262
+	WORD $0xf952
+	ADDQ SI, DX
+
+store:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z3, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z6, (AX)
+	VMOVUPS Z7, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z10, (AX)
+	VMOVUPS Z11, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z12, (AX)
+	VMOVUPS Z13, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z14, (AX)
+	VMOVUPS Z15, 64(AX)
+	VZEROUPPER
+	RET
+
+// func microBF16_8x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// Requires: AVX, AVX512F
+TEXT ·microBF16_8x16(SB), NOSPLIT, $0-57
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	MOVQ    a+16(FP), DX
+	MOVQ    rs+24(FP), BX
+	MOVQ    cs+32(FP), SI
+	MOVQ    b+40(FP), DI
+	MOVQ    kc+48(FP), R8
+	SHLQ    $0x02, CX
+	SHLQ    $0x02, BX
+	SHLQ    $0x02, SI
+	LEAQ    (BX)(BX*2), R9
+	LEAQ    (R9)(BX*2), R10
+	LEAQ    (R10)(BX*2), R11
+	MOVB    add+56(FP), R12
+	TESTB   R12, R12
+	JZ      zero
+	MOVQ    AX, R12
+	VMOVUPS (R12), Z0
+	ADDQ    CX, R12
+	VMOVUPS (R12), Z1
+	ADDQ    CX, R12
+	VMOVUPS (R12), Z2
+	ADDQ    CX, R12
+	VMOVUPS (R12), Z3
+	ADDQ    CX, R12
+	VMOVUPS (R12), Z4
+	ADDQ    CX, R12
+	VMOVUPS (R12), Z5
+	ADDQ    CX, R12
+	VMOVUPS (R12), Z6
+	ADDQ    CX, R12
+	VMOVUPS (R12), Z7
+	JMP     begin
+
+zero:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+
+begin:
+	SUBQ $0x02, R8
+	JLT  last
+
+loop:
+	VMOVUPS      (DI), Z24
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG         $0x402e9262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
+	LONG         $0x40269262
+	WORD         $0xc852
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
+	LONG         $0x401e9262
+	WORD         $0xd052
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
+	LONG         $0x40169262
+	WORD         $0xd852
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
+	LONG         $0x400e9262
+	WORD         $0xe052
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
+	LONG         $0x40069262
+	WORD         $0xe852
+	VBROADCASTSS (DX)(R9*2), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z6
+	LONG         $0x402e9262
+	WORD         $0xf052
+	VBROADCASTSS (DX)(R11*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z7
+	LONG         $0x40269262
+	WORD         $0xf852
+	ADDQ         SI, DX
+	VMOVUPS      64(DI), Z24
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG         $0x402e9262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
+	LONG         $0x40269262
+	WORD         $0xc852
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
+	LONG         $0x401e9262
+	WORD         $0xd052
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
+	LONG         $0x40169262
+	WORD         $0xd852
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
+	LONG         $0x400e9262
+	WORD         $0xe052
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
+	LONG         $0x40069262
+	WORD         $0xe852
+	VBROADCASTSS (DX)(R9*2), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z6
+	LONG         $0x402e9262
+	WORD         $0xf052
+	VBROADCASTSS (DX)(R11*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z7
+	LONG $0x40269262
+	WORD $0xf852
+	ADDQ SI, DX
+	ADDQ $0x00000080, DI
+	SUBQ $0x02, R8
+	JGE  loop
+
+last:
+	ADDQ         $0x02, R8
+	JZ           store
+	VMOVUPS      (DI), Z24
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG         $0x402e9262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
+	LONG         $0x40269262
+	WORD         $0xc852
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
+	LONG         $0x401e9262
+	WORD         $0xd052
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
+	LONG         $0x40169262
+	WORD         $0xd852
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
+	LONG         $0x400e9262
+	WORD         $0xe052
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
+	LONG         $0x40069262
+	WORD         $0xe852
+	VBROADCASTSS (DX)(R9*2), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z6
+	LONG         $0x402e9262
+	WORD         $0xf052
+	VBROADCASTSS (DX)(R11*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z7
+	LONG $0x40269262
+	WORD $0xf852
+	ADDQ SI, DX
+
+store:
+	VMOVUPS Z0, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z1, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z3, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z5, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z6, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z7, (AX)
+	VZEROUPPER
+	RET
+
+// func microBF16_9x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// Requires: AVX, AVX512F
+TEXT ·microBF16_9x32(SB), NOSPLIT, $0-57
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	MOVQ    a+16(FP), DX
+	MOVQ    rs+24(FP), BX
+	MOVQ    cs+32(FP), SI
+	MOVQ    b+40(FP), DI
+	MOVQ    kc+48(FP), R8
+	SHLQ    $0x02, CX
+	SHLQ    $0x02, BX
+	SHLQ    $0x02, SI
+	LEAQ    (BX)(BX*2), R9
+	LEAQ    (R9)(BX*2), R10
+	LEAQ    (R10)(BX*2), R11
+	MOVB    add+56(FP), R12
+	TESTB   R12, R12
+	JZ      zero
+	MOVQ    AX, R12
+	VMOVUPS (R12), Z0
+	VMOVUPS 64(R12), Z1
+	ADDQ    CX, R12
+	VMOVUPS (R12), Z2
+	VMOVUPS 64(R12), Z3
+	ADDQ    CX, R12
+	VMOVUPS (R12), Z4
+	VMOVUPS 64(R12), Z5
+	ADDQ    CX, R12
+	VMOVUPS (R12), Z6
+	VMOVUPS 64(R12), Z7
+	ADDQ    CX, R12
+	VMOVUPS (R12), Z8
+	VMOVUPS 64(R12), Z9
+	ADDQ    CX, R12
+	VMOVUPS (R12), Z10
+	VMOVUPS 64(R12), Z11
+	ADDQ    CX, R12
+	VMOVUPS (R12), Z12
+	VMOVUPS 64(R12), Z13
+	ADDQ    CX, R12
+	VMOVUPS (R12), Z14
+	VMOVUPS 64(R12), Z15
+	ADDQ    CX, R12
+	VMOVUPS (R12), Z16
+	VMOVUPS 64(R12), Z17
+	JMP     begin
+
+zero:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+
+begin:
+	SUBQ $0x02, R8
+	JLT  last
+
+loop:
+	VMOVUPS      (DI), Z24
+	VMOVUPS      64(DI), Z25
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
+	LONG $0x40169262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
+	LONG         $0x40169262
+	WORD         $0xf952
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
+	LONG $0x400e1262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
+	LONG         $0x400e1262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
+	LONG $0x40061262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
+	LONG         $0x40061262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(R9*2), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z12
+	LONG $0x402e1262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z13
+	LONG         $0x402e1262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R11*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z14
+	LONG $0x40261262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z15
+	LONG         $0x40261262
+	WORD         $0xf952
+	VBROADCASTSS (DX)(BX*8), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z16
+	LONG $0x401e8262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z17
+	LONG         $0x401e8262
+	WORD         $0xc952
+	ADDQ         SI, DX
+	VMOVUPS      128(DI), Z24
+	VMOVUPS      192(DI), Z25
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
+	LONG $0x40169262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
+	LONG         $0x40169262
+	WORD         $0xf952
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
+	LONG $0x400e1262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
+	LONG         $0x400e1262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
+	LONG $0x40061262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
+	LONG         $0x40061262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(R9*2), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z12
+	LONG $0x402e1262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z13
+	LONG         $0x402e1262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R11*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z14
+	LONG $0x40261262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z15
+	LONG         $0x40261262
+	WORD         $0xf952
+	VBROADCASTSS (DX)(BX*8), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z16
+	LONG $0x401e8262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z17
+	LONG $0x401e8262
+	WORD $0xc952
+	ADDQ SI, DX
+	ADDQ $0x00000100, DI
+	SUBQ $0x02, R8
+	JGE  loop
+
+last:
+	ADDQ         $0x02, R8
+	JZ           store
+	VMOVUPS      (DI), Z24
+	VMOVUPS      64(DI), Z25
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
+	LONG $0x40169262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
+	LONG         $0x40169262
+	WORD         $0xf952
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
+	LONG $0x400e1262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
+	LONG         $0x400e1262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
+	LONG $0x40061262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
+	LONG         $0x40061262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(R9*2), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z12
+	LONG $0x402e1262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z13
+	LONG         $0x402e1262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R11*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z14
+	LONG $0x40261262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z15
+	LONG         $0x40261262
+	WORD         $0xf952
+	VBROADCASTSS (DX)(BX*8), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z16
+	LONG $0x401e8262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z17
+	LONG $0x401e8262
+	WORD $0xc952
+	ADDQ SI, DX
+
+store:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z3, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z6, (AX)
+	VMOVUPS Z7, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z10, (AX)
+	VMOVUPS Z11, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z12, (AX)
+	VMOVUPS Z13, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z14, (AX)
+	VMOVUPS Z15, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z16, (AX)
+	VMOVUPS Z17, 64(AX)
+	VZEROUPPER
+	RET
+
+// func microBF16_9x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// Requires: AVX, AVX512F
+TEXT ·microBF16_9x16(SB), NOSPLIT, $0-57
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	MOVQ    a+16(FP), DX
+	MOVQ    rs+24(FP), BX
+	MOVQ    cs+32(FP), SI
+	MOVQ    b+40(FP), DI
+	MOVQ    kc+48(FP), R8
+	SHLQ    $0x02, CX
+	SHLQ    $0x02, BX
+	SHLQ    $0x02, SI
+	LEAQ    (BX)(BX*2), R9
+	LEAQ    (R9)(BX*2), R10
+	LEAQ    (R10)(BX*2), R11
+	MOVB    add+56(FP), R12
+	TESTB   R12, R12
+	JZ      zero
+	MOVQ    AX, R12
+	VMOVUPS (R12), Z0
+	ADDQ    CX, R12
+	VMOVUPS (R12), Z1
+	ADDQ    CX, R12
+	VMOVUPS (R12), Z2
+	ADDQ    CX, R12
+	VMOVUPS (R12), Z3
+	ADDQ    CX, R12
+	VMOVUPS (R12), Z4
+	ADDQ    CX, R12
+	VMOVUPS (R12), Z5
+	ADDQ    CX, R12
+	VMOVUPS (R12), Z6
+	ADDQ    CX, R12
+	VMOVUPS (R12), Z7
+	ADDQ    CX, R12
+	VMOVUPS (R12), Z8
+	JMP     begin
+
+zero:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+
+begin:
+	SUBQ $0x02, R8
+	JLT  last
+
+loop:
+	VMOVUPS      (DI), Z24
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG         $0x402e9262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
+	LONG         $0x40269262
+	WORD         $0xc852
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
+	LONG         $0x401e9262
+	WORD         $0xd052
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
+	LONG         $0x40169262
+	WORD         $0xd852
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
+	LONG         $0x400e9262
+	WORD         $0xe052
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
+	LONG         $0x40069262
+	WORD         $0xe852
+	VBROADCASTSS (DX)(R9*2), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z6
+	LONG         $0x402e9262
+	WORD         $0xf052
+	VBROADCASTSS (DX)(R11*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z7
+	LONG         $0x40269262
+	WORD         $0xf852
+	VBROADCASTSS (DX)(BX*8), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z8
+	LONG         $0x401e1262
+	WORD         $0xc052
+	ADDQ         SI, DX
+	VMOVUPS      64(DI), Z24
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG         $0x402e9262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
+	LONG         $0x40269262
+	WORD         $0xc852
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
+	LONG         $0x401e9262
+	WORD         $0xd052
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
+	LONG         $0x40169262
+	WORD         $0xd852
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
+	LONG         $0x400e9262
+	WORD         $0xe052
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
+	LONG         $0x40069262
+	WORD         $0xe852
+	VBROADCASTSS (DX)(R9*2), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z6
+	LONG         $0x402e9262
+	WORD         $0xf052
+	VBROADCASTSS (DX)(R11*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z7
+	LONG         $0x40269262
+	WORD         $0xf852
+	VBROADCASTSS (DX)(BX*8), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z8
+	LONG $0x401e1262
+	WORD $0xc052
+	ADDQ SI, DX
+	ADDQ $0x00000080, DI
+	SUBQ $0x02, R8
+	JGE  loop
+
+last:
+	ADDQ         $0x02, R8
+	JZ           store
+	VMOVUPS      (DI), Z24
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG         $0x402e9262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
+	LONG         $0x40269262
+	WORD         $0xc852
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
+	LONG         $0x401e9262
+	WORD         $0xd052
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
+	LONG         $0x40169262
+	WORD         $0xd852
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
+	LONG         $0x400e9262
+	WORD         $0xe052
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
+	LONG         $0x40069262
+	WORD         $0xe852
+	VBROADCASTSS (DX)(R9*2), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z6
+	LONG         $0x402e9262
+	WORD         $0xf052
+	VBROADCASTSS (DX)(R11*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z7
+	LONG         $0x40269262
+	WORD         $0xf852
+	VBROADCASTSS (DX)(BX*8), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z8
+	LONG $0x401e1262
+	WORD $0xc052
+	ADDQ SI, DX
+
+store:
+	VMOVUPS Z0, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z1, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z3, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z5, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z6, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z7, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VZEROUPPER
+	RET
+
+// func microBF16_10x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// Requires: AVX, AVX512F
+TEXT ·microBF16_10x32(SB), NOSPLIT, $0-57
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	MOVQ    a+16(FP), DX
+	MOVQ    rs+24(FP), BX
+	MOVQ    cs+32(FP), SI
+	MOVQ    b+40(FP), DI
+	MOVQ    kc+48(FP), R8
+	SHLQ    $0x02, CX
+	SHLQ    $0x02, BX
+	SHLQ    $0x02, SI
+	LEAQ    (BX)(BX*2), R9
+	LEAQ    (R9)(BX*2), R10
+	LEAQ    (R10)(BX*2), R11
+	LEAQ    (R11)(BX*2), R12
+	MOVB    add+56(FP), R13
+	TESTB   R13, R13
+	JZ      zero
+	MOVQ    AX, R13
+	VMOVUPS (R13), Z0
+	VMOVUPS 64(R13), Z1
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z2
+	VMOVUPS 64(R13), Z3
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z4
+	VMOVUPS 64(R13), Z5
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z6
+	VMOVUPS 64(R13), Z7
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z8
+	VMOVUPS 64(R13), Z9
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z10
+	VMOVUPS 64(R13), Z11
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z12
+	VMOVUPS 64(R13), Z13
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z14
+	VMOVUPS 64(R13), Z15
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z16
+	VMOVUPS 64(R13), Z17
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z18
+	VMOVUPS 64(R13), Z19
+	JMP     begin
+
+zero:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+
+begin:
+	SUBQ $0x02, R8
+	JLT  last
+
+loop:
+	VMOVUPS      (DI), Z24
+	VMOVUPS      64(DI), Z25
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
+	LONG $0x40169262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
+	LONG         $0x40169262
+	WORD         $0xf952
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
+	LONG $0x400e1262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
+	LONG         $0x400e1262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
+	LONG $0x40061262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
+	LONG         $0x40061262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(R9*2), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z12
+	LONG $0x402e1262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z13
+	LONG         $0x402e1262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R11*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z14
+	LONG $0x40261262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z15
+	LONG         $0x40261262
+	WORD         $0xf952
+	VBROADCASTSS (DX)(BX*8), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z16
+	LONG $0x401e8262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z17
+	LONG         $0x401e8262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(R12*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z18
+	LONG $0x40168262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z19
+	LONG         $0x40168262
+	WORD         $0xd952
+	ADDQ         SI, DX
+	VMOVUPS      128(DI), Z24
+	VMOVUPS      192(DI), Z25
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
+	LONG $0x40169262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
+	LONG         $0x40169262
+	WORD         $0xf952
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
+	LONG $0x400e1262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
+	LONG         $0x400e1262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
+	LONG $0x40061262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
+	LONG         $0x40061262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(R9*2), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z12
+	LONG $0x402e1262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z13
+	LONG         $0x402e1262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R11*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z14
+	LONG $0x40261262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z15
+	LONG         $0x40261262
+	WORD         $0xf952
+	VBROADCASTSS (DX)(BX*8), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z16
+	LONG $0x401e8262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z17
+	LONG         $0x401e8262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(R12*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z18
+	LONG $0x40168262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z19
+	LONG $0x40168262
+	WORD $0xd952
+	ADDQ SI, DX
+	ADDQ $0x00000100, DI
+	SUBQ $0x02, R8
+	JGE  loop
+
+last:
+	ADDQ         $0x02, R8
+	JZ           store
+	VMOVUPS      (DI), Z24
+	VMOVUPS      64(DI), Z25
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
+	LONG $0x40169262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
+	LONG         $0x40169262
+	WORD         $0xf952
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
+	LONG $0x400e1262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
+	LONG         $0x400e1262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
+	LONG $0x40061262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
+	LONG         $0x40061262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(R9*2), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z12
+	LONG $0x402e1262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z13
+	LONG         $0x402e1262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R11*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z14
+	LONG $0x40261262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z15
+	LONG         $0x40261262
+	WORD         $0xf952
+	VBROADCASTSS (DX)(BX*8), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z16
+	LONG $0x401e8262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z17
+	LONG         $0x401e8262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(R12*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z18
+	LONG $0x40168262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z19
+	LONG $0x40168262
+	WORD $0xd952
+	ADDQ SI, DX
+
+store:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z3, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z6, (AX)
+	VMOVUPS Z7, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z10, (AX)
+	VMOVUPS Z11, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z12, (AX)
+	VMOVUPS Z13, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z14, (AX)
+	VMOVUPS Z15, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z16, (AX)
+	VMOVUPS Z17, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z18, (AX)
+	VMOVUPS Z19, 64(AX)
+	VZEROUPPER
+	RET
+
+// func microBF16_10x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// Requires: AVX, AVX512F
+TEXT ·microBF16_10x16(SB), NOSPLIT, $0-57
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	MOVQ    a+16(FP), DX
+	MOVQ    rs+24(FP), BX
+	MOVQ    cs+32(FP), SI
+	MOVQ    b+40(FP), DI
+	MOVQ    kc+48(FP), R8
+	SHLQ    $0x02, CX
+	SHLQ    $0x02, BX
+	SHLQ    $0x02, SI
+	LEAQ    (BX)(BX*2), R9
+	LEAQ    (R9)(BX*2), R10
+	LEAQ    (R10)(BX*2), R11
+	LEAQ    (R11)(BX*2), R12
+	MOVB    add+56(FP), R13
+	TESTB   R13, R13
+	JZ      zero
+	MOVQ    AX, R13
+	VMOVUPS (R13), Z0
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z1
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z2
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z3
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z4
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z5
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z6
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z7
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z8
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z9
+	JMP     begin
+
+zero:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+
+begin:
+	SUBQ $0x02, R8
+	JLT  last
+
+loop:
+	VMOVUPS      (DI), Z24
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG         $0x402e9262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
+	LONG         $0x40269262
+	WORD         $0xc852
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
+	LONG         $0x401e9262
+	WORD         $0xd052
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
+	LONG         $0x40169262
+	WORD         $0xd852
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
+	LONG         $0x400e9262
+	WORD         $0xe052
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
+	LONG         $0x40069262
+	WORD         $0xe852
+	VBROADCASTSS (DX)(R9*2), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z6
+	LONG         $0x402e9262
+	WORD         $0xf052
+	VBROADCASTSS (DX)(R11*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z7
+	LONG         $0x40269262
+	WORD         $0xf852
+	VBROADCASTSS (DX)(BX*8), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z8
+	LONG         $0x401e1262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(R12*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z9
+	LONG         $0x40161262
+	WORD         $0xc852
+	ADDQ         SI, DX
+	VMOVUPS      64(DI), Z24
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG         $0x402e9262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
+	LONG         $0x40269262
+	WORD         $0xc852
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
+	LONG         $0x401e9262
+	WORD         $0xd052
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
+	LONG         $0x40169262
+	WORD         $0xd852
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
+	LONG         $0x400e9262
+	WORD         $0xe052
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
+	LONG         $0x40069262
+	WORD         $0xe852
+	VBROADCASTSS (DX)(R9*2), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z6
+	LONG         $0x402e9262
+	WORD         $0xf052
+	VBROADCASTSS (DX)(R11*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z7
+	LONG         $0x40269262
+	WORD         $0xf852
+	VBROADCASTSS (DX)(BX*8), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z8
+	LONG         $0x401e1262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(R12*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z9
+	LONG $0x40161262
+	WORD $0xc852
+	ADDQ SI, DX
+	ADDQ $0x00000080, DI
+	SUBQ $0x02, R8
+	JGE  loop
+
+last:
+	ADDQ         $0x02, R8
+	JZ           store
+	VMOVUPS      (DI), Z24
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG         $0x402e9262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
+	LONG         $0x40269262
+	WORD         $0xc852
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
+	LONG         $0x401e9262
+	WORD         $0xd052
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
+	LONG         $0x40169262
+	WORD         $0xd852
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
+	LONG         $0x400e9262
+	WORD         $0xe052
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
+	LONG         $0x40069262
+	WORD         $0xe852
+	VBROADCASTSS (DX)(R9*2), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z6
+	LONG         $0x402e9262
+	WORD         $0xf052
+	VBROADCASTSS (DX)(R11*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z7
+	LONG         $0x40269262
+	WORD         $0xf852
+	VBROADCASTSS (DX)(BX*8), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z8
+	LONG         $0x401e1262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(R12*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z9
+	LONG $0x40161262
+	WORD $0xc852
+	ADDQ SI, DX
+
+store:
+	VMOVUPS Z0, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z1, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z3, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z5, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z6, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z7, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z9, (AX)
+	VZEROUPPER
+	RET
+
+// func microBF16_11x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// Requires: AVX, AVX512F
+TEXT ·microBF16_11x32(SB), NOSPLIT, $0-57
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	MOVQ    a+16(FP), DX
+	MOVQ    rs+24(FP), BX
+	MOVQ    cs+32(FP), SI
+	MOVQ    b+40(FP), DI
+	MOVQ    kc+48(FP), R8
+	SHLQ    $0x02, CX
+	SHLQ    $0x02, BX
+	SHLQ    $0x02, SI
+	LEAQ    (BX)(BX*2), R9
+	LEAQ    (R9)(BX*2), R10
+	LEAQ    (R10)(BX*2), R11
+	LEAQ    (R11)(BX*2), R12
+	MOVB    add+56(FP), R13
+	TESTB   R13, R13
+	JZ      zero
+	MOVQ    AX, R13
+	VMOVUPS (R13), Z0
+	VMOVUPS 64(R13), Z1
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z2
+	VMOVUPS 64(R13), Z3
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z4
+	VMOVUPS 64(R13), Z5
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z6
+	VMOVUPS 64(R13), Z7
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z8
+	VMOVUPS 64(R13), Z9
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z10
+	VMOVUPS 64(R13), Z11
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z12
+	VMOVUPS 64(R13), Z13
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z14
+	VMOVUPS 64(R13), Z15
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z16
+	VMOVUPS 64(R13), Z17
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z18
+	VMOVUPS 64(R13), Z19
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z20
+	VMOVUPS 64(R13), Z21
+	JMP     begin
+
+zero:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+	VPXORD Z20, Z20, Z20
+	VPXORD Z21, Z21, Z21
+
+begin:
+	SUBQ $0x02, R8
+	JLT  last
+
+loop:
+	VMOVUPS      (DI), Z24
+	VMOVUPS      64(DI), Z25
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
+	LONG $0x40169262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
+	LONG         $0x40169262
+	WORD         $0xf952
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
+	LONG $0x400e1262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
+	LONG         $0x400e1262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
+	LONG $0x40061262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
+	LONG         $0x40061262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(R9*2), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z12
+	LONG $0x402e1262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z13
+	LONG         $0x402e1262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R11*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z14
+	LONG $0x40261262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z15
+	LONG         $0x40261262
+	WORD         $0xf952
+	VBROADCASTSS (DX)(BX*8), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z16
+	LONG $0x401e8262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z17
+	LONG         $0x401e8262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(R12*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z18
+	LONG $0x40168262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z19
+	LONG         $0x40168262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(R10*2), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z20
+	LONG $0x400e8262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z21
+	LONG         $0x400e8262
+	WORD         $0xe952
+	ADDQ         SI, DX
+	VMOVUPS      128(DI), Z24
+	VMOVUPS      192(DI), Z25
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
+	LONG $0x40169262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
+	LONG         $0x40169262
+	WORD         $0xf952
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
+	LONG $0x400e1262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
+	LONG         $0x400e1262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
+	LONG $0x40061262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
+	LONG         $0x40061262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(R9*2), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z12
+	LONG $0x402e1262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z13
+	LONG         $0x402e1262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R11*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z14
+	LONG $0x40261262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z15
+	LONG         $0x40261262
+	WORD         $0xf952
+	VBROADCASTSS (DX)(BX*8), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z16
+	LONG $0x401e8262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z17
+	LONG         $0x401e8262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(R12*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z18
+	LONG $0x40168262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z19
+	LONG         $0x40168262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(R10*2), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z20
+	LONG $0x400e8262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z21
+	LONG $0x400e8262
+	WORD $0xe952
+	ADDQ SI, DX
+	ADDQ $0x00000100, DI
+	SUBQ $0x02, R8
+	JGE  loop
+
+last:
+	ADDQ         $0x02, R8
+	JZ           store
+	VMOVUPS      (DI), Z24
+	VMOVUPS      64(DI), Z25
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
+	LONG $0x40169262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
+	LONG         $0x40169262
+	WORD         $0xf952
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
+	LONG $0x400e1262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
+	LONG         $0x400e1262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
+	LONG $0x40061262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
+	LONG         $0x40061262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(R9*2), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z12
+	LONG $0x402e1262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z13
+	LONG         $0x402e1262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R11*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z14
+	LONG $0x40261262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z15
+	LONG         $0x40261262
+	WORD         $0xf952
+	VBROADCASTSS (DX)(BX*8), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z16
+	LONG $0x401e8262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z17
+	LONG         $0x401e8262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(R12*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z18
+	LONG $0x40168262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z19
+	LONG         $0x40168262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(R10*2), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z20
+	LONG $0x400e8262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z21
+	LONG $0x400e8262
+	WORD $0xe952
+	ADDQ SI, DX
+
+store:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z3, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z6, (AX)
+	VMOVUPS Z7, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z10, (AX)
+	VMOVUPS Z11, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z12, (AX)
+	VMOVUPS Z13, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z14, (AX)
+	VMOVUPS Z15, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z16, (AX)
+	VMOVUPS Z17, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z18, (AX)
+	VMOVUPS Z19, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z20, (AX)
+	VMOVUPS Z21, 64(AX)
+	VZEROUPPER
+	RET
+
+// func microBF16_11x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// Requires: AVX, AVX512F
+TEXT ·microBF16_11x16(SB), NOSPLIT, $0-57
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	MOVQ    a+16(FP), DX
+	MOVQ    rs+24(FP), BX
+	MOVQ    cs+32(FP), SI
+	MOVQ    b+40(FP), DI
+	MOVQ    kc+48(FP), R8
+	SHLQ    $0x02, CX
+	SHLQ    $0x02, BX
+	SHLQ    $0x02, SI
+	LEAQ    (BX)(BX*2), R9
+	LEAQ    (R9)(BX*2), R10
+	LEAQ    (R10)(BX*2), R11
+	LEAQ    (R11)(BX*2), R12
+	MOVB    add+56(FP), R13
+	TESTB   R13, R13
+	JZ      zero
+	MOVQ    AX, R13
+	VMOVUPS (R13), Z0
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z1
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z2
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z3
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z4
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z5
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z6
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z7
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z8
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z9
+	ADDQ    CX, R13
+	VMOVUPS (R13), Z10
+	JMP     begin
+
+zero:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+
+begin:
+	SUBQ $0x02, R8
+	JLT  last
+
+loop:
+	VMOVUPS      (DI), Z24
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG         $0x402e9262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
+	LONG         $0x40269262
+	WORD         $0xc852
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
+	LONG         $0x401e9262
+	WORD         $0xd052
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
+	LONG         $0x40169262
+	WORD         $0xd852
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
+	LONG         $0x400e9262
+	WORD         $0xe052
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
+	LONG         $0x40069262
+	WORD         $0xe852
+	VBROADCASTSS (DX)(R9*2), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z6
+	LONG         $0x402e9262
+	WORD         $0xf052
+	VBROADCASTSS (DX)(R11*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z7
+	LONG         $0x40269262
+	WORD         $0xf852
+	VBROADCASTSS (DX)(BX*8), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z8
+	LONG         $0x401e1262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(R12*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z9
+	LONG         $0x40161262
+	WORD         $0xc852
+	VBROADCASTSS (DX)(R10*2), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z10
+	LONG         $0x400e1262
+	WORD         $0xd052
+	ADDQ         SI, DX
+	VMOVUPS      64(DI), Z24
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG         $0x402e9262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
+	LONG         $0x40269262
+	WORD         $0xc852
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
+	LONG         $0x401e9262
+	WORD         $0xd052
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
+	LONG         $0x40169262
+	WORD         $0xd852
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
+	LONG         $0x400e9262
+	WORD         $0xe052
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
+	LONG         $0x40069262
+	WORD         $0xe852
+	VBROADCASTSS (DX)(R9*2), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z6
+	LONG         $0x402e9262
+	WORD         $0xf052
+	VBROADCASTSS (DX)(R11*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z7
+	LONG         $0x40269262
+	WORD         $0xf852
+	VBROADCASTSS (DX)(BX*8), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z8
+	LONG         $0x401e1262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(R12*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z9
+	LONG         $0x40161262
+	WORD         $0xc852
+	VBROADCASTSS (DX)(R10*2), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z10
+	LONG $0x400e1262
+	WORD $0xd052
+	ADDQ SI, DX
+	ADDQ $0x00000080, DI
+	SUBQ $0x02, R8
+	JGE  loop
+
+last:
+	ADDQ         $0x02, R8
+	JZ           store
+	VMOVUPS      (DI), Z24
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG         $0x402e9262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
+	LONG         $0x40269262
+	WORD         $0xc852
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
+	LONG         $0x401e9262
+	WORD         $0xd052
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
+	LONG         $0x40169262
+	WORD         $0xd852
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
+	LONG         $0x400e9262
+	WORD         $0xe052
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
+	LONG         $0x40069262
+	WORD         $0xe852
+	VBROADCASTSS (DX)(R9*2), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z6
+	LONG         $0x402e9262
+	WORD         $0xf052
+	VBROADCASTSS (DX)(R11*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z7
+	LONG         $0x40269262
+	WORD         $0xf852
+	VBROADCASTSS (DX)(BX*8), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z8
+	LONG         $0x401e1262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(R12*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z9
+	LONG         $0x40161262
+	WORD         $0xc852
+	VBROADCASTSS (DX)(R10*2), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z10
+	LONG $0x400e1262
+	WORD $0xd052
+	ADDQ SI, DX
+
+store:
+	VMOVUPS Z0, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z1, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z3, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z5, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z6, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z7, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z9, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z10, (AX)
+	VZEROUPPER
+	RET
+
+// func microBF16_12x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// Requires: AVX, AVX512F
+TEXT ·microBF16_12x32(SB), NOSPLIT, $0-57
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	MOVQ    a+16(FP), DX
+	MOVQ    rs+24(FP), BX
+	MOVQ    cs+32(FP), SI
+	MOVQ    b+40(FP), DI
+	MOVQ    kc+48(FP), R8
+	SHLQ    $0x02, CX
+	SHLQ    $0x02, BX
+	SHLQ    $0x02, SI
+	LEAQ    (BX)(BX*2), R9
+	LEAQ    (R9)(BX*2), R10
+	LEAQ    (R10)(BX*2), R11
+	LEAQ    (R11)(BX*2), R12
+	LEAQ    (R12)(BX*2), R13
+	MOVB    add+56(FP), R14
+	TESTB   R14, R14
+	JZ      zero
+	MOVQ    AX, R14
+	VMOVUPS (R14), Z0
+	VMOVUPS 64(R14), Z1
+	ADDQ    CX, R14
+	VMOVUPS (R14), Z2
+	VMOVUPS 64(R14), Z3
+	ADDQ    CX, R14
+	VMOVUPS (R14), Z4
+	VMOVUPS 64(R14), Z5
+	ADDQ    CX, R14
+	VMOVUPS (R14), Z6
+	VMOVUPS 64(R14), Z7
+	ADDQ    CX, R14
+	VMOVUPS (R14), Z8
+	VMOVUPS 64(R14), Z9
+	ADDQ    CX, R14
+	VMOVUPS (R14), Z10
+	VMOVUPS 64(R14), Z11
+	ADDQ    CX, R14
+	VMOVUPS (R14), Z12
+	VMOVUPS 64(R14), Z13
+	ADDQ    CX, R14
+	VMOVUPS (R14), Z14
+	VMOVUPS 64(R14), Z15
+	ADDQ    CX, R14
+	VMOVUPS (R14), Z16
+	VMOVUPS 64(R14), Z17
+	ADDQ    CX, R14
+	VMOVUPS (R14), Z18
+	VMOVUPS 64(R14), Z19
+	ADDQ    CX, R14
+	VMOVUPS (R14), Z20
+	VMOVUPS 64(R14), Z21
+	ADDQ    CX, R14
+	VMOVUPS (R14), Z22
+	VMOVUPS 64(R14), Z23
+	JMP     begin
+
+zero:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+	VPXORD Z20, Z20, Z20
+	VPXORD Z21, Z21, Z21
+	VPXORD Z22, Z22, Z22
+	VPXORD Z23, Z23, Z23
+
+begin:
+	SUBQ $0x02, R8
+	JLT  last
+
+loop:
+	VMOVUPS      (DI), Z24
+	VMOVUPS      64(DI), Z25
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
+	LONG $0x40169262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
+	LONG         $0x40169262
+	WORD         $0xf952
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
+	LONG $0x400e1262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
+	LONG         $0x400e1262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
+	LONG $0x40061262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
+	LONG         $0x40061262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(R9*2), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z12
+	LONG $0x402e1262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z13
+	LONG         $0x402e1262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R11*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z14
+	LONG $0x40261262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z15
+	LONG         $0x40261262
+	WORD         $0xf952
+	VBROADCASTSS (DX)(BX*8), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z16
+	LONG $0x401e8262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z17
+	LONG         $0x401e8262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(R12*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z18
+	LONG $0x40168262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z19
+	LONG         $0x40168262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(R10*2), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z20
+	LONG $0x400e8262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z21
+	LONG         $0x400e8262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R13*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z22
+	LONG $0x40068262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z23
+	LONG         $0x40068262
+	WORD         $0xf952
+	ADDQ         SI, DX
+	VMOVUPS      128(DI), Z24
+	VMOVUPS      192(DI), Z25
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
+	LONG $0x40169262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
+	LONG         $0x40169262
+	WORD         $0xf952
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
+	LONG $0x400e1262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
+	LONG         $0x400e1262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
+	LONG $0x40061262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
+	LONG         $0x40061262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(R9*2), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z12
+	LONG $0x402e1262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z13
+	LONG         $0x402e1262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R11*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z14
+	LONG $0x40261262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z15
+	LONG         $0x40261262
+	WORD         $0xf952
+	VBROADCASTSS (DX)(BX*8), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z16
+	LONG $0x401e8262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z17
+	LONG         $0x401e8262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(R12*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z18
+	LONG $0x40168262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z19
+	LONG         $0x40168262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(R10*2), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z20
+	LONG $0x400e8262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z21
+	LONG         $0x400e8262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R13*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z22
+	LONG $0x40068262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z23
+	LONG $0x40068262
+	WORD $0xf952
+	ADDQ SI, DX
+	ADDQ $0x00000100, DI
+	SUBQ $0x02, R8
+	JGE  loop
+
+last:
+	ADDQ         $0x02, R8
+	JZ           store
+	VMOVUPS      (DI), Z24
+	VMOVUPS      64(DI), Z25
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
+	LONG         $0x402e9262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
+	LONG $0x40269262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
+	LONG         $0x40269262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
+	LONG $0x401e9262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
+	LONG         $0x401e9262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
+	LONG $0x40169262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
+	LONG         $0x40169262
+	WORD         $0xf952
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
+	LONG $0x400e1262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
+	LONG         $0x400e1262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
+	LONG $0x40061262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
+	LONG         $0x40061262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(R9*2), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z12
+	LONG $0x402e1262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z13
+	LONG         $0x402e1262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R11*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z14
+	LONG $0x40261262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z15
+	LONG         $0x40261262
+	WORD         $0xf952
+	VBROADCASTSS (DX)(BX*8), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z16
+	LONG $0x401e8262
+	WORD $0xc052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z17
+	LONG         $0x401e8262
+	WORD         $0xc952
+	VBROADCASTSS (DX)(R12*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z18
+	LONG $0x40168262
+	WORD $0xd052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z19
+	LONG         $0x40168262
+	WORD         $0xd952
+	VBROADCASTSS (DX)(R10*2), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z20
+	LONG $0x400e8262
+	WORD $0xe052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z21
+	LONG         $0x400e8262
+	WORD         $0xe952
+	VBROADCASTSS (DX)(R13*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z22
+	LONG $0x40068262
+	WORD $0xf052
+
+	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z23
+	LONG $0x40068262
+	WORD $0xf952
+	ADDQ SI, DX
+
+store:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	VMOVUPS Z3, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z6, (AX)
+	VMOVUPS Z7, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z10, (AX)
+	VMOVUPS Z11, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z12, (AX)
+	VMOVUPS Z13, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z14, (AX)
+	VMOVUPS Z15, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z16, (AX)
+	VMOVUPS Z17, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z18, (AX)
+	VMOVUPS Z19, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z20, (AX)
+	VMOVUPS Z21, 64(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z22, (AX)
+	VMOVUPS Z23, 64(AX)
+	VZEROUPPER
+	RET
+
+// func microBF16_12x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// Requires: AVX, AVX512F
+TEXT ·microBF16_12x16(SB), NOSPLIT, $0-57
+	MOVQ    c+0(FP), AX
+	MOVQ    ldc+8(FP), CX
+	MOVQ    a+16(FP), DX
+	MOVQ    rs+24(FP), BX
+	MOVQ    cs+32(FP), SI
+	MOVQ    b+40(FP), DI
+	MOVQ    kc+48(FP), R8
+	SHLQ    $0x02, CX
+	SHLQ    $0x02, BX
+	SHLQ    $0x02, SI
+	LEAQ    (BX)(BX*2), R9
+	LEAQ    (R9)(BX*2), R10
+	LEAQ    (R10)(BX*2), R11
+	LEAQ    (R11)(BX*2), R12
+	LEAQ    (R12)(BX*2), R13
+	MOVB    add+56(FP), R14
+	TESTB   R14, R14
+	JZ      zero
+	MOVQ    AX, R14
+	VMOVUPS (R14), Z0
+	ADDQ    CX, R14
+	VMOVUPS (R14), Z1
+	ADDQ    CX, R14
+	VMOVUPS (R14), Z2
+	ADDQ    CX, R14
+	VMOVUPS (R14), Z3
+	ADDQ    CX, R14
+	VMOVUPS (R14), Z4
+	ADDQ    CX, R14
+	VMOVUPS (R14), Z5
+	ADDQ    CX, R14
+	VMOVUPS (R14), Z6
+	ADDQ    CX, R14
+	VMOVUPS (R14), Z7
+	ADDQ    CX, R14
+	VMOVUPS (R14), Z8
+	ADDQ    CX, R14
+	VMOVUPS (R14), Z9
+	ADDQ    CX, R14
+	VMOVUPS (R14), Z10
+	ADDQ    CX, R14
+	VMOVUPS (R14), Z11
+	JMP     begin
+
+zero:
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+
+begin:
+	SUBQ $0x02, R8
+	JLT  last
+
+loop:
+	VMOVUPS      (DI), Z24
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG         $0x402e9262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
+	LONG         $0x40269262
+	WORD         $0xc852
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
+	LONG         $0x401e9262
+	WORD         $0xd052
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
+	LONG         $0x40169262
+	WORD         $0xd852
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
+	LONG         $0x400e9262
+	WORD         $0xe052
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
+	LONG         $0x40069262
+	WORD         $0xe852
+	VBROADCASTSS (DX)(R9*2), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z6
+	LONG         $0x402e9262
+	WORD         $0xf052
+	VBROADCASTSS (DX)(R11*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z7
+	LONG         $0x40269262
+	WORD         $0xf852
+	VBROADCASTSS (DX)(BX*8), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z8
+	LONG         $0x401e1262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(R12*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z9
+	LONG         $0x40161262
+	WORD         $0xc852
+	VBROADCASTSS (DX)(R10*2), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z10
+	LONG         $0x400e1262
+	WORD         $0xd052
+	VBROADCASTSS (DX)(R13*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z11
+	LONG         $0x40061262
+	WORD         $0xd852
+	ADDQ         SI, DX
+	VMOVUPS      64(DI), Z24
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG         $0x402e9262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
+	LONG         $0x40269262
+	WORD         $0xc852
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
+	LONG         $0x401e9262
+	WORD         $0xd052
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
+	LONG         $0x40169262
+	WORD         $0xd852
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
+	LONG         $0x400e9262
+	WORD         $0xe052
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
+	LONG         $0x40069262
+	WORD         $0xe852
+	VBROADCASTSS (DX)(R9*2), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z6
+	LONG         $0x402e9262
+	WORD         $0xf052
+	VBROADCASTSS (DX)(R11*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z7
+	LONG         $0x40269262
+	WORD         $0xf852
+	VBROADCASTSS (DX)(BX*8), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z8
+	LONG         $0x401e1262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(R12*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z9
+	LONG         $0x40161262
+	WORD         $0xc852
+	VBROADCASTSS (DX)(R10*2), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z10
+	LONG         $0x400e1262
+	WORD         $0xd052
+	VBROADCASTSS (DX)(R13*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z11
+	LONG $0x40061262
+	WORD $0xd852
+	ADDQ SI, DX
+	ADDQ $0x00000080, DI
+	SUBQ $0x02, R8
+	JGE  loop
+
+last:
+	ADDQ         $0x02, R8
+	JZ           store
+	VMOVUPS      (DI), Z24
+	VBROADCASTSS (DX), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
+	LONG         $0x402e9262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(BX*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
+	LONG         $0x40269262
+	WORD         $0xc852
+	VBROADCASTSS (DX)(BX*2), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
+	LONG         $0x401e9262
+	WORD         $0xd052
+	VBROADCASTSS (DX)(R9*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
+	LONG         $0x40169262
+	WORD         $0xd852
+	VBROADCASTSS (DX)(BX*4), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
+	LONG         $0x400e9262
+	WORD         $0xe052
+	VBROADCASTSS (DX)(R10*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
+	LONG         $0x40069262
+	WORD         $0xe852
+	VBROADCASTSS (DX)(R9*2), Z26
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z6
+	LONG         $0x402e9262
+	WORD         $0xf052
+	VBROADCASTSS (DX)(R11*1), Z27
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z7
+	LONG         $0x40269262
+	WORD         $0xf852
+	VBROADCASTSS (DX)(BX*8), Z28
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z8
+	LONG         $0x401e1262
+	WORD         $0xc052
+	VBROADCASTSS (DX)(R12*1), Z29
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z9
+	LONG         $0x40161262
+	WORD         $0xc852
+	VBROADCASTSS (DX)(R10*2), Z30
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z10
+	LONG         $0x400e1262
+	WORD         $0xd052
+	VBROADCASTSS (DX)(R13*1), Z31
+
+	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z11
+	LONG $0x40061262
+	WORD $0xd852
+	ADDQ SI, DX
+
+store:
+	VMOVUPS Z0, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z1, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z2, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z3, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z5, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z6, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z7, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z9, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z10, (AX)
+	ADDQ    CX, AX
+	VMOVUPS Z11, (AX)
+	VZEROUPPER
+	RET
+
 // func microAVX2_1x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
 // Requires: AVX, FMA3
 TEXT ·microAVX2_1x16(SB), NOSPLIT, $0-57
@@ -4670,6 +10054,143 @@ loop:
 	LEAQ       (AX)(CX*8), AX
 	DECQ       SI
 	JNZ        loop
+	VZEROUPPER
+	RET
+
+// func packRowsPairs_16(dst *float32, src *uint16, ld int, pairs int)
+// Requires: AVX, AVX512F
+TEXT ·packRowsPairs_16(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), AX
+	MOVQ src+8(FP), CX
+	MOVQ ld+16(FP), DX
+	MOVQ pairs+24(FP), BX
+	SHLQ $0x01, DX
+
+loop:
+	VPMOVZXWD (CX), Z0
+	VPMOVZXWD (CX)(DX*1), Z1
+	VPSLLD    $0x10, Z0, Z0
+	VPORD     Z1, Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	LEAQ      (CX)(DX*2), CX
+	ADDQ      $0x40, AX
+	DECQ      BX
+	JNZ       loop
+	VZEROUPPER
+	RET
+
+// func packRowsPairs_32(dst *float32, src *uint16, ld int, pairs int)
+// Requires: AVX, AVX512F
+TEXT ·packRowsPairs_32(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), AX
+	MOVQ src+8(FP), CX
+	MOVQ ld+16(FP), DX
+	MOVQ pairs+24(FP), BX
+	SHLQ $0x01, DX
+
+loop:
+	VPMOVZXWD (CX), Z0
+	VPMOVZXWD (CX)(DX*1), Z1
+	VPSLLD    $0x10, Z0, Z0
+	VPORD     Z1, Z0, Z0
+	VMOVDQU32 Z0, (AX)
+	VPMOVZXWD 32(CX), Z0
+	VPMOVZXWD 32(CX)(DX*1), Z1
+	VPSLLD    $0x10, Z0, Z0
+	VPORD     Z1, Z0, Z0
+	VMOVDQU32 Z0, 64(AX)
+	LEAQ      (CX)(DX*2), CX
+	ADDQ      $0x00000080, AX
+	DECQ      BX
+	JNZ       loop
+	VZEROUPPER
+	RET
+
+// func packColsPairs(dst *float32, w int, src *uint16, ld int, blocks int)
+// Requires: AVX, AVX512F, AVX512VL
+TEXT ·packColsPairs(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), AX
+	MOVQ w+8(FP), CX
+	MOVQ src+16(FP), DX
+	MOVQ ld+24(FP), BX
+	MOVQ blocks+32(FP), SI
+	SHLQ $0x02, CX
+	SHLQ $0x01, BX
+	LEAQ (BX)(BX*2), DI
+	LEAQ (DI)(BX*2), R8
+	LEAQ (R8)(BX*2), R9
+	LEAQ (CX)(CX*2), R10
+	LEAQ (R10)(CX*2), R11
+	LEAQ (R11)(CX*2), R12
+
+loop:
+	VPRORD     $0x10, (DX), Y0
+	VPRORD     $0x10, (DX)(BX*1), Y1
+	VPRORD     $0x10, (DX)(BX*2), Y2
+	VPRORD     $0x10, (DX)(DI*1), Y3
+	VPRORD     $0x10, (DX)(BX*4), Y4
+	VPRORD     $0x10, (DX)(R8*1), Y5
+	VPRORD     $0x10, (DX)(DI*2), Y6
+	VPRORD     $0x10, (DX)(R9*1), Y7
+	VUNPCKLPS  Y1, Y0, Y8
+	VUNPCKHPS  Y1, Y0, Y0
+	VUNPCKLPS  Y3, Y2, Y1
+	VUNPCKHPS  Y3, Y2, Y2
+	VUNPCKLPS  Y5, Y4, Y3
+	VUNPCKHPS  Y5, Y4, Y4
+	VUNPCKLPS  Y7, Y6, Y5
+	VUNPCKHPS  Y7, Y6, Y6
+	VSHUFPS    $0x44, Y1, Y8, Y7
+	VSHUFPS    $0xee, Y1, Y8, Y1
+	VSHUFPS    $0x44, Y2, Y0, Y8
+	VSHUFPS    $0xee, Y2, Y0, Y0
+	VSHUFPS    $0x44, Y5, Y3, Y2
+	VSHUFPS    $0xee, Y5, Y3, Y3
+	VSHUFPS    $0x44, Y6, Y4, Y5
+	VSHUFPS    $0xee, Y6, Y4, Y4
+	VPERM2F128 $0x20, Y2, Y7, Y6
+	VPERM2F128 $0x31, Y2, Y7, Y2
+	VMOVUPS    Y6, (AX)
+	VMOVUPS    Y2, (AX)(CX*4)
+	VPERM2F128 $0x20, Y3, Y1, Y2
+	VPERM2F128 $0x31, Y3, Y1, Y1
+	VMOVUPS    Y2, (AX)(CX*1)
+	VMOVUPS    Y1, (AX)(R11*1)
+	VPERM2F128 $0x20, Y5, Y8, Y1
+	VPERM2F128 $0x31, Y5, Y8, Y2
+	VMOVUPS    Y1, (AX)(CX*2)
+	VMOVUPS    Y2, (AX)(R10*2)
+	VPERM2F128 $0x20, Y4, Y0, Y1
+	VPERM2F128 $0x31, Y4, Y0, Y0
+	VMOVUPS    Y1, (AX)(R10*1)
+	VMOVUPS    Y0, (AX)(R12*1)
+	ADDQ       $0x20, DX
+	LEAQ       (AX)(CX*8), AX
+	DECQ       SI
+	JNZ        loop
+	VZEROUPPER
+	RET
+
+// func roundPairsBF16(dst *float32, src *float32, blocks int)
+// Requires: AVX, AVX512F
+TEXT ·roundPairsBF16(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), AX
+	MOVQ src+8(FP), CX
+	MOVQ blocks+16(FP), DX
+
+loop:
+	VMOVUPS (CX), Z0
+	VMOVUPS 64(CX), Z1
+
+	// EVEX.512 0F38.W0 72 /r: Z0, Z1, Z2
+	LONG      $0x4877f262
+	WORD      $0xd072
+	VPRORD    $0x10, Z2, Z2
+	VMOVDQU32 Z2, (AX)
+	ADDQ      $0x00000080, CX
+	ADDQ      $0x40, AX
+	DECQ      DX
+	JNZ       loop
 	VZEROUPPER
 	RET
 
@@ -6228,6 +11749,77 @@ loop:
 	VFMADD231PS Y0, Y0, Y12
 	DECQ        AX
 	JNZ         loop
+	VZEROUPPER
+	RET
+
+// func peakBF16(n int)
+// Requires: AVX, AVX512F
+TEXT ·peakBF16(SB), NOSPLIT, $0-8
+	MOVQ   n+0(FP), AX
+	VPXORD Z26, Z26, Z26
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+
+loop:
+	// EVEX.512 0F38.W0 52 /r: Z26, Z26, Z0
+	LONG $0x402e9262
+	WORD $0xc252
+
+	// EVEX.512 0F38.W0 52 /r: Z26, Z26, Z1
+	LONG $0x402e9262
+	WORD $0xca52
+
+	// EVEX.512 0F38.W0 52 /r: Z26, Z26, Z2
+	LONG $0x402e9262
+	WORD $0xd252
+
+	// EVEX.512 0F38.W0 52 /r: Z26, Z26, Z3
+	LONG $0x402e9262
+	WORD $0xda52
+
+	// EVEX.512 0F38.W0 52 /r: Z26, Z26, Z4
+	LONG $0x402e9262
+	WORD $0xe252
+
+	// EVEX.512 0F38.W0 52 /r: Z26, Z26, Z5
+	LONG $0x402e9262
+	WORD $0xea52
+
+	// EVEX.512 0F38.W0 52 /r: Z26, Z26, Z6
+	LONG $0x402e9262
+	WORD $0xf252
+
+	// EVEX.512 0F38.W0 52 /r: Z26, Z26, Z7
+	LONG $0x402e9262
+	WORD $0xfa52
+
+	// EVEX.512 0F38.W0 52 /r: Z26, Z26, Z8
+	LONG $0x402e1262
+	WORD $0xc252
+
+	// EVEX.512 0F38.W0 52 /r: Z26, Z26, Z9
+	LONG $0x402e1262
+	WORD $0xca52
+
+	// EVEX.512 0F38.W0 52 /r: Z26, Z26, Z10
+	LONG $0x402e1262
+	WORD $0xd252
+
+	// EVEX.512 0F38.W0 52 /r: Z26, Z26, Z11
+	LONG $0x402e1262
+	WORD $0xda52
+	DECQ AX
+	JNZ  loop
 	VZEROUPPER
 	RET
 

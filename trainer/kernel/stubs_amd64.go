@@ -75,6 +75,78 @@ func microAVX512_12x32(c *float32, ldc int, a *float32, rs int, cs int, b *float
 func microAVX512_12x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
 
 //go:noescape
+func microBF16_1x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+
+//go:noescape
+func microBF16_1x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+
+//go:noescape
+func microBF16_2x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+
+//go:noescape
+func microBF16_2x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+
+//go:noescape
+func microBF16_3x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+
+//go:noescape
+func microBF16_3x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+
+//go:noescape
+func microBF16_4x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+
+//go:noescape
+func microBF16_4x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+
+//go:noescape
+func microBF16_5x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+
+//go:noescape
+func microBF16_5x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+
+//go:noescape
+func microBF16_6x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+
+//go:noescape
+func microBF16_6x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+
+//go:noescape
+func microBF16_7x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+
+//go:noescape
+func microBF16_7x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+
+//go:noescape
+func microBF16_8x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+
+//go:noescape
+func microBF16_8x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+
+//go:noescape
+func microBF16_9x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+
+//go:noescape
+func microBF16_9x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+
+//go:noescape
+func microBF16_10x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+
+//go:noescape
+func microBF16_10x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+
+//go:noescape
+func microBF16_11x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+
+//go:noescape
+func microBF16_11x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+
+//go:noescape
+func microBF16_12x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+
+//go:noescape
+func microBF16_12x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+
+//go:noescape
 func microAVX2_1x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
 
 //go:noescape
@@ -135,6 +207,18 @@ func packColsF32(dst *float32, w int, src *float32, ld int, blocks int)
 func packColsBF16(dst *float32, w int, src *uint16, ld int, blocks int)
 
 //go:noescape
+func packRowsPairs_16(dst *float32, src *uint16, ld int, pairs int)
+
+//go:noescape
+func packRowsPairs_32(dst *float32, src *uint16, ld int, pairs int)
+
+//go:noescape
+func packColsPairs(dst *float32, w int, src *uint16, ld int, blocks int)
+
+//go:noescape
+func roundPairsBF16(dst *float32, src *float32, blocks int)
+
+//go:noescape
 func dequantizeQ8AVX2(dst *float32, src *byte, scales *float32, blocks int)
 
 //go:noescape
@@ -191,5 +275,7 @@ func adamwAVX2(w *float32, gg *float32, m *float32, v *float32, n int, c *float3
 func peakAVX512(n int)
 
 func peakAVX2(n int)
+
+func peakBF16(n int)
 
 func pause()

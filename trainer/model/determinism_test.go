@@ -42,7 +42,7 @@ func TestTrainingGivesTheSameBitsOnAnyNumberOfProcessors(t *testing.T) {
 // A checkpoint may move between machines: the two instruction sets of amd64
 // compute the same bits.
 func TestTrainingGivesTheSameBitsOnAVX2AndAVX512(t *testing.T) {
-	if kernel.Best() != kernel.AVX512 {
+	if kernel.Best() < kernel.AVX512 {
 		t.Skip("this processor has no AVX-512")
 	}
 	run := func(isa kernel.ISA) []float32 {

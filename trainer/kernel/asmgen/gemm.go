@@ -8,26 +8,31 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// vecOps hides the difference between ymm and zmm registers.
+// vecOps hides the difference between ymm and zmm registers, and between values
+// and pairs of bfloat16.
 type vecOps struct {
 	bytes int
-	reg   func() reg.VecVirtual
-	zero  func(r reg.VecVirtual)
-	fma   func(b, a, acc reg.VecVirtual)
+	// Registers: the n-th sum, the j-th vector of B, row i's broadcast value of A.
+	acc, b, x func(n int) reg.Register
+	zero      func(r reg.Register)
+	fma       func(b, a, acc reg.Register)
 }
+
+func anyZMM(int) reg.Register { return ZMM() }
+func anyYMM(int) reg.Register { return YMM() }
 
 var zmm = vecOps{
 	bytes: 64,
-	reg:   ZMM,
-	zero:  func(r reg.VecVirtual) { VPXORD(r, r, r) },
-	fma:   func(b, a, acc reg.VecVirtual) { VFMADD231PS(b, a, acc) },
+	acc:   anyZMM, b: anyZMM, x: anyZMM,
+	zero: func(r reg.Register) { VPXORD(r, r, r) },
+	fma:  func(b, a, acc reg.Register) { VFMADD231PS(b, a, acc) },
 }
 
 var ymm = vecOps{
 	bytes: 32,
-	reg:   YMM,
-	zero:  func(r reg.VecVirtual) { VXORPS(r, r, r) },
-	fma:   func(b, a, acc reg.VecVirtual) { VFMADD231PS(b, a, acc) },
+	acc:   anyYMM, b: anyYMM, x: anyYMM,
+	zero: func(r reg.Register) { VXORPS(r, r, r) },
+	fma:  func(b, a, acc reg.Register) { VFMADD231PS(b, a, acc) },
 }
 
 // rowAddr gives the address of A's row i without a pointer per row: multiples of
@@ -77,10 +82,10 @@ func micro(isa string, rows, vecs int, v vecOps) {
 	}
 	addr := newRowAddr(a, rs, rows)
 
-	acc := make([][]reg.VecVirtual, rows)
+	acc := make([][]reg.Register, rows)
 	for i := range acc {
-		for range vecs {
-			acc[i] = append(acc[i], v.reg())
+		for j := range vecs {
+			acc[i] = append(acc[i], v.acc(i*vecs+j))
 		}
 	}
 	add := Load(Param("add"), GP8()).(reg.GPVirtual)
@@ -106,13 +111,13 @@ func micro(isa string, rows, vecs int, v vecOps) {
 	Label("begin")
 
 	step := func(disp int) {
-		bv := make([]reg.VecVirtual, vecs)
+		bv := make([]reg.Register, vecs)
 		for j := range bv {
-			bv[j] = v.reg()
+			bv[j] = v.b(j)
 			VMOVUPS(Mem{Base: b, Disp: disp + j*v.bytes}, bv[j])
 		}
 		for i := range acc {
-			x := v.reg()
+			x := v.x(i)
 			VBROADCASTSS(addr.at(i), x)
 			for j := range bv {
 				v.fma(bv[j], x, acc[i][j])

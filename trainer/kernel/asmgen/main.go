@@ -10,6 +10,10 @@ func main() {
 		micro("AVX512", rows, 2, zmm)
 		micro("AVX512", rows, 1, zmm)
 	}
+	for rows := 1; rows <= 12; rows++ {
+		micro("BF16", rows, 2, pairs)
+		micro("BF16", rows, 1, pairs)
+	}
 	for rows := 1; rows <= 6; rows++ {
 		micro("AVX2", rows, 2, ymm)
 		micro("AVX2", rows, 1, ymm)
@@ -20,11 +24,16 @@ func main() {
 	}
 	packCols(false)
 	packCols(true)
+	packRowsPairs(16)
+	packRowsPairs(32)
+	packColsPairs()
+	roundPairs()
 	dequantize(8)
 	dequantize(4)
 	vectors()
 	peak("peakAVX512", zmm)
 	peak("peakAVX2", ymm)
+	peak("peakBF16", pairs)
 	pause()
 	Generate()
 }

@@ -55,7 +55,13 @@ func packRows(width int, bf16 bool) {
 // values each, into rows of dst that are w apart.
 func packCols(bf16 bool) {
 	name, elem, size := typeName(bf16)
-	TEXT("packCols"+name, NOSPLIT, fmt.Sprintf("func(dst *float32, w int, src *%s, ld int, blocks int)", elem))
+	transpose("packCols"+name, elem, size, 8*size, func(m Mem) reg.VecVirtual { return load8(m, bf16) })
+}
+
+// transpose emits a function that turns eight rows of src, whose elements have
+// size bytes and whose blocks of eight loaded values have step bytes.
+func transpose(name, elem string, size, step int, load func(Mem) reg.VecVirtual) {
+	TEXT(name, NOSPLIT, fmt.Sprintf("func(dst *float32, w int, src *%s, ld int, blocks int)", elem))
 	Pragma("noescape")
 	dst := Load(Param("dst"), GP64()).(reg.GPVirtual)
 	w := Load(Param("w"), GP64()).(reg.GPVirtual)
@@ -68,7 +74,7 @@ func packCols(bf16 bool) {
 	Label("loop")
 	var r, s [8]reg.VecVirtual
 	for i := range r {
-		r[i] = load8(in.at(i), bf16)
+		r[i] = load(in.at(i))
 	}
 	for i := range s {
 		s[i] = YMM()
@@ -93,7 +99,7 @@ func packCols(bf16 bool) {
 		VMOVUPS(lo, out.at(i))
 		VMOVUPS(hi, out.at(i+4))
 	}
-	ADDQ(imm(8*size), src)
+	ADDQ(imm(step), src)
 	LEAQ(Mem{Base: dst, Index: w, Scale: 8}, dst)
 	DECQ(blocks)
 	JNZ(LabelRef("loop"))

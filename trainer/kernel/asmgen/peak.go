@@ -11,11 +11,11 @@ import (
 func peak(name string, v vecOps) {
 	TEXT(name, NOSPLIT, "func(n int)")
 	n := Load(Param("n"), GP64()).(reg.GPVirtual)
-	acc := make([]reg.VecVirtual, 12)
-	x := v.reg()
+	acc := make([]reg.Register, 12)
+	x := v.x(0)
 	v.zero(x)
 	for i := range acc {
-		acc[i] = v.reg()
+		acc[i] = v.acc(i)
 		v.zero(acc[i])
 	}
 	Label("loop")
