@@ -16,7 +16,7 @@ import (
 
 const (
 	// inFlight proposals at a time let Raft write many entries with one fsync.
-	inFlight = 64
+	inFlight = 256
 	// perRound bounds how long one plan is carried out before the next is made.
 	perRound = 8192
 	minPause = 5 * time.Millisecond

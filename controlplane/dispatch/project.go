@@ -114,7 +114,7 @@ func (t *term) project(ctx context.Context, b state.Backlog, wants uint64) (uint
 
 // projections is how many jobs' logs are written at a time: each write waits for
 // the disk or for Redis, and the disk takes several with one flush.
-const projections = 8
+const projections = 4
 
 // follower reads which jobs have transitions that it has not seen.
 type follower struct {

@@ -156,10 +156,12 @@ func BenchmarkCommit(b *testing.B) {
 		ds := upload(b, user)
 		for _, clients := range []int{1, 64, 512} {
 			b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
+				before := leader.used(b)
 				rate := drive(b, clients, func() error {
 					_, err := user.SubmitJob(context.Background(), api.JobSpec{ID: ulid.Make().String(), Dataset: ds.ID, Pipeline: stages(1)})
 					return err
 				})
+				b.ReportMetric((leader.used(b).cpu-before.cpu).Seconds()/float64(b.N)*1e6, "leader-cpu-us/command")
 				if alone[clients] > 0 {
 					b.ReportMetric(rate/alone[clients], "of-raft-alone")
 				}
