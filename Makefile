@@ -59,6 +59,11 @@ test-ollama: ## exports in a real Ollama server, which is built once (Go, a C++ 
 	./test/ollama/build.sh || echo "ollama cannot be built here: the test takes one from PATH, or says why it is skipped"
 	TUNEMESH_OLLAMA=1 go test -count=1 -timeout 20m ./test/ollama/...
 
+# Without the race detector, whose memory would be measured too.
+.PHONY: test-slow
+test-slow: ## the peak memory of training and export, 2 GiB through the control plane, 1,000 viewers
+	TUNEMESH_SLOW=1 go test -count=1 -timeout 30m -run 'Estimate|NeverInMemory|KilledTraining|Gibibyte|Thousand' ./trainer/training ./trainer/export ./controlplane/rest
+
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [[ -n "$$unformatted" ]]; then echo "not gofmt-ed: $$unformatted"; exit 1; fi
