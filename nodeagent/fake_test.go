@@ -40,8 +40,10 @@ type plane struct {
 	regs        []api.Registration
 	objects     map[string][]byte
 	down        bool // every call fails
-	ackLost     int  // so many batches are stored, but their answer is lost
-	breakAfter  int  // GETs break after so many bytes, so many times
+	// holes counts batches that begin behind what is held.
+	holes       int
+	ackLost     int // so many batches are stored, but their answer is lost
+	breakAfter  int // GETs break after so many bytes, so many times
 	breaks      int
 	putFailures int // so many PUTs answer 503
 	ttl         time.Duration
@@ -179,6 +181,7 @@ func (p *plane) AppendEvents(_ context.Context, fence uint64, b api.EventBatch) 
 		next = p.events[fence][n-1].SourceSeq + 1
 	}
 	if b.FirstSeq > next {
+		p.holes++
 		return api.EventAck{NextSeq: next}, nil
 	}
 	for i, ev := range b.Events {

@@ -162,10 +162,8 @@ func (a *Agent) settleSpool(ctx context.Context, k keptSpool) (over, answered bo
 	stale := false
 	s := &shipper{cp: a.cp, fence: k.Fence, log: log, ship: ship, reader: reader, limit: batchEvents, stale: func() { stale = true },
 		source: a.sourceOf(api.Assignment{JobID: k.Job, Stage: api.StageSpec{Name: k.Stage}, Attempt: k.Attempt, Fence: k.Fence})}
-	if err := s.skipToEnd(); err != nil {
-		log.Warn("a kept spool cannot be read", "error", err)
-		return false, true
-	}
+	// Asked from the line after the last acknowledged one: to ask from behind lines
+	// that were never taken would say that they had been, and were lost.
 	if !s.probe(ctx) {
 		return stale, stale
 	}
@@ -182,13 +180,4 @@ func (a *Agent) settleSpool(ctx context.Context, k keptSpool) (over, answered bo
 		}
 	}
 	return s.archived, true
-}
-
-// skipToEnd counts the lines up to the end.
-func (s *shipper) skipToEnd() error {
-	for {
-		if _, ok, err := s.reader.Next(true); err != nil || !ok {
-			return err
-		}
-	}
 }

@@ -159,3 +159,27 @@ func TestAnAttemptThatTheControlPlaneForgotIsNotKept(t *testing.T) {
 	cleared(t, c.Dir, 60)
 	p.until("its spool is removed", func() bool { return len(kept(c)) == 0 })
 }
+
+// Found by the chaos tests' zombie: an attempt that was cut off is given up with
+// lines that nobody took. When they are sent at last, that is no loss: to the
+// control plane it would mean a stream that has to be read anew by all.
+func TestLinesThatWereNeverTakenAreNotCalledLost(t *testing.T) {
+	p, c := keeping(t)
+	p.assign(builtin(61, `{"lines":1000,"pause_ms":20}`))
+	run(t, p, c)
+	p.until("it prints", func() bool { return len(p.events[61]) >= 3 })
+	p.setDown(true)
+	time.Sleep(400 * time.Millisecond)
+	p.makeStale(61)
+	p.mu.Lock()
+	before := len(p.events[61])
+	p.mu.Unlock()
+	p.setDown(false)
+	cleared(t, c.Dir, 61)
+	p.until("the rest of its lines arrives", func() bool { return len(p.events[61]) > before+5 })
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.holes > 0 {
+		t.Errorf("%d times it said that lines were lost", p.holes)
+	}
+}
