@@ -72,6 +72,9 @@ type DeadLetter struct {
 	Error  StageError `json:"error"`
 	// Input is what the last attempt was given; filled in when asked for.
 	Input *Assignment `json:"input,omitempty"`
+	// Artifacts are what the last attempt left behind: a report on the data it
+	// refused. No later stage gets them.
+	Artifacts []Artifact `json:"artifacts,omitempty"`
 	// Events are the attempt's last events, newest last.
 	Events []Event   `json:"events,omitempty"`
 	At     time.Time `json:"at"`

@@ -63,11 +63,13 @@ type Stage struct {
 	StartedAt  *time.Time `json:"started_at,omitempty"`
 	FinishedAt *time.Time `json:"finished_at,omitempty"`
 
-	Output      json.RawMessage    `json:"output,omitempty"`
-	Metrics     map[string]float64 `json:"metrics,omitempty"`
-	Artifacts   []Artifact         `json:"artifacts,omitempty"`
-	Checkpoints []Checkpoint       `json:"checkpoints,omitempty"`
-	Error       *StageError        `json:"error,omitempty"`
+	Output  json.RawMessage    `json:"output,omitempty"`
+	Metrics map[string]float64 `json:"metrics,omitempty"`
+	// Artifacts of a stage that has not succeeded are what its last attempt left
+	// behind; successors never get those.
+	Artifacts   []Artifact   `json:"artifacts,omitempty"`
+	Checkpoints []Checkpoint `json:"checkpoints,omitempty"`
+	Error       *StageError  `json:"error,omitempty"`
 	// Published: the copies under their well-known names are written.
 	Published bool   `json:"published,omitempty"`
 	Index     uint64 `json:"index"`

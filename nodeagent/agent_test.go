@@ -348,6 +348,48 @@ func TestFailuresHaveTheirClass(t *testing.T) {
 	}
 }
 
+// A report on refused data is worth as much as the refusal.
+func TestAFailedStageLeavesItsReportBehind(t *testing.T) {
+	p, dir := newPlane(t), t.TempDir()
+	p.putFailures = 1
+	const refuse = `echo 3 bad rows > ../out/report.txt; printf '{"status":"error","error":{"class":"bad_input","code":"BAD"},"artifacts":{"report":"report.txt"}}' > "$TUNEMESH_RESULT"; exit 1`
+	for fence, script := range map[uint64]string{
+		1: refuse,
+		2: strings.ReplaceAll(refuse, `"report.txt"`, `"not-there"`),
+		3: strings.ReplaceAll(refuse, `"status":"error"`, `"status":"success"`),
+	} {
+		as := shell(fence, script)
+		as.Stage.Name = fmt.Sprintf("s%d", fence)
+		p.assign(as)
+	}
+	run(t, p, config(dir))
+	for fence, c := range map[uint64]struct {
+		code string
+		left int
+	}{1: {"BAD", 1}, 2: {"BAD", 0}, 3: {"BAD_EXIT", 1}} {
+		r := p.ended(fence)
+		if r.State != api.AttemptFailed || r.Error.Code != c.code || len(r.Artifacts) != c.left {
+			t.Errorf("attempt %d: %s %+v, artifacts %+v", fence, r.State, r.Error, r.Artifacts)
+		}
+	}
+	if got := p.object("1//report"); got != "3 bad rows\n" {
+		t.Errorf("the report is %q", got)
+	}
+}
+
+// The failure is reported even where the store stays away.
+func TestAFailureDoesNotWaitForTheStore(t *testing.T) {
+	p, dir := newPlane(t), t.TempDir()
+	p.putFailures = 1 << 30
+	p.assign(shell(1, `echo x > ../out/r; printf '{"status":"error","error":{"class":"bad_input","code":"BAD"},"artifacts":{"r":"r"}}' > "$TUNEMESH_RESULT"; exit 1`))
+	c := config(dir)
+	c.LeftoverPatience = 200 * time.Millisecond
+	run(t, p, c)
+	if r := p.ended(1); r.Error == nil || r.Error.Code != "BAD" || len(r.Artifacts) != 0 {
+		t.Errorf("report %+v", r)
+	}
+}
+
 func TestAKilledTrainerHasCrashed(t *testing.T) {
 	p, dir := newPlane(t), t.TempDir()
 	p.assign(builtin(43, `{"lines":1000,"pause_ms":20}`))

@@ -66,6 +66,10 @@ type Config struct {
 	// to checkpoint, then reports get a few seconds; 8 s by default.
 	ExitGrace time.Duration
 
+	// LeftoverPatience is how long the store may be away before a failed attempt
+	// is reported without what it left behind; 2 minutes by default.
+	LeftoverPatience time.Duration
+
 	// HeartbeatInterval replaces what the control plane says, if set.
 	HeartbeatInterval time.Duration
 	// PollWait is how long an assignments poll may hang; 55 s by default.
@@ -138,6 +142,7 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.Niceness, 5)
 	def(&c.StopGrace, 20*time.Second)
 	def(&c.ExitGrace, 8*time.Second)
+	def(&c.LeftoverPatience, 2*time.Minute)
 	def(&c.PollWait, 55*time.Second)
 	def(&c.FlushInterval, 50*time.Millisecond)
 	def(&c.ProbeInterval, 5*time.Second)

@@ -70,6 +70,14 @@ func (r *runner) outcome(ctx context.Context, rec record) (api.AttemptReport, er
 		}
 		return failed(e)
 	}
+	failedWith := func(e *api.StageError) (api.AttemptReport, error) {
+		left, err := r.leftovers(ctx, rec, result)
+		if err != nil {
+			return report, err
+		}
+		report.Artifacts = left
+		return failed(e)
+	}
 	report.Metrics = result.Metrics
 	if len(result.Output) > 0 {
 		if report.Output, err = json.Marshal(result.Output); err != nil {
@@ -81,18 +89,39 @@ func (r *runner) outcome(ctx context.Context, rec record) (api.AttemptReport, er
 		if stopped := interruption(rec.Reason); stopped != nil && result.Error.Class == contract.ClassInterrupted {
 			e = stopped
 		}
-		return failed(e)
+		return failedWith(e)
 	}
 	if !exit.Gone && (exit.Code != 0 || exit.Signal != "") {
-		return failed(failure(contract.ClassCrashed, "BAD_EXIT", "the stage wrote a success, but ended with %s", ending(exit)))
+		return failedWith(failure(contract.ClassCrashed, "BAD_EXIT", "the stage wrote a success, but ended with %s", ending(exit)))
 	}
 	if n := len(report.Output); n > maxOutput {
 		report.Output = nil
-		return failed(failure(contract.ClassUnsupported, "OUTPUT_TOO_LARGE", "the stage's output is %d bytes, at most %d are kept: put bytes into artifacts", n, maxOutput))
+		return failedWith(failure(contract.ClassUnsupported, "OUTPUT_TOO_LARGE", "the stage's output is %d bytes, at most %d are kept: put bytes into artifacts", n, maxOutput))
 	}
 	report.Artifacts, err = r.uploadArtifacts(ctx, result)
 	report.State = api.AttemptSucceeded
 	return report, err
+}
+
+// leftovers uploads what a failed attempt names in its result, a report on the
+// data it refused above all. That it failed weighs more than what it left
+// behind: an upload that does not work out is given up early, with a line in the
+// log. One that was stopped from outside is not asked for more.
+func (r *runner) leftovers(ctx context.Context, rec record, result contract.Result) ([]api.Artifact, error) {
+	if rec.Reason != "" || len(result.Artifacts) == 0 {
+		return nil, nil
+	}
+	bounded, cancel := context.WithTimeout(ctx, r.a.cfg.LeftoverPatience)
+	defer cancel()
+	left, err := r.uploadArtifacts(bounded, result)
+	switch {
+	case err == nil:
+		return left, nil
+	case ctx.Err() != nil || errors.Is(err, errStale):
+		return nil, err
+	}
+	r.log.Warn("what the failed attempt left behind could not be kept", "error", err)
+	return nil, nil
 }
 
 func (r *runner) uploadArtifacts(ctx context.Context, result contract.Result) ([]api.Artifact, error) {

@@ -54,7 +54,7 @@ func (t *term) report(ctx context.Context, fence uint64, r api.AttemptReport) er
 // jittered backoff, and the events for a dead letter.
 func (t *term) prepare(ctx context.Context, fence uint64, r api.AttemptReport) state.Report {
 	now := t.config.Clock().UTC()
-	p := state.Report{Fence: fence, Report: r, At: now}
+	p := state.Report{Fence: fence, Report: r, At: now, Keep: r.State == api.AttemptFailed && len(r.Artifacts) > 0}
 	if r.State != api.AttemptFailed && r.State != api.AttemptCancelled {
 		return p
 	}

@@ -404,7 +404,7 @@ func (s *Server) reportAttempt(ctx context.Context, in *reportIn) (*done, error)
 		}
 	}
 	// What has moved on is told so before the store is asked.
-	if !a.State.Terminal() && r.State == api.AttemptSucceeded {
+	if !a.State.Terminal() && len(r.Artifacts) > 0 {
 		if err := s.present(ctx, "artifacts", r.Artifacts); err != nil {
 			return nil, err
 		}

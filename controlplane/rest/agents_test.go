@@ -306,11 +306,25 @@ func TestAFailedAttemptIsTriedAgainFromItsCheckpoint(t *testing.T) {
 	if _, err := agent.AppendEvents(t.Context(), b.Fence, api.EventBatch{FirstSeq: 1, Events: []api.Event{{Level: api.LevelError, Message: "last words"}}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := agent.ReportAttempt(t.Context(), b.Fence, api.AttemptReport{State: api.AttemptFailed, Error: failure}); err != nil {
+	left := put(t, agent, b.Fence, "", map[string]string{"report.json": `{"rows":1}`})
+	wrong := slices.Clone(left)
+	wrong[0].Size++
+	if got := faults(t, agent.ReportAttempt(t.Context(), b.Fence, api.AttemptReport{State: api.AttemptFailed, Error: failure, Artifacts: wrong})); !slices.Equal(got, []string{"artifacts[0]"}) {
+		t.Errorf("a failure with an artifact of another size: names %v", got)
+	}
+	if err := agent.ReportAttempt(t.Context(), b.Fence, api.AttemptReport{State: api.AttemptFailed, Error: failure, Artifacts: left}); err != nil {
 		t.Fatal(err)
 	}
+	listed, err := user.Artifacts(t.Context(), job.ID)
+	if err != nil || len(listed) != 1 || listed[0].Stage != "only" || listed[0].Name != "report.json" {
+		t.Fatalf("what the failed stage left: %+v, %v", listed, err)
+	}
+	got.Reset()
+	if err := user.Download(t.Context(), listed[0].Artifact, &got); err != nil || got.String() != `{"rows":1}` {
+		t.Errorf("the report is %q, %v", got.String(), err)
+	}
 	letters, err := user.DeadLetters(t.Context(), job.ID)
-	if err != nil || len(letters) != 1 || letters[0].Error.Code != "FLAKY" || !letters[0].Error.Retryable || len(letters[0].Events) != 1 || letters[0].Events[0].Message != "last words" {
+	if err != nil || len(letters) != 1 || letters[0].Error.Code != "FLAKY" || !letters[0].Error.Retryable || len(letters[0].Artifacts) != 1 || len(letters[0].Events) != 1 || letters[0].Events[0].Message != "last words" {
 		t.Errorf("dead letters %+v, %v", letters, err)
 	}
 	all, err := user.DeadLetters(t.Context(), "")

@@ -66,6 +66,9 @@ func describe(view state.View, a api.Attempt) (api.Assignment, api.Stage, error)
 		if len(before.Output) > 0 {
 			out.PreviousOutput[before.Name] = before.Output
 		}
+		if !before.State.Done() {
+			continue // what it left behind tells people why it failed
+		}
 		for _, artifact := range before.Artifacts {
 			out.Inputs = append(out.Inputs, api.StageArtifact{Stage: before.Name, Artifact: artifact})
 		}

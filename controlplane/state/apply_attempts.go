@@ -59,6 +59,7 @@ func (c PlaceAttempt) apply(m *mutation) (Result, error) {
 	s.Attempt++
 	s.Fence, s.Node = m.index, c.NodeID
 	s.NotBefore, s.StartedAt, s.FinishedAt, s.Error = nil, nil, nil, nil
+	s.Artifacts = nil // what an attempt that failed left behind
 	m.put(tableAttempts, &attemptRow{Slot: c.Slot, Attempt: api.Attempt{
 		Fence: m.index, JobID: c.JobID, Stage: c.Stage, Number: s.Attempt, NodeID: c.NodeID,
 		State: api.AttemptPlaced, Devices: c.Devices, TraceParent: c.TraceParent, PlacedAt: c.At, Index: m.index,
@@ -163,6 +164,9 @@ func (m *mutation) report(r Report) error {
 	if stage.StartedAt == nil {
 		stage.StartedAt = a.StartedAt
 	}
+	if r.Keep {
+		stage.Artifacts = r.Report.Artifacts
+	}
 	switch r.Report.State {
 	case api.AttemptSucceeded:
 		return m.succeed(&stage, r)
@@ -254,7 +258,7 @@ func (m *mutation) again(s *stageRow, reason string, e *api.StageError, notBefor
 func (m *mutation) bury(s *stageRow, a *attemptRow, e *api.StageError, events []api.Event, at time.Time) error {
 	s.Error, s.FinishedAt, s.NotBefore = e, &at, nil
 	m.put(tableDead, &api.DeadLetter{JobID: s.JobID, Stage: s.Name, Fence: a.Fence,
-		Tries: s.Tries, NodeID: a.NodeID, Error: *e, Events: events, At: at})
+		Tries: s.Tries, NodeID: a.NodeID, Error: *e, Artifacts: s.Artifacts, Events: events, At: at})
 	if err := m.move(s, api.StageFailed, e.Message, e.Code, at); err != nil {
 		return err
 	}

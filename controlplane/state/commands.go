@@ -97,6 +97,10 @@ type Report struct {
 	At     time.Time         `json:"at"`
 	// RetryAt is when the next attempt may start, should there be one.
 	RetryAt time.Time `json:"retry_at,omitzero"`
+	// Keep says that the artifacts of an attempt that failed are kept too, until
+	// the next attempt. Entries of before there was this field do not have it,
+	// and give the state they always gave.
+	Keep bool `json:"keep,omitempty"`
 	// LastEvents go into the dead letter, should there be one.
 	LastEvents []api.Event `json:"last_events,omitempty"`
 }

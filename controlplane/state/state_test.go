@@ -291,6 +291,48 @@ func TestADeadLetterHasAllThatIsNeededAndAResumeGoesOnFromThere(t *testing.T) {
 	m.refused(state.ErrConflict, "nothing to resume", state.ResumeJob{JobID: "j", At: m.now})
 }
 
+// What a failed attempt left behind is kept where the entry says so, until the
+// next attempt: an entry of an older program gives the state it always gave.
+func TestWhatAFailedAttemptLeftIsKeptUntilTheNext(t *testing.T) {
+	for _, keep := range []bool{true, false} {
+		m := newMesh(t)
+		m.node("n1", 2)
+		m.job("j", chain("a", "b"))
+		report := func(retryable bool, name string) {
+			r := failed("bad_input", retryable)
+			r.Artifacts = []api.Artifact{{Name: name}}
+			m.must(state.ReportAttempts{Reports: []state.Report{{Fence: m.place("j", "a", "n1"), Report: r, At: m.now, Keep: keep}}})
+		}
+		left := func(want string) {
+			t.Helper()
+			got := ""
+			s, _ := m.store.Stage("j", "a")
+			for _, a := range s.Artifacts {
+				got += a.Name
+			}
+			if !keep {
+				want = ""
+			}
+			if got != want {
+				t.Errorf("keep %v: the stage has %q, want %q", keep, got, want)
+			}
+		}
+		report(true, "first")
+		left("first")
+		report(false, "second")
+		left("second")
+		if dead := m.store.DeadLetters("j"); len(dead) != 1 || (len(dead[0].Artifacts) == 1) != keep {
+			t.Errorf("keep %v: dead letters %+v", keep, dead)
+		}
+		m.must(state.ResumeJob{JobID: "j", At: m.now})
+		left("second")
+		fence := m.place("j", "a", "n1")
+		left("")
+		m.accepted(fence, succeeded(`{}`))
+		left("")
+	}
+}
+
 func TestBadInputIsNotRetried(t *testing.T) {
 	m := newMesh(t)
 	m.node("n1", 2)
