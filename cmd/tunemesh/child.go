@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+
 	"github.com/tunemesh/tunemesh/controlplane/artifacts"
 	"github.com/tunemesh/tunemesh/nodeagent/launcher"
 )
@@ -9,6 +11,7 @@ import (
 const (
 	childS3   = "s3-child"
 	childShim = "shim"
+	childStep = "doctor-step"
 )
 
 // runChild runs a child of our own, if that is what the arguments ask for.
@@ -21,6 +24,8 @@ func runChild(args []string) (code int, ours bool) {
 		return artifacts.RunChild(args[1:]), true
 	case childShim:
 		return launcher.ShimMain(args[1:]), true
+	case childStep:
+		return stepMain(os.Stdout), true
 	}
 	return 0, false
 }

@@ -78,17 +78,22 @@ func (j *joining) join(ctx context.Context) (*client.Client, error) {
 }
 
 // examine is `tunemesh doctor` before the first join. A server that cannot be
-// reached yet is no reason not to wait for it.
+// reached yet, or is not ready, is no reason not to wait for it.
 func (j *joining) examine(ctx context.Context) error {
-	d := diagnose(ctx, j.dir, j.servers, j.token)
+	d := newExaminer(j.dir, j.servers, j.token).diagnose(ctx)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	var failed []string
 	for _, f := range d.Findings {
 		j.log.Info("preflight", "check", f.Check, "status", f.Status, "detail", f.Detail, "hint", f.Hint)
-		if f.Status == "failed" && f.Check != "server" {
+		if f.Status == statusFailed && !f.passing {
 			failed = append(failed, f.Check+": "+f.Detail+" ("+f.Hint+")")
 		}
 	}
-	j.log.Info("preflight", "lora_billions", d.LoRABillions)
+	for _, l := range d.LoRA {
+		j.log.Info("preflight", "device", l.Device, "lora_billions", l.Billions, "lora_billions_int4", l.Int4, "hint", l.Hint)
+	}
 	if len(failed) > 0 {
 		return fmt.Errorf("this machine is not fit to be a node: %s; --skip-preflight lets it join all the same", strings.Join(failed, "; "))
 	}
