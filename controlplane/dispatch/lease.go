@@ -76,11 +76,14 @@ func (t *term) heartbeat(nodeID string, h api.Heartbeat) api.HeartbeatReply {
 // count notes which live attempts a heartbeat did not name, and says whether
 // one has to be given up.
 func (l *lease) count(attempts []api.Attempt, named []uint64, now time.Time) bool {
-	missed := map[uint64]int{}
+	var missed map[uint64]int // mostly none are
 	found := false
 	for _, a := range attempts {
 		if slices.Contains(named, a.Fence) {
 			continue
+		}
+		if missed == nil {
+			missed = map[uint64]int{}
 		}
 		missed[a.Fence] = l.missed[a.Fence] + 1
 		if missed[a.Fence] < missedBeats {

@@ -80,15 +80,13 @@ func (t *term) view(used *reserved) scheduler.View {
 	used.on(s)
 	now := t.config.Clock()
 	var v scheduler.View
-	t.mu.Lock()
+	alive := t.alive(now)
 	for _, n := range s.Nodes() {
-		l := t.leases[n.ID]
 		v.Nodes = append(v.Nodes, scheduler.Node{
 			ID: n.ID, Name: n.Name, Labels: n.Labels, Drain: n.Drain,
-			Alive: l != nil && l.alive(now), Capability: n.Capability, Used: used.of(s, n.ID),
+			Alive: alive[n.ID], Capability: n.Capability, Used: used.of(s, n.ID),
 		})
 	}
-	t.mu.Unlock()
 	backoffs := map[stageKey]backoff{}
 	s.EachReady(func(job *api.Job, stage *api.Stage) {
 		r := scheduler.Request{JobID: stage.JobID, Stage: stage.Name, Kind: stage.Kind,
@@ -104,6 +102,20 @@ func (t *term) view(used *reserved) scheduler.View {
 	t.backoffs = backoffs
 	t.mu.Unlock()
 	return v
+}
+
+// alive lists the nodes with a lease. Heartbeats wait for the lock that it
+// holds, so the state is not read meanwhile.
+func (t *term) alive(now time.Time) map[string]bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	alive := make(map[string]bool, len(t.leases))
+	for id, l := range t.leases {
+		if l.alive(now) {
+			alive[id] = true
+		}
+	}
+	return alive
 }
 
 // backoff is how long a stage that is tried again still waits, by this leader's

@@ -42,6 +42,9 @@ type node struct {
 	c        *client.Client
 	interval time.Duration
 	seen     map[uint64]bool
+
+	mu     sync.Mutex
+	fences []uint64 // what it says it runs
 }
 
 // size reads how large a run shall be.
@@ -123,7 +126,10 @@ func (f *fleet) leave() {
 func (f *fleet) heartbeats(ctx context.Context, n *node) {
 	pause := time.Duration(rand.Float64() * float64(n.interval))
 	for ctx.Err() == nil {
-		_, _ = n.c.Heartbeat(ctx, n.id, api.Heartbeat{Digest: n.digest})
+		n.mu.Lock()
+		fences := n.fences
+		n.mu.Unlock()
+		_, _ = n.c.Heartbeat(ctx, n.id, api.Heartbeat{Digest: n.digest, Fences: fences})
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
@@ -145,6 +151,13 @@ func (f *fleet) polls(ctx context.Context, n *node) {
 		}
 		index = set.Index
 		at := time.Now()
+		fences := make([]uint64, len(set.Attempts))
+		for i, a := range set.Attempts {
+			fences[i] = a.Fence
+		}
+		n.mu.Lock()
+		n.fences = fences
+		n.mu.Unlock()
 		for _, a := range set.Attempts {
 			if n.seen[a.Fence] {
 				continue
