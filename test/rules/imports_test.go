@@ -130,6 +130,7 @@ var soleImporters = map[string][]string{
 	"google.golang.org/grpc":              {"trainer/inference"},
 	"github.com/spf13/cobra":              {"cli", "cmd"},
 	"github.com/prometheus/client_golang": {"controlplane", "nodeagent/exporter"},
+	"github.com/anishathalye/porcupine":   {"test/chaos"},
 }
 
 func TestEachOutsideSystemHasOneImporter(t *testing.T) {
