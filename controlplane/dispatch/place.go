@@ -38,11 +38,20 @@ func (t *term) placeLoop(ctx context.Context) {
 		} else if len(decision.Placements) > perRound {
 			next = t.config.Clock()
 		}
-		// Planning takes at most a quarter of one core.
-		if !t.sleep(ctx, w, t.placePoke, next, max(3*planning, minPause)) {
+		if !t.sleep(ctx, w, t.placePoke, next, planPause(planning, len(decision.Placements) > 0)) {
 			return
 		}
 	}
+}
+
+// planPause keeps planning at a quarter of one core; at a tenth while nothing
+// finds a place, within what somebody who waits for a free node does not notice.
+func planPause(planning time.Duration, placed bool) time.Duration {
+	pause := 3 * planning
+	if !placed {
+		pause = max(pause, min(9*planning, 300*time.Millisecond))
+	}
+	return max(pause, minPause)
 }
 
 // reserved remembers what is reserved on each node, so that a plan reads the
