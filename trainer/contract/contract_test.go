@@ -108,6 +108,9 @@ func TestEveryEndOfAStageBecomesAResult(t *testing.T) {
 		{"typed error", func(context.Context, contract.Input, *contract.Emitter) (contract.Result, error) {
 			return contract.Result{}, &contract.Error{Class: contract.ClassBadInput, Code: "RAGGED_ROW", Message: "5 cells, want 4", Row: 7}
 		}, 1, contract.ClassBadInput, "RAGGED_ROW"},
+		{"typed error with a report", func(context.Context, contract.Input, *contract.Emitter) (contract.Result, error) {
+			return contract.Result{Artifacts: map[string]contract.Artifact{"report": {Path: "r.json"}}}, &contract.Error{Class: contract.ClassBadInput, Code: "ONE_CLASS"}
+		}, 1, contract.ClassBadInput, "ONE_CLASS"},
 		{"plain error", func(context.Context, contract.Input, *contract.Emitter) (contract.Result, error) {
 			return contract.Result{}, errors.New("disk on fire")
 		}, 1, contract.ClassInternal, "INTERNAL"},
@@ -134,6 +137,9 @@ func TestEveryEndOfAStageBecomesAResult(t *testing.T) {
 			}
 			if r.Error.Class != tt.class || r.Error.Code != tt.error {
 				t.Errorf("%+v", r.Error)
+			}
+			if left := r.Artifacts["report"].Path; (left == "r.json") != (tt.error == "ONE_CLASS") {
+				t.Errorf("the result names %+v", r.Artifacts)
 			}
 			if !strings.Contains(out.String(), `"level":"ERROR"`) || !strings.Contains(out.String(), tt.error) {
 				t.Errorf("no error event: %s", out.String())

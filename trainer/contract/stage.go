@@ -12,8 +12,9 @@ import (
 
 // Stage is a built-in stage: it reads in, reports through emit and returns its
 // result. An error return is the same as a result with status error; a
-// *Error keeps its class. When ctx is cancelled (SIGTERM) the stage saves a
-// checkpoint if it can and returns ctx's error.
+// *Error keeps its class, and the artifacts named with it are kept. When ctx is
+// cancelled (SIGTERM) the stage saves a checkpoint if it can and returns ctx's
+// error.
 type Stage func(ctx context.Context, in Input, emit *Emitter) (Result, error)
 
 // Run executes one stage process: input from the environment, events to out,
@@ -36,7 +37,8 @@ func Run(ctx context.Context, stage Stage, agent string, out io.Writer) int {
 			failure = &Error{Class: ClassInterrupted, Code: "INTERRUPTED", Message: "the stage was told to stop", Hint: "it continues from its last checkpoint when it is tried again"}
 		}
 		emit.Emit(Event{Level: LevelError, ErrorCode: failure.Code, Message: failure.Error(), Fields: errorFields(failure)})
-		result = Result{Status: StatusError, Error: failure}
+		// What a stage that fails names is kept: a report on the data it refused.
+		result = Result{Status: StatusError, Error: failure, Artifacts: result.Artifacts}
 	} else {
 		result.Status = StatusSuccess
 	}
