@@ -11,7 +11,11 @@ const (
 // the operands: they must be contiguous along k.
 func canDot(p *Product) bool {
 	for _, t := range p.Terms {
-		if t.A.cs != 1 || t.B.rs != 1 || t.B.q != nil || t.Round {
+		along := t.B.rs == 1
+		if t.B.q != nil {
+			along = t.B.turned
+		}
+		if t.A.cs != 1 || !along || t.Round {
 			return false
 		}
 	}
@@ -31,7 +35,9 @@ func (e *Engine) dotBlock(p *Product, n0, n1 int) {
 			for _, t := range p.Terms {
 				k := t.A.cols
 				x := t.A.f32[m*t.A.rs : m*t.A.rs+k]
-				if off := n * t.B.cs; t.B.f32 != nil {
+				if q := t.B.q; q != nil {
+					sum += e.dotRow(x, q, n)
+				} else if off := n * t.B.cs; t.B.f32 != nil {
 					sum += e.vec.dot(x, t.B.f32[off:off+k])
 				} else {
 					sum += e.vec.dotBF16(x, t.B.bf16[off:off+k])
@@ -40,4 +46,40 @@ func (e *Engine) dotBlock(p *Product, n0, n1 int) {
 			c.f32[m*c.rs+n] = sum
 		}
 	}
+}
+
+// dotRow is the product of x with row r of codes.
+func (e *Engine) dotRow(x []float32, q *Quantized, r int) float32 {
+	whole := q.cols / QuantBlock
+	at, size := r*q.blocks, q.blockBytes()
+	sum := e.vec.dotCodes(q.bits, x[:whole*QuantBlock], q.codes[at*size:(at+whole)*size], q.scales[at:at+whole])
+	if whole == q.blocks {
+		return sum
+	}
+	// The last block is filled with zeros beyond the row's end; x ends there.
+	var last [QuantBlock]float32
+	copy(last[:], x[whole*QuantBlock:])
+	at += whole
+	return sum + e.vec.dotCodes(q.bits, last[:], q.codes[at*size:(at+1)*size], q.scales[at:at+1])
+}
+
+// pureDotCodes sums a block up before it is scaled, as the assembly does.
+func pureDotCodes(bits int, x []float32, codes []byte, scales []float32) float32 {
+	var total float32
+	for b, s := range scales {
+		in := x[b*QuantBlock : (b+1)*QuantBlock]
+		var sum float32
+		if bits == 8 {
+			for i, c := range codes[b*QuantBlock : (b+1)*QuantBlock] {
+				sum += in[i] * float32(int8(c))
+			}
+		} else {
+			const half = QuantBlock / 2
+			for i, c := range codes[b*half : (b+1)*half] {
+				sum += in[i]*float32(int(c&15)-8) + in[i+half]*float32(int(c>>4)-8)
+			}
+		}
+		total += sum * s
+	}
+	return total
 }

@@ -10278,6 +10278,106 @@ loop:
 	VZEROUPPER
 	RET
 
+// func dotQ8AVX2(x *float32, src *byte, scales *float32, blocks int) float32
+// Requires: AVX, AVX2, FMA3, SSE
+TEXT ·dotQ8AVX2(SB), NOSPLIT, $0-36
+	MOVQ   x+0(FP), AX
+	MOVQ   src+8(FP), CX
+	MOVQ   scales+16(FP), DX
+	MOVQ   blocks+24(FP), BX
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+
+loop:
+	VPMOVSXBD    (CX), Y2
+	VPMOVSXBD    8(CX), Y3
+	VPMOVSXBD    16(CX), Y4
+	VPMOVSXBD    24(CX), Y5
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       (AX), Y2, Y2
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       32(AX), Y3, Y3
+	VCVTDQ2PS    Y4, Y4
+	VFMADD231PS  64(AX), Y4, Y2
+	VCVTDQ2PS    Y5, Y5
+	VFMADD231PS  96(AX), Y5, Y3
+	VBROADCASTSS (DX), Y4
+	VFMADD231PS  Y2, Y4, Y0
+	VFMADD231PS  Y3, Y4, Y1
+	ADDQ         $0x20, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000080, AX
+	DECQ         BX
+	JNZ          loop
+	VADDPS       Y1, Y0, Y0
+	VPERM2F128   $0x01, Y0, Y0, Y1
+	VADDPS       Y1, Y0, Y0
+	VPERMILPS    $0x4e, Y0, Y1
+	VADDPS       Y1, Y0, Y0
+	VPERMILPS    $0xb1, Y0, Y1
+	VADDPS       Y1, Y0, Y0
+	MOVSS        X0, ret+32(FP)
+	VZEROUPPER
+	RET
+
+// func dotQ4AVX2(x *float32, src *byte, scales *float32, blocks int) float32
+// Requires: AVX, AVX2, FMA3, SSE
+TEXT ·dotQ4AVX2(SB), NOSPLIT, $0-36
+	MOVQ         x+0(FP), AX
+	MOVQ         src+8(FP), CX
+	MOVQ         scales+16(FP), DX
+	MOVQ         blocks+24(FP), BX
+	MOVL         $0x0f0f0f0f, SI
+	VMOVD        SI, X0
+	VPBROADCASTD X0, Y0
+	MOVL         $0x00000008, SI
+	VMOVD        SI, X1
+	VPBROADCASTD X1, Y1
+	VXORPS       Y2, Y2, Y2
+	VXORPS       Y3, Y3, Y3
+
+loop:
+	VMOVDQU      (CX), X5
+	VPSRLW       $0x04, X5, X7
+	VPAND        X0, X5, X5
+	VPAND        X0, X7, X7
+	VPMOVZXBD    X5, Y4
+	VPSRLDQ      $0x08, X5, X5
+	VPMOVZXBD    X5, Y5
+	VPSUBD       Y1, Y4, Y4
+	VPSUBD       Y1, Y5, Y5
+	VPMOVZXBD    X7, Y6
+	VPSRLDQ      $0x08, X7, X7
+	VPMOVZXBD    X7, Y7
+	VPSUBD       Y1, Y6, Y6
+	VPSUBD       Y1, Y7, Y7
+	VCVTDQ2PS    Y4, Y4
+	VMULPS       (AX), Y4, Y4
+	VCVTDQ2PS    Y5, Y5
+	VMULPS       32(AX), Y5, Y5
+	VCVTDQ2PS    Y6, Y6
+	VFMADD231PS  64(AX), Y6, Y4
+	VCVTDQ2PS    Y7, Y7
+	VFMADD231PS  96(AX), Y7, Y5
+	VBROADCASTSS (DX), Y6
+	VFMADD231PS  Y4, Y6, Y2
+	VFMADD231PS  Y5, Y6, Y3
+	ADDQ         $0x10, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x00000080, AX
+	DECQ         BX
+	JNZ          loop
+	VADDPS       Y3, Y2, Y2
+	VPERM2F128   $0x01, Y2, Y2, Y0
+	VADDPS       Y0, Y2, Y2
+	VPERMILPS    $0x4e, Y2, Y0
+	VADDPS       Y0, Y2, Y2
+	VPERMILPS    $0xb1, Y2, Y0
+	VADDPS       Y0, Y2, Y2
+	MOVSS        X2, ret+32(FP)
+	VZEROUPPER
+	RET
+
 DATA lanes<>+0(SB)/4, $0xffffffff
 DATA lanes<>+4(SB)/4, $0xffffffff
 DATA lanes<>+8(SB)/4, $0xffffffff

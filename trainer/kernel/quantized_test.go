@@ -59,6 +59,34 @@ func TestGemmWithCodesEqualsGemmWithTheirValues(t *testing.T) {
 	})
 }
 
+// One row, as generation has it: added to what is there, over two terms, the
+// assembly gives what the loops in Go give.
+func TestOneRowTimesCodesAsThePureLoopsHaveIt(t *testing.T) {
+	pure := kernel.New(kernel.Pure)
+	rapid.Check(t, func(t *rapid.T) {
+		rng := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
+		k, n := rapid.IntRange(1, 700).Draw(t, "k"), rapid.IntRange(1, 150).Draw(t, "n")
+		m := rapid.IntRange(1, 4).Draw(t, "m")
+		q8, values := quantized(rng, 8, n, k)
+		q4, more := quantized(rng, 4, n, k)
+		x, before := kernel.F32(random(rng, m*k), m, k), random(rng, m*n)
+		add := rapid.Bool().Draw(t, "add")
+		compute := func(e *kernel.Engine, b8, b4 kernel.Matrix) []float32 {
+			c := slices.Clone(before)
+			e.Gemm(kernel.Product{C: kernel.F32(c, m, n), Add: add, Terms: []kernel.Term{{A: x, B: b8.T()}, {A: x, B: b4.T()}}})
+			return c
+		}
+		want := compute(pure, kernel.F32(values, n, k), kernel.F32(more, n, k))
+		for _, e := range engines() {
+			for i, v := range compute(e, q8.Matrix(), q4.Matrix()) {
+				if d := math.Abs(float64(v - want[i])); !(d <= 4e-6*float64(k+1)) {
+					t.Fatalf("%v: value %d is %g, want %g", e.ISA(), i, v, want[i])
+				}
+			}
+		}
+	})
+}
+
 // The error of a code is at most half a step of its block, and zeros stay zeros.
 func TestCodesAreNearTheValues(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -115,6 +143,24 @@ func TestAMatrixOfZerosAndItsSize(t *testing.T) {
 		if q.Bytes() != bytes || q.Len() != 256 {
 			t.Errorf("%d bits: %d bytes for %d values, want %d", bits, q.Bytes(), q.Len(), bytes)
 		}
+	}
+}
+
+// BenchmarkOneRow is a product of generation: memory is what bounds it.
+func BenchmarkOneRow(b *testing.B) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	const k, n = 576, 1536
+	x, c := kernel.F32(random(rng, k), 1, k), kernel.F32(make([]float32, n), 1, n)
+	q8, _ := quantized(rng, 8, n, k)
+	q4, _ := quantized(rng, 4, n, k)
+	for name, w := range map[string]kernel.Matrix{"bf16": kernel.BF16(make([]uint16, n*k), n, k), "8-bit": q8.Matrix(), "4-bit": q4.Matrix()} {
+		b.Run(name, func(b *testing.B) {
+			e := kernel.New(kernel.Best())
+			for b.Loop() {
+				e.Gemm(kernel.Product{C: c, Terms: []kernel.Term{{A: x, B: w.T()}}})
+			}
+			b.ReportMetric(2*float64(k*n)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+		})
 	}
 }
 

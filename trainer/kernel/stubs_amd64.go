@@ -225,6 +225,12 @@ func dequantizeQ8AVX2(dst *float32, src *byte, scales *float32, blocks int)
 func dequantizeQ4AVX2(dst *float32, src *byte, scales *float32, blocks int)
 
 //go:noescape
+func dotQ8AVX2(x *float32, src *byte, scales *float32, blocks int) float32
+
+//go:noescape
+func dotQ4AVX2(x *float32, src *byte, scales *float32, blocks int) float32
+
+//go:noescape
 func dotAVX2(x *float32, y *float32, n int) float32
 
 //go:noescape

@@ -25,6 +25,7 @@ func asmVector() vector {
 			}
 			return s
 		},
+		dotCodes: asmDotCodes,
 		dot3: func(x, y, z []float32) float32 {
 			if len(x) == 0 {
 				return 0

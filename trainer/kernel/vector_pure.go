@@ -7,11 +7,13 @@ import "math"
 type vector struct {
 	dot     func(x, y []float32) float32
 	dotBF16 func(x []float32, y []uint16) float32
-	dot3    func(x, y, z []float32) float32    // Σ x·y·z
-	max     func(x []float32) float32          // −Inf for no values
-	axpy    func(y, x []float32, a float32)    // y += a·x
-	scale   func(y, x []float32, a float32)    // y = a·x
-	mulMul  func(y, x, z []float32, a float32) // y = a·x·z
+	// dotCodes is Σ x·code·scale over whole blocks of codes of so many bits.
+	dotCodes func(bits int, x []float32, codes []byte, scales []float32) float32
+	dot3     func(x, y, z []float32) float32    // Σ x·y·z
+	max      func(x []float32) float32          // −Inf for no values
+	axpy     func(y, x []float32, a float32)    // y += a·x
+	scale    func(y, x []float32, a float32)    // y = a·x
+	mulMul   func(y, x, z []float32, a float32) // y = a·x·z
 	// expSum sets y = exp(a·x − shift) and returns Σ y.
 	expSum func(y, x []float32, a, shift float32) float32
 	// normGrad adds a·g·dy − b·x to dx.
@@ -48,6 +50,7 @@ func pureVector() vector {
 			}
 			return s
 		},
+		dotCodes: pureDotCodes,
 		dot3: func(x, y, z []float32) float32 {
 			var s float32
 			for i, v := range x {

@@ -30,6 +30,8 @@ func main() {
 	roundPairs()
 	dequantize(8)
 	dequantize(4)
+	dotCodes(8)
+	dotCodes(4)
 	vectors()
 	peak("peakAVX512", zmm)
 	peak("peakAVX2", ymm)
