@@ -71,6 +71,12 @@ func Commands(o Options) []*cobra.Command {
 	return commands
 }
 
+// Prepare gives the verbs beside this package's the same manners as its own.
+func Prepare(c *cobra.Command) *cobra.Command {
+	prepare(c)
+	return c
+}
+
 // prepare gives a command and those below it the manners that all share:
 // errors are returned and not printed, and a wrong line is a usage error.
 func prepare(c *cobra.Command) {

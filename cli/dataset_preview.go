@@ -162,6 +162,9 @@ func (c *call) preview(s submission, samples int) error {
 		if c.ctx.Err() != nil {
 			return c.ctx.Err()
 		}
+		if f := (*failure)(nil); errors.As(err, &f) {
+			return err
+		}
 		return wrong("", "%s", err)
 	}
 	if c.json {

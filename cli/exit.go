@@ -59,6 +59,15 @@ func wrong(hint, format string, args ...any) error {
 	return &failure{code: ExitUsage, title: fmt.Sprintf(format, args...), hint: hint}
 }
 
+// Wrong is for verbs beside this package's: a fault of what the user gave, with
+// what to do about it.
+func Wrong(hint, format string, args ...any) error { return wrong(hint, format, args...) }
+
+// Unreachable is for them too: a service does not answer.
+func Unreachable(hint, format string, args ...any) error {
+	return &failure{code: ExitUnreachable, title: fmt.Sprintf(format, args...), hint: hint}
+}
+
 // Report prints an error of a verb to w, standard error as a rule, and returns
 // the exit code. With --json it prints a problem document, the same as the
 // server's.

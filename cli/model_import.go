@@ -142,6 +142,9 @@ func (c *call) importModel(f importFlags) error {
 	if f.dtype = strings.ToUpper(f.dtype); !slices.Contains([]string{"", "F32", "F16", "BF16"}, f.dtype) {
 		return wrong("there are F32, F16 and BF16", "--dtype %s is none that is known", clip(f.dtype))
 	}
+	if scheme, name, _ := strings.Cut(source, ":"); remote && name == "" {
+		return wrong("see `"+c.cmd.CommandPath()+" --help`", "%s: names no model: a name follows the colon", scheme)
+	}
 	if f.name == "" {
 		f.name = modelName(source)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/cli"
 	"github.com/tunemesh/tunemesh/nodeagent/capability"
 	"github.com/tunemesh/tunemesh/trainer/contract"
 	"github.com/tunemesh/tunemesh/trainer/engine"
@@ -36,7 +37,7 @@ what a node has told of itself.`,
 		Args: cobra.NoArgs,
 	}
 	cmd.AddCommand(engineList(), engineInstall(), engineRemove())
-	return cmd
+	return cli.Prepare(cmd)
 }
 
 // enginesDir is the folder that install and remove work on.
@@ -136,7 +137,7 @@ it was. An agent that runs notices the engine within five minutes.`,
 			switch o.Accelerator {
 			case "auto", "cpu", "cuda", "rocm", "mps":
 			default:
-				return exitError{2, fmt.Errorf("--accelerator %q: want auto, cpu, cuda, rocm or mps", o.Accelerator)}
+				return cli.Wrong("there are auto, cpu, cuda, rocm and mps", "--accelerator %q is none that is known", o.Accelerator)
 			}
 			out := cmd.OutOrStdout()
 			started := time.Now()
@@ -190,9 +191,13 @@ func engineRemove() *cobra.Command {
 	return cmd
 }
 
-func engineArg(_ *cobra.Command, args []string) error {
-	if len(args) != 1 || args[0] != engine.PEFT {
-		return exitError{2, errors.New("want one engine: peft (native is in this program)")}
+func engineArg(cmd *cobra.Command, args []string) error {
+	hint := fmt.Sprintf("`%s peft`; native is in this program and needs nothing", cmd.CommandPath())
+	switch {
+	case len(args) != 1:
+		return cli.Wrong(hint, "%s needs the name of one engine", cmd.CommandPath())
+	case args[0] != engine.PEFT:
+		return cli.Wrong(hint, "there is no engine %q to %s", args[0], cmd.Name())
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tunemesh/tunemesh/cli"
 	"github.com/tunemesh/tunemesh/trainer/inference"
 	"github.com/tunemesh/tunemesh/trainer/inference/inferencepb"
 	"github.com/tunemesh/tunemesh/trainer/tuned"
@@ -25,7 +26,7 @@ a process of its own. Behind the scheduler it is the stage kind inference: a
 pipeline may have several replicas, and examples/inference.json has two.`,
 	}
 	cmd.AddCommand(newInferenceServe(), newInferenceGenerate())
-	return cmd
+	return cli.Prepare(cmd)
 }
 
 func newInferenceServe() *cobra.Command {
@@ -40,7 +41,7 @@ func newInferenceServe() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if files.Base == "" {
-				return exitError{2, errors.New("--model FOLDER is needed: a folder in Hugging Face layout")}
+				return cli.Wrong("give a folder in Hugging Face layout: `tunemesh inference serve --model FOLDER`", "no model is named")
 			}
 			l, err := net.Listen("tcp", addr)
 			if err != nil {
@@ -49,7 +50,7 @@ func newInferenceServe() *cobra.Command {
 			defer l.Close()
 			loaded, err := inference.Load(name, files, templateName)
 			if err != nil {
-				return err
+				return asGiven(err)
 			}
 			defer loaded.Close()
 			s := inference.NewServer(loaded, limits)
@@ -130,6 +131,9 @@ func generate(ctx context.Context, addr string, in *inferencepb.GenerateRequest,
 			fmt.Fprint(out, piece)
 		}
 	})
+	if errors.Is(err, inference.ErrNoAnswer) {
+		return cli.Unreachable("start one with `tunemesh inference serve --model FOLDER`, or name its address with --addr", "no service answers at %s", addr)
+	}
 	if err != nil {
 		return err
 	}

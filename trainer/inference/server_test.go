@@ -2,6 +2,7 @@ package inference_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"slices"
 	"strings"
@@ -190,6 +191,17 @@ func TestStoppingEndsWhatRuns(t *testing.T) {
 	s.Stop()
 	if code := status.Code(<-ended); code != codes.Unavailable {
 		t.Errorf("ended with %v, want UNAVAILABLE", code)
+	}
+}
+
+func TestNobodyThereIsSaidSo(t *testing.T) {
+	c, err := inference.Dial("127.0.0.1:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Generate(t.Context(), &inferencepb.GenerateRequest{Prompt: "a"}, func(string) {}); !errors.Is(err, inference.ErrNoAnswer) {
+		t.Errorf("%v", err)
 	}
 }
 
