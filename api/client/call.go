@@ -31,6 +31,7 @@ type call struct {
 	once    bool
 	timeout time.Duration // of one try; 0: the client's
 	pack    bool          // the body compresses well and the server unpacks it
+	key     string        // Idempotency-Key: a repeat gets the first answer
 }
 
 // do runs a call, repeats it where that is safe, and decodes the answer into
@@ -90,6 +91,9 @@ func (c *Client) try(ctx context.Context, k call, payload []byte, out any) *tryE
 	}
 	if packed {
 		req.Header.Set("Content-Encoding", "zstd")
+	}
+	if k.key != "" {
+		req.Header.Set("Idempotency-Key", k.key)
 	}
 	resp, failure := c.send(req)
 	if failure != nil {

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/rand"
 	"net/http"
 
 	"github.com/tunemesh/tunemesh/api"
@@ -53,11 +54,11 @@ func (c *Client) Admit(ctx context.Context, r api.AdmitRequest) (api.AdmitReply,
 	return out, err
 }
 
-// CreateToken makes a token. After an unknown outcome it is not repeated: a
-// token that nobody has seen does no harm, and can be revoked.
+// CreateToken makes a token. After an unknown outcome it is repeated with the same
+// Idempotency-Key: one token is made.
 func (c *Client) CreateToken(ctx context.Context, r api.TokenRequest) (api.TokenReply, error) {
 	var out api.TokenReply
-	err := c.do(ctx, call{method: http.MethodPost, path: "/v1/tokens", body: r, once: true}, &out)
+	err := c.do(ctx, call{method: http.MethodPost, path: "/v1/tokens", body: r, key: rand.Text()}, &out)
 	return out, err
 }
 

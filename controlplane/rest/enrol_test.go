@@ -218,7 +218,7 @@ func TestAPendingNodeWaitsForApproval(t *testing.T) {
 }
 
 // A client that has no id to repeat may send a key: its repeat is the same job,
-// with another body a conflict, and another caller's same key another job.
+// with another body refused, and another caller's same key another job.
 func TestAnIdempotencyKeyMakesARepeatTheSameJob(t *testing.T) {
 	m := newMesh(t)
 	d := upload(t, m.client(api.RoleUser), "x.csv", "text,label\na,b\n")
@@ -243,7 +243,7 @@ func TestAnIdempotencyKeyMakesARepeatTheSameJob(t *testing.T) {
 	if first != 201 || again != 200 || job.ID != same.ID {
 		t.Errorf("first %d %s, again %d %s", first, job.ID, again, same.ID)
 	}
-	if code, _ := post(api.RoleUser, "k1", "b"); code != 409 {
+	if code, _ := post(api.RoleUser, "k1", "b"); code != 422 {
 		t.Errorf("the same key with another body: %d", code)
 	}
 	if code, other := post(api.RoleAdmin, "k1", "a"); code != 201 || other.ID == job.ID {

@@ -38,7 +38,7 @@ func keyedID(caller, key string) string {
 var modelKinds = []string{"preprocessing", "training", "evaluation", "export", api.KindInference}
 
 type submitIn struct {
-	Key  string `header:"Idempotency-Key" maxLength:"256" doc:"where the spec has no id: the same caller's same key is the same job"`
+	Key  string `header:"Idempotency-Key" maxLength:"256" doc:"where the spec has no id: the same caller's same key is the same job; with another body it is refused"`
 	Body api.JobSpec
 }
 
@@ -49,8 +49,9 @@ type submitOut struct {
 
 func (s *Server) submitJob(ctx context.Context, in *submitIn) (*submitOut, error) {
 	spec := in.Body
+	keyed := spec.ID == "" && hasKey(in.Key)
 	switch {
-	case spec.ID == "" && in.Key != "":
+	case keyed:
 		spec.ID = keyedID(auth.Caller(ctx).ID, in.Key)
 	case spec.ID == "":
 		spec.ID = ulid.Make().String()
@@ -66,6 +67,9 @@ func (s *Server) submitJob(ctx context.Context, in *submitIn) (*submitOut, error
 	command.At = s.Clock().UTC()
 	command.TraceParent = tracing.Parent(ctx)
 	result, err := s.Raft.Apply(ctx, command)
+	if err != nil && keyed {
+		return nil, reused(err)
+	}
 	if err != nil {
 		return nil, err
 	}

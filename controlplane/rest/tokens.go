@@ -18,7 +18,7 @@ const tagTokens = "Tokens"
 
 func (s *Server) tokenRoutes() {
 	add(s, api.RoleAdmin, op("POST", "/v1/tokens", tagTokens, "create-token", "Make a token", func(o *huma.Operation) {
-		o.Description = "The answer holds the token, this once: only its hash is kept."
+		o.Description = "The answer holds the token, this once: only its hash is kept. A repeat with the same Idempotency-Key answers 200 with the same token."
 		o.DefaultStatus = http.StatusCreated
 	}), s.createToken)
 	add(s, api.RoleAdmin, op("GET", "/v1/tokens", tagTokens, "list-tokens", "List tokens, newest first"), s.listTokens)
@@ -27,7 +27,11 @@ func (s *Server) tokenRoutes() {
 
 func asProblemDocument(err error, p **api.Problem) bool { return errors.As(err, p) }
 
-type tokenIn struct{ Body api.TokenRequest }
+type tokenIn struct {
+	Key           string `header:"Idempotency-Key" maxLength:"256" doc:"the same caller's same key is the same token; with another body it is refused"`
+	Authorization string `header:"Authorization" doc:"Bearer and the caller's token"`
+	Body          api.TokenRequest
+}
 
 type tokenOut struct {
 	Status int
@@ -49,6 +53,14 @@ func (s *Server) createToken(ctx context.Context, in *tokenIn) (*tokenOut, error
 		name = string(r.Role) + " by " + auth.Caller(ctx).Name
 	}
 	secret, token := auth.NewToken(name, r.Role, now)
+	var keyed tokenMaker
+	if hasKey(in.Key) {
+		var err error
+		if keyed, err = s.tokenMaker(ctx, in.Key, in.Authorization); err != nil {
+			return nil, err
+		}
+		secret, token = keyed.token(name, r.Role, now)
+	}
 	token.MaxUses = r.Uses
 	if r.TTL != "" {
 		ttl, err := time.ParseDuration(r.TTL)
@@ -61,7 +73,18 @@ func (s *Server) createToken(ctx context.Context, in *tokenIn) (*tokenOut, error
 	if token.MaxUses > 0 || !token.ExpiresAt.IsZero() {
 		command = state.CreateJoinToken{Token: token}
 	}
-	if _, err := s.Raft.Apply(ctx, command); err != nil {
+	status := http.StatusCreated
+	result, err := s.Raft.Apply(ctx, command)
+	if hasKey(in.Key) && (errors.Is(err, state.ErrConflict) || err == nil && !result.Created) {
+		// It is there; made at another time, its hash is another.
+		status = http.StatusOK
+		var have api.Token
+		if have, err = s.Store.Token(token.ID); err == nil {
+			secret, err = keyed.again(have, token)
+			token = have
+		}
+	}
+	if err != nil {
 		return nil, err
 	}
 	token.Hash = nil
@@ -69,7 +92,7 @@ func (s *Server) createToken(ctx context.Context, in *tokenIn) (*tokenOut, error
 	if s.Cluster != nil {
 		out.CA = s.Cluster.Pin()
 	}
-	return &tokenOut{Status: http.StatusCreated, Body: api.TokenReply{Token: out.String(), Info: token, Servers: s.serverURLs()}}, nil
+	return &tokenOut{Status: status, Body: api.TokenReply{Token: out.String(), Info: token, Servers: s.serverURLs()}}, nil
 }
 
 // serverURLs are the base URLs of all servers, the leader's first.
