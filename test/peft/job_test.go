@@ -53,20 +53,16 @@ func job(t testing.TB, shape model.Config, config string) contract.Input {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var tensors []weights.Tensor
+	var infos []weights.TensorInfo
 	for _, spec := range shape.Tensors() {
-		_, values, err := m.MergedTensor(spec.Name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		data := make([]byte, 4*len(values))
-		if err := weights.FromF32(data, weights.F32, values); err != nil {
-			t.Fatal(err)
-		}
-		tensors = append(tensors, weights.Tensor{TensorInfo: weights.TensorInfo{Name: spec.Name, DType: weights.F32, Shape: spec.Shape}, Data: data})
+		infos = append(infos, weights.TensorInfo{Name: spec.Name, DType: weights.F32, Shape: spec.Shape})
 	}
 	path := filepath.Join(t.TempDir(), weights.SingleName)
-	if err := weights.WriteFile(path, tensors, nil); err != nil {
+	err = weights.WriteFloats(path, infos, func(name string) ([]float32, error) {
+		_, values, err := m.MergedTensor(name)
+		return values, err
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	raw, err := os.ReadFile(path)

@@ -18,21 +18,11 @@ func writeModel(c Config, m *model.Model, r Report) error {
 	for _, t := range c.Shape.Tensors() {
 		infos = append(infos, weights.TensorInfo{Name: t.Name, DType: weights.BF16, Shape: t.Shape})
 	}
-	w, err := weights.NewWriter(filepath.Join(c.Dir, weights.SingleName), infos, nil)
+	err := weights.WriteFloats(filepath.Join(c.Dir, weights.SingleName), infos, func(name string) ([]float32, error) {
+		_, values, err := m.MergedTensor(name)
+		return values, err
+	})
 	if err != nil {
-		return err
-	}
-	defer w.Abort()
-	for _, info := range infos {
-		_, values, err := m.MergedTensor(info.Name)
-		if err != nil {
-			return err
-		}
-		if err := w.WriteFloat32(info.Name, values); err != nil {
-			return err
-		}
-	}
-	if err := w.Close(); err != nil {
 		return err
 	}
 	chatml, err := template.ByName("chatml", "<|im_end|>")

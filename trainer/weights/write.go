@@ -173,6 +173,26 @@ func (w *Writer) Abort() {
 	}
 }
 
+// WriteFloats writes a file of tensors whose dtype is F32, F16 or BF16, from the
+// values that value gives for the name of each.
+func WriteFloats(path string, tensors []TensorInfo, value func(name string) ([]float32, error)) error {
+	w, err := NewWriter(path, tensors, nil)
+	if err != nil {
+		return err
+	}
+	defer w.Abort()
+	for _, t := range tensors {
+		values, err := value(t.Name)
+		if err != nil {
+			return err
+		}
+		if err := w.WriteFloat32(t.Name, values); err != nil {
+			return err
+		}
+	}
+	return w.Close()
+}
+
 // WriteFile writes tensors that are in memory already.
 func WriteFile(path string, tensors []Tensor, metadata map[string]string) error {
 	infos := make([]TensorInfo, len(tensors))

@@ -36,40 +36,26 @@ func (n *native) writeWeights(dir, dtype string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("training: %w", err)
 	}
-	infos := make([]weights.TensorInfo, 0, len(params))
+	infos, data := make([]weights.TensorInfo, 0, len(params)), map[string][]float32{}
 	for _, p := range params {
 		infos = append(infos, weights.TensorInfo{Name: p.Name, DType: dtype, Shape: p.Shape})
+		data[p.Name] = p.Data
 	}
-	w, err := weights.NewWriter(filepath.Join(dir, weights.SingleName), infos, nil)
-	if err != nil {
-		return err
-	}
-	defer w.Abort()
-	for _, p := range params {
-		if err := w.WriteFloat32(p.Name, p.Data); err != nil {
-			return err
-		}
-	}
-	return w.Close()
+	return weights.WriteFloats(filepath.Join(dir, weights.SingleName), infos, named(data))
 }
 
 func (n *native) writeOptimizer(path string) error {
 	slots := n.optim.State().Slots
-	infos := make([]weights.TensorInfo, 0, len(slots))
+	infos, data := make([]weights.TensorInfo, 0, len(slots)), map[string][]float32{}
 	for _, s := range slots {
 		infos = append(infos, weights.TensorInfo{Name: s.Name, DType: weights.F32, Shape: []int{len(s.Data)}})
+		data[s.Name] = s.Data
 	}
-	w, err := weights.NewWriter(path, infos, nil)
-	if err != nil {
-		return err
-	}
-	defer w.Abort()
-	for _, s := range slots {
-		if err := w.WriteFloat32(s.Name, s.Data); err != nil {
-			return err
-		}
-	}
-	return w.Close()
+	return weights.WriteFloats(path, infos, named(data))
+}
+
+func named(data map[string][]float32) func(string) ([]float32, error) {
+	return func(name string) ([]float32, error) { return data[name], nil }
 }
 
 // LoadState implements engine.Engine.

@@ -130,27 +130,17 @@ func writeModel(t testing.TB, dir string, corpus []byte, dtype string, change fu
 	for _, spec := range cfg.Tensors() {
 		infos = append(infos, weights.TensorInfo{Name: spec.Name, DType: dtype, Shape: spec.Shape})
 	}
-	w, err := weights.NewWriter(filepath.Join(dir, weights.SingleName), infos, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Abort()
-	for _, info := range infos {
-		_, data, err := m.MergedTensor(info.Name)
-		if err != nil {
-			t.Fatal(err)
-		}
+	err = weights.WriteFloats(filepath.Join(dir, weights.SingleName), infos, func(name string) ([]float32, error) {
+		shape, data, err := m.MergedTensor(name)
 		data = slices.Clone(data)
 		for i := range data { // as sharp as a trained model, not all but uniform
-			if len(info.Shape) == 2 {
+			if len(shape) == 2 {
 				data[i] *= 8
 			}
 		}
-		if err := w.WriteFloat32(info.Name, data); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := w.Close(); err != nil {
+		return data, err
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := tok.WriteFile(filepath.Join(dir, "tokenizer.json")); err != nil {

@@ -138,17 +138,12 @@ func writeModel(dir string, shape model.Config) error {
 	if err != nil {
 		return err
 	}
-	var tensors []weights.Tensor
+	var infos []weights.TensorInfo
 	for _, spec := range shape.Tensors() {
-		_, values, err := m.MergedTensor(spec.Name)
-		if err != nil {
-			return err
-		}
-		raw := make([]byte, 4*len(values))
-		if err := weights.FromF32(raw, weights.F32, values); err != nil {
-			return err
-		}
-		tensors = append(tensors, weights.Tensor{TensorInfo: weights.TensorInfo{Name: spec.Name, DType: weights.F32, Shape: spec.Shape}, Data: raw})
+		infos = append(infos, weights.TensorInfo{Name: spec.Name, DType: weights.F32, Shape: spec.Shape})
 	}
-	return weights.WriteFile(filepath.Join(dir, weights.SingleName), tensors, nil)
+	return weights.WriteFloats(filepath.Join(dir, weights.SingleName), infos, func(name string) ([]float32, error) {
+		_, values, err := m.MergedTensor(name)
+		return values, err
+	})
 }
