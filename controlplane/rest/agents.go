@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/tunemesh/tunemesh/api"
@@ -66,6 +67,18 @@ func (s *Server) heartbeat(ctx context.Context, in *heartbeatIn) (*one[api.Heart
 		return nil, err
 	}
 	reply, err := s.Dispatch.Heartbeat(in.ID, in.Body)
+	if err == nil && len(reply.Stale) > 0 {
+		// The agent will stop these and throw their work away. A server that was cut
+		// off or frozen believes for a moment that it still leads, and has not heard
+		// of what its successor placed.
+		if err := s.Raft.ConsistentRead(ctx); err != nil {
+			return nil, err
+		}
+		reply.Stale = slices.DeleteFunc(reply.Stale, func(fence uint64) bool {
+			a, err := s.Store.Attempt(fence)
+			return err == nil && !a.State.Terminal() && a.NodeID == in.ID
+		})
+	}
 	return &one[api.HeartbeatReply]{reply}, s.fromDispatch(err)
 }
 
@@ -102,13 +115,22 @@ func (s *Server) assignments(ctx context.Context, in *assignmentsIn) (*one[api.A
 	defer stop()
 	tick := time.NewTicker(leaderCheck)
 	defer tick.Stop()
-	for {
+	for fresh := true; ; fresh = false {
 		changed := s.Store.WatchNode(in.ID)
 		view := s.Store.At()
 		attempts, index := view.Desired(in.ID)
 		// Any other index, not only a larger one: a mesh that was set up anew
 		// counts from the start.
 		if index != in.Index || poll.Err() != nil {
+			if !fresh {
+				// What is not in the answer will be stopped. A server that was frozen
+				// while it waited does not know yet that another leads.
+				if err := s.Raft.ConsistentRead(ctx); err != nil {
+					return nil, err
+				}
+				view = s.Store.At()
+				attempts, index = view.Desired(in.ID)
+			}
 			list, err := s.compose(ctx, view, attempts)
 			return &one[api.Assignments]{api.Assignments{Index: index, Attempts: list}}, err
 		}
@@ -133,6 +155,13 @@ func (s *Server) assignments(ctx context.Context, in *assignmentsIn) (*one[api.A
 // stale.
 func (s *Server) attempt(ctx context.Context, fence uint64) (api.Attempt, error) {
 	a, err := s.Store.Attempt(fence)
+	if errors.Is(err, state.ErrNotFound) {
+		// As in heartbeat: only who surely leads may say so.
+		if err := s.Raft.ConsistentRead(ctx); err != nil {
+			return a, err
+		}
+		a, err = s.Store.Attempt(fence)
+	}
 	if errors.Is(err, state.ErrNotFound) {
 		return a, staleFence(fmt.Sprintf("no attempt has the fence %d", fence))
 	}

@@ -69,7 +69,7 @@ func start(t *testing.T, s shape) *mesh {
 	}
 	t.Cleanup(func() {
 		m.close()
-		if t.Failed() {
+		if t.Failed() || os.Getenv("TUNEMESH_CHAOS_KEEP") != "" {
 			t.Logf("logs are in %s", dir)
 			return
 		}

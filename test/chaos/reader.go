@@ -92,7 +92,7 @@ func (r *reader) connect(ctx context.Context, hc *http.Client, server, token str
 	defer hang.Stop()
 	scan := bufio.NewScanner(resp.Body)
 	scan.Buffer(nil, 1<<20)
-	id, ending, resetting := "", false, false
+	id, data, ending, resetting, before := "", "", false, false, ""
 	for scan.Scan() {
 		line := scan.Text()
 		switch {
@@ -103,20 +103,25 @@ func (r *reader) connect(ctx context.Context, hc *http.Client, server, token str
 				r.mu.Unlock()
 				return true
 			}
-			id, resetting = "", false
+			// An event counts when its empty line has come: the last one before the
+			// reader hung up may be cut.
+			if data != "" {
+				r.take(id, data)
+			}
+			id, data, resetting = "", "", false
 		case strings.HasPrefix(line, "event: end"):
 			ending = true
 		case strings.HasPrefix(line, "event: reset"):
 			resetting = true
-			r.forget()
+			before = r.forget()
 		case strings.HasPrefix(line, "id: "):
 			id = line[4:]
 		case strings.HasPrefix(line, "data: ") && resetting:
 			r.mu.Lock()
-			r.reasons = append(r.reasons, line[6:])
+			r.reasons = append(r.reasons, fmt.Sprintf("%s after %s: %s", time.Now().UTC().Format("15:04:05.000"), before, line[6:]))
 			r.mu.Unlock()
 		case strings.HasPrefix(line, "data: ") && !ending:
-			r.take(id, line[6:])
+			data = line[6:]
 		}
 	}
 	return false
@@ -125,11 +130,13 @@ func (r *reader) connect(ctx context.Context, hc *http.Client, server, token str
 // forget starts again from the first event: the server said that Redis had lost
 // some that the reader has, and that what comes now is the whole stream anew.
 // With its default of one fsync a second Redis may lose up to two seconds.
-func (r *reader) forget() {
+func (r *reader) forget() (before string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	before = r.lastID
 	r.last, r.lastID, r.sums, r.events = 0, "", nil, nil
 	r.resets++
+	return before
 }
 
 // take checks an event's number.
