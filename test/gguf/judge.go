@@ -93,7 +93,7 @@ func prepare() (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	for name, data := range map[string][]byte{"judge.mjs": script, "quantize.py": quantizer, "package.json": manifest} {
+	for name, data := range map[string][]byte{"judge.mjs": script, "speed.mjs": stopwatch, "quantize.py": quantizer, "package.json": manifest} {
 		if have, err := os.ReadFile(filepath.Join(dir, name)); err == nil && bytes.Equal(have, data) {
 			continue
 		}
