@@ -16,6 +16,9 @@ var Tasks = []string{"classification", "chat", "summarization", "qa", "extractio
 // TargetModules that LoRA can be attached to.
 var TargetModules = []string{"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 
+// Computes are the ways in which products with frozen weights are computed.
+var Computes = []string{"auto", "f32", "bf16"}
+
 // Precisions that the frozen weights of the base may have in memory.
 var Precisions = []string{"auto", "f32", "bf16", "int8", "int4"}
 
@@ -91,6 +94,7 @@ type TrainingConfig struct {
 	Sharding            string   `json:"sharding,omitempty" doc:"none, where each worker has the whole model, or fsdp, where each keeps a part of it"`
 	MaxEvalSamples      int      `json:"max_eval_samples,omitempty" doc:"most validation samples of one such pass, drawn by the seed"`
 	BasePrecision       string   `json:"base_precision,omitempty" doc:"of the frozen weights in memory: auto, f32, bf16, int8 or int4; auto is as stored, or what fits"`
+	Compute             string   `json:"compute,omitempty" doc:"of the engine native: auto, f32 or bf16. With bf16, products with frozen weights that are bf16 in memory round activations and their gradients to bf16, and sums stay f32: faster on processors with AVX512_BF16, slower on others; auto is f32"`
 	Patience            int      `json:"early_stopping_patience,omitempty" doc:"training ends after so many evaluations without a better loss; never if not given"`
 	MinDelta            float64  `json:"early_stopping_min_delta,omitempty" doc:"a loss is better if it is lower by more than this, nats; default 0"`
 	LoadBest            bool     `json:"load_best,omitempty" doc:"what goes out is the state of the lowest validation loss, not the last one"`
@@ -190,6 +194,7 @@ func (t *TrainingConfig) defaults(g given) {
 	def(g, "training.evaluations_per_epoch", &t.EvaluationsPerEpoch, 1)
 	def(g, "training.max_eval_samples", &t.MaxEvalSamples, 512)
 	text(&t.BasePrecision, "auto")
+	text(&t.Compute, "auto")
 	def(g, "training.load_best", &t.LoadBest, true)
 	text(&t.OnDivergence, "auto")
 }
@@ -264,6 +269,10 @@ func (c Config) Validate() []FieldError {
 	oneOf("training.base_precision", t.BasePrecision, Precisions...)
 	if t.Method == "full" && t.BasePrecision != "auto" && t.BasePrecision != "f32" {
 		fail("training.base_precision", "is %q, but method full trains the weights themselves, in f32", t.BasePrecision)
+	}
+	oneOf("training.compute", t.Compute, Computes...)
+	if t.Method == "full" && t.Compute == "bf16" {
+		fail("training.compute", "is %q, but method full has no frozen weights, and trains in f32", t.Compute)
 	}
 	open("training.early_stopping_patience", float64(t.Patience), 1, 1e6)
 	between("training.early_stopping_min_delta", t.MinDelta, 0, 1e3)

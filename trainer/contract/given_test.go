@@ -66,6 +66,8 @@ func after(field string) string {
 func TestSettingsOfTheTrainingAreChecked(t *testing.T) {
 	for config, field := range map[string]string{
 		`{"training":{"base_precision":"fp4"}}`:                      "training.base_precision",
+		`{"training":{"compute":"fp8"}}`:                             "training.compute",
+		`{"training":{"method":"full","compute":"bf16"}}`:            "training.compute",
 		`{"training":{"method":"full","base_precision":"int8"}}`:     "training.base_precision",
 		`{"training":{"on_divergence":"panic"}}`:                     "training.on_divergence",
 		`{"training":{"early_stopping_patience":-1}}`:                "training.early_stopping_patience",

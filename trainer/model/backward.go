@@ -109,7 +109,7 @@ func (m *Model) projectGrad(l int, a *acts, r rows, which []int, x []float32, dy
 	for i, wi := range which {
 		lin := &m.blocks[l].lin[wi]
 		dy := kernel.F32(dys[i], t, lin.out)
-		toX.Terms = append(toX.Terms, kernel.Term{A: dy, B: lin.matrix()})
+		toX.Terms = append(toX.Terms, kernel.Term{A: dy, B: lin.matrix(), Round: m.roundsFor(lin.w)})
 		if lin.grad != nil {
 			second = append(second, kernel.Product{C: kernel.F32(lin.grad, lin.out, lin.in), Add: true,
 				Terms: []kernel.Term{{A: dy.T(), B: kernel.F32(x, t, in)}}})

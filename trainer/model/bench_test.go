@@ -59,17 +59,22 @@ func BenchmarkTrainStep(b *testing.B) {
 		targets []string
 		rows, n int
 		answer  int // targets per row
+		rounds  bool
 	}{
-		{"demo", demoShape(), 8, all, 8, 48, 16},
-		{"demo-full", demoShape(), 0, nil, 8, 96, 96},
-		{"smollm2-135m", smolShape(), 16, qv, 4, 128, 64},
-		{"smollm2-135m-all", smolShape(), 16, all, 4, 128, 128},
+		{"demo", demoShape(), 8, all, 8, 48, 16, false},
+		{"demo-bf16", demoShape(), 8, all, 8, 48, 16, true},
+		{"demo-full", demoShape(), 0, nil, 8, 96, 96, false},
+		{"smollm2-135m", smolShape(), 16, qv, 4, 128, 64, false},
+		{"smollm2-135m-bf16", smolShape(), 16, qv, 4, 128, 64, true},
+		{"smollm2-135m-all", smolShape(), 16, all, 4, 128, 128, false},
+		{"smollm2-135m-all-bf16", smolShape(), 16, all, 4, 128, 128, true},
 	} {
 		b.Run(s.name, func(b *testing.B) {
 			m, err := model.Load(s.cfg, bf16Source{s.cfg})
 			if err != nil {
 				b.Fatal(err)
 			}
+			m.SetRounding(s.rounds)
 			if s.rank > 0 {
 				err = m.AddLoRA(model.LoRAConfig{Rank: s.rank, Alpha: 16, TargetModules: s.targets}, 1)
 			} else {

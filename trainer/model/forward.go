@@ -166,7 +166,7 @@ func (m *Model) project(l int, a *acts, r rows, which []int, x []float32, ys [][
 	for i, wi := range which {
 		lin := &m.blocks[l].lin[wi]
 		p := kernel.Product{C: kernel.F32(ys[i], t, lin.out), Add: add,
-			Terms: []kernel.Term{{A: kernel.F32(x, t, lin.in), B: lin.matrix().T()}}}
+			Terms: []kernel.Term{{A: kernel.F32(x, t, lin.in), B: lin.matrix().T(), Round: r.cache == nil && m.roundsFor(lin.w)}}}
 		if lin.bias != nil { // what the product begins with
 			m.eng.FillRows(ys[i], lin.bias)
 			p.Add = true

@@ -112,7 +112,7 @@ func (m *Model) headChunk(chunk []target, x, dx []float32) []float64 {
 	stride := logitStride(v)
 	logits := buf(&w.logits, n*stride)
 	lm, hm, head := kernel.F32Stride(logits, n, v, stride), kernel.F32(hn, n, d), m.head.matrix(v, d)
-	m.eng.Gemm(kernel.Product{C: lm, Terms: []kernel.Term{{A: hm, B: head.T()}}})
+	m.eng.Gemm(kernel.Product{C: lm, Terms: []kernel.Term{{A: hm, B: head.T(), Round: m.roundsFor(m.head)}}})
 	logprob := make([]float64, n)
 	if dx == nil {
 		m.eng.CrossEntropy(logprob, logits, v, stride, tokens, nil)
@@ -120,7 +120,7 @@ func (m *Model) headChunk(chunk []target, x, dx []float32) []float64 {
 	}
 	m.eng.CrossEntropy(logprob, logits, v, stride, tokens, weights)
 	dhn, dhx := buf(&w.dhn, n*d), buf(&w.dhx, n*d)
-	back := []kernel.Product{{C: kernel.F32(dhn, n, d), Terms: []kernel.Term{{A: lm, B: head}}}}
+	back := []kernel.Product{{C: kernel.F32(dhn, n, d), Terms: []kernel.Term{{A: lm, B: head, Round: m.roundsFor(m.head)}}}}
 	if m.headG != nil {
 		back = append(back, kernel.Product{C: kernel.F32(m.headG, v, d), Add: true, Terms: []kernel.Term{{A: lm.T(), B: hm}}})
 	}

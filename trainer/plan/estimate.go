@@ -15,7 +15,9 @@ type Run struct {
 	Length    int    // tokens of the longest sample
 	Tokens    int    // of the largest micro-batch; Batch times Length if 0
 	Precision string // f32, bf16, int8, int4: of the frozen weights
-	Recompute bool   // activations are computed once more on the way back
+	// RoundedBytes: what a rounded activation takes; 0 where none is rounded.
+	RoundedBytes int
+	Recompute    bool // activations are computed once more on the way back
 }
 
 // Part is one use of memory.
@@ -68,6 +70,9 @@ func MemoryOf(s Shape, r Run) Estimate {
 	}
 	add("activations", 4*s.activations(r, tokens))
 	add("head", 4*s.headValues(tokens))
+	if r.RoundedBytes > 0 {
+		add("rounded activations", int64(r.RoundedBytes)*s.roundedValues(tokens))
+	}
 	heap := e.Total()
 	if !r.Full && r.Precision == "bf16" {
 		heap -= e.Parts[0].Bytes // mapped
@@ -133,6 +138,14 @@ func (s Shape) activations(r Run, tokens int64) int64 {
 
 // logitValues is model's bound of the logits that exist at one time.
 const logitValues = 12 << 20
+
+// roundedValues counts those of the product with most of them: the way back
+// through the head, gate and up, or q, k and v.
+func (s Shape) roundedValues(tokens int64) int64 {
+	rows := min(tokens, max(24, logitValues/int64(s.Vocab)))
+	layer := max(2*int64(s.Intermediate), int64((s.Heads+2*s.KVHeads)*s.HeadDim), int64(s.Hidden))
+	return max(rows*int64(s.Vocab), tokens*layer)
+}
 
 func (s Shape) headValues(tokens int64) int64 {
 	rows := min(tokens, max(24, logitValues/int64(s.Vocab)))

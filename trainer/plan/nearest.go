@@ -77,7 +77,7 @@ func alternatives(c contract.TrainingConfig, s Shape, m Machine, d Data) []alter
 			words = append(words, ch.words)
 		}
 		for _, w := range waysOf(c, s, d) {
-			if out := settled(c, s, d, w); m.fits(out.Estimate) {
+			if out := settled(c, s, m, d, w); m.fits(out.Estimate) {
 				return alternative{strings.Join(words, " and "), out.Estimate.Total()}, true
 			}
 		}

@@ -103,6 +103,7 @@ func TestEachOpenSettingHasAReason(t *testing.T) {
 		"training.batch_size":            `^batch 8 x 128 tokens: \d+ MiB of 14.0 GiB free on this machine; the full micro-batch fits$`,
 		"training.gradient_accumulation": `^a step has 8 samples$`,
 		"training.base_precision":        `^as stored$`,
+		"training.compute":               `^bf16 is faster on`,
 		"training.learning_rate":         `134.5 million parameters, below a billion`,
 		"memory":                         `^\d+ MiB of 14.0 GiB free on this machine; weights \d+ MiB, activations .*avx2 loops on 2 cores$`,
 	}
@@ -118,7 +119,7 @@ func TestEachOpenSettingHasAReason(t *testing.T) {
 	if out.Run.Tokens != 248 {
 		t.Errorf("the largest micro-batch has %d tokens; there are three samples of 248", out.Run.Tokens)
 	}
-	out, err = plan.Settle(training(`"batch_size":8,"gradient_accumulation":1,"base_precision":"bf16","learning_rate":0.001`), smol, machine(14), plan.Data{Length: 128})
+	out, err = plan.Settle(training(`"batch_size":8,"gradient_accumulation":1,"base_precision":"bf16","compute":"f32","learning_rate":0.001`), smol, machine(14), plan.Data{Length: 128})
 	if err != nil || len(out.Settings) != 1 {
 		t.Errorf("%v %+v: what was given needs no reason", err, out.Settings)
 	}

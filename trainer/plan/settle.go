@@ -21,6 +21,8 @@ type Machine struct {
 	Cores    int
 	// Kernels is the instruction set of the inner loops, if known.
 	Kernels string
+	// BF16: the processor multiplies bfloat16 in pairs (AVX512_BF16).
+	BF16 bool
 }
 
 // Data is what is known of the samples.
@@ -101,13 +103,13 @@ type way struct {
 func Settle(c contract.TrainingConfig, s Shape, m Machine, d Data) (Settled, error) {
 	ways := waysOf(c, s, d)
 	for _, w := range ways {
-		out := settled(c, s, d, w)
+		out := settled(c, s, m, d, w)
 		if m.fits(out.Estimate) {
 			out.explain(c, s, m, d, w != ways[0])
 			return out, nil
 		}
 	}
-	least := settled(c, s, d, ways[len(ways)-1])
+	least := settled(c, s, m, d, ways[len(ways)-1])
 	return least, refusal(c, s, m, d, least)
 }
 
@@ -148,19 +150,26 @@ func precisionsOf(c contract.TrainingConfig, s Shape) []string {
 		return []string{"f32"}
 	case c.BasePrecision != "auto" && c.BasePrecision != "":
 		return []string{c.BasePrecision}
-	case s.DType == "BF16":
+	case s.DType == "BF16", c.Compute == "bf16":
 		return []string{"bf16", "int8", "int4"}
 	}
 	return []string{"f32", "bf16", "int8", "int4"}
 }
 
-func settled(c contract.TrainingConfig, s Shape, d Data, w way) Settled {
+func settled(c contract.TrainingConfig, s Shape, m Machine, d Data, w way) Settled {
 	c.BatchSize, c.GradientAccum, c.BasePrecision = w.batch, w.accumulation, w.precision
+	c.Compute, _ = computeOf(c, m)
 	if c.LearningRate == 0 {
 		c.LearningRate, _ = learningRate(s)
 	}
 	r := Run{Full: c.Method == "full", Rank: c.Rank, Targets: c.TargetModules, Dropout: c.Dropout > 0,
 		Batch: w.batch, Length: d.longest(), Tokens: d.tokens(w.batch), Precision: w.precision, Recompute: w.recompute}
+	switch {
+	case c.Compute == "bf16" && m.BF16:
+		r.RoundedBytes = 2
+	case c.Compute == "bf16":
+		r.RoundedBytes = 4
+	}
 	return Settled{Training: c, Recompute: w.recompute, Run: r, Estimate: MemoryOf(s, r)}
 }
 
@@ -216,6 +225,9 @@ func (out *Settled) explain(c contract.TrainingConfig, s Shape, m Machine, d Dat
 	if c.BasePrecision == "auto" || c.BasePrecision == "" {
 		say("training.base_precision", out.Training.BasePrecision, "%s", precisionReason(c, s, out.Training.BasePrecision))
 	}
+	if compute, reason := computeOf(contract.TrainingConfig{Method: c.Method, Compute: c.Compute, BasePrecision: out.Training.BasePrecision}, m); reason != "" {
+		say("training.compute", compute, "%s", reason)
+	}
 	if c.LearningRate == 0 {
 		_, reason := learningRate(s)
 		say("training.learning_rate", fmt.Sprint(out.Training.LearningRate), "%s", reason)
@@ -224,6 +236,9 @@ func (out *Settled) explain(c contract.TrainingConfig, s Shape, m Machine, d Dat
 		say("activations", "recomputed", "kept, they would not fit; computed twice they take a third more time and give the same bits")
 	}
 	arithmetic := "arithmetic in f32"
+	if out.Training.Compute == "bf16" {
+		arithmetic = "arithmetic in bf16 and f32"
+	}
 	if m.Kernels != "" {
 		arithmetic += " by the " + m.Kernels + " loops"
 	}

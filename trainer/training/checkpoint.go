@@ -75,6 +75,7 @@ type Settled struct {
 	GradientAccum int     `json:"gradient_accumulation"`
 	BasePrecision string  `json:"base_precision"`
 	LearningRate  float64 `json:"learning_rate"`
+	Compute       string  `json:"compute,omitempty"` // f32 where a checkpoint says nothing
 }
 
 // Best is the evaluation with the lowest loss.

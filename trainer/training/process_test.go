@@ -138,9 +138,9 @@ const long = `{"model":"tiny","export":{"skip_merged":true},"training":{%s"epoch
 func TestAKilledTrainingEndsWithTheSameBits(t *testing.T) {
 	methods := []string{`"method":"lora",`}
 	if os.Getenv("TUNEMESH_SLOW") != "" {
-		methods = append(methods, `"method":"lora","base_precision":"int8",`, `"method":"lora","base_precision":"int4",`, `"method":"full",`)
+		methods = append(methods, `"method":"lora","compute":"bf16",`, `"method":"lora","base_precision":"int8",`, `"method":"lora","base_precision":"int4",`, `"method":"full",`)
 	} else {
-		t.Log("LoRA on the base as it is stored; TUNEMESH_SLOW=1 adds int8, int4 and full training")
+		t.Log("LoRA on the base as it is stored; TUNEMESH_SLOW=1 adds products in bf16, int8, int4 and full training")
 	}
 	for _, method := range methods {
 		t.Run(strings.NewReplacer(`"`, "", ",", " ").Replace(method), func(t *testing.T) {

@@ -45,6 +45,7 @@ type Summary struct {
 	BatchSize       int     `json:"batch_size"`
 	GradientAccum   int     `json:"gradient_accumulation"`
 	BasePrecision   string  `json:"base_precision"`
+	Compute         string  `json:"compute,omitempty"` // of the engine native
 	ResumedAt       int     `json:"resumed_at_step,omitempty"`
 	TokensPerSec    float64 `json:"tokens_per_sec"`
 	SamplesPerSec   float64 `json:"samples_per_sec"`
@@ -140,6 +141,7 @@ func (t *trainer) summary() Summary {
 	}
 	s.EarlyStopped = t.state.Stopped
 	s.BatchSize, s.GradientAccum, s.BasePrecision = t.config.Training.BatchSize, t.config.Training.GradientAccum, t.config.Training.BasePrecision
+	s.Compute = t.config.Training.Compute
 	if spent := time.Since(t.began).Seconds(); spent > 0 {
 		s.TokensPerSec = float64(t.state.Tokens-t.startTokens) / spent
 		s.SamplesPerSec = float64(t.state.Samples-t.startSamples) / spent

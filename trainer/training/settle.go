@@ -1,6 +1,7 @@
 package training
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
 	"slices"
@@ -24,6 +25,7 @@ func (t *trainer) settle(in contract.Input) error {
 	if t.found != "" {
 		s := t.foundState.Settled
 		c.BatchSize, c.GradientAccum, c.BasePrecision, c.LearningRate = s.BatchSize, s.GradientAccum, s.BasePrecision, s.LearningRate
+		c.Compute = cmp.Or(s.Compute, "f32")
 	}
 	shape, err := t.planShape()
 	if err != nil {
@@ -39,13 +41,14 @@ func (t *trainer) settle(in contract.Input) error {
 		return err
 	}
 	if !native {
-		out.Training.BasePrecision = c.BasePrecision // what it means there is that engine's concern
-		out.Settings = slices.DeleteFunc(out.Settings, func(s plan.Setting) bool { return s.Field == "memory" || s.Field == "training.base_precision" })
+		out.Training.BasePrecision, out.Training.Compute = c.BasePrecision, "" // what the first means there is that engine's concern
+		own := []string{"memory", "training.base_precision", "training.compute"}
+		out.Settings = slices.DeleteFunc(out.Settings, func(s plan.Setting) bool { return slices.Contains(own, s.Field) })
 	}
 	t.config.Training, t.recompute = out.Training, out.Recompute
 	t.maxTokens = out.Run.Tokens
 	t.state.Settled = Settled{BatchSize: out.Training.BatchSize, GradientAccum: out.Training.GradientAccum,
-		BasePrecision: out.Training.BasePrecision, LearningRate: out.Training.LearningRate}
+		BasePrecision: out.Training.BasePrecision, LearningRate: out.Training.LearningRate, Compute: out.Training.Compute}
 	for _, s := range out.Settings {
 		fields := map[string]any{"field": s.Field, "value": s.Value}
 		if s.Field == "memory" {
@@ -59,7 +62,7 @@ func (t *trainer) settle(in contract.Input) error {
 // fit settles within what the placement reserved; if that is not enough, within
 // what the machine has free.
 func (t *trainer) fit(c contract.TrainingConfig, shape plan.Shape, data plan.Data, devices contract.Devices, native bool) (plan.Settled, error) {
-	m := plan.Machine{Cores: runtime.GOMAXPROCS(0), Kernels: kernel.Best().String(), Whose: "free on this machine"}
+	m := plan.Machine{Cores: runtime.GOMAXPROCS(0), Kernels: kernel.Best().String(), BF16: kernel.Best() >= kernel.AVX512BF16, Whose: "free on this machine"}
 	if t.memory != nil {
 		m.Memory = t.memory()
 	}

@@ -56,6 +56,7 @@ func (n *native) load() error {
 		return &contract.Error{Class: contract.ClassUnsupported, Code: "MODEL_DAMAGED", Message: err.Error(), Field: "model"}
 	}
 	n.model.SetRecompute(n.spec.Recompute)
+	n.model.SetRounding(c.Compute == "bf16")
 	if c.Method == "full" {
 		err = n.model.TrainAll()
 	} else {
@@ -107,7 +108,11 @@ func (n *native) arithmetic() string {
 	if p := precision(n.spec.Training); p != model.Stored {
 		words = fmt.Sprintf("%s, stored as %s", p, n.dtype)
 	}
-	return fmt.Sprintf("%s, arithmetic in f32 by the %s loops", words, n.model.Kernels())
+	arithmetic := "f32"
+	if n.spec.Training.Compute == "bf16" {
+		arithmetic = "bf16 with sums in f32 where weights are frozen, else in f32,"
+	}
+	return fmt.Sprintf("%s, arithmetic in %s by the %s loops", words, arithmetic, n.model.Kernels())
 }
 
 // Step implements engine.Engine.

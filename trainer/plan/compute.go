@@ -1,0 +1,29 @@
+package plan
+
+import "github.com/tunemesh/tunemesh/trainer/contract"
+
+// computeOf settles how products with the frozen weights are computed, and says
+// why where the config does not: c has its settled base precision.
+func computeOf(c contract.TrainingConfig, m Machine) (compute, reason string) {
+	switch {
+	case c.Compute == "f32":
+		return "f32", ""
+	case c.Method == "full":
+		return "f32", "all weights are trained, in f32"
+	case c.Compute == "bf16" && c.BasePrecision == "bf16":
+		if !m.BF16 && m.Kernels != "" {
+			return "bf16", "as asked for, though this processor has no AVX512_BF16: it computes what one that has would, slower than in f32"
+		}
+		return "bf16", ""
+	case c.BasePrecision != "bf16":
+		return "f32", "only weights in bf16 are multiplied in it, and the base's are " + c.BasePrecision
+	case autoBF16 && m.BF16:
+		return "bf16", "the processor has AVX512_BF16, with which a step takes two thirds of the time"
+	case autoBF16:
+		return "f32", "the processor has no AVX512_BF16"
+	}
+	return "f32", "bf16 is faster on a processor with AVX512_BF16 but only on request: results differ from f32 in the third digit"
+}
+
+// autoBF16 says whether auto chooses bf16 where the processor has it.
+const autoBF16 = false
