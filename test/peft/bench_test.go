@@ -64,6 +64,7 @@ func BenchmarkAgainstPyTorch(b *testing.B) {
 		settings = append(settings, settings[1])
 		settings[len(settings)-1].name, settings[len(settings)-1].compile = "pytorch-f32-compiled", "compile"
 	}
+	ours := map[string]string{"native": "f32", "native-bf16": "bf16"} // training.compute
 	b.ResetTimer()
 	seconds, peak := map[string][]float64{}, map[string]int64{}
 	add := func(name string, m measured) {
@@ -72,7 +73,9 @@ func BenchmarkAgainstPyTorch(b *testing.B) {
 		b.Logf("%s: %.2f s a step, %d MB, loss %.4f", name, median(m.Seconds), m.Peak>>20, m.Loss)
 	}
 	for range rounds {
-		add("native", ask(b, []string{"TUNEMESH_TEST_STAGE=bench", "TUNEMESH_BENCH_MODEL=" + dir, "TUNEMESH_BENCH_STEPS=" + strconv.Itoa(steps)}, os.Args[0]))
+		for name, compute := range ours {
+			add(name, ask(b, []string{"TUNEMESH_TEST_STAGE=bench", "TUNEMESH_BENCH_MODEL=" + dir, "TUNEMESH_BENCH_STEPS=" + strconv.Itoa(steps), "TUNEMESH_BENCH_COMPUTE=" + compute}, os.Args[0]))
+		}
 		for _, s := range settings {
 			add(s.name, ask(b, passive, python, filepath.Join("testdata", "pytorch_bench.py"), dir, filepath.Join(dir, "batch.json"),
 				s.dtype, s.threads, strconv.Itoa(benchWarmup), strconv.Itoa(steps), s.attention, s.compile))
@@ -91,10 +94,13 @@ func BenchmarkAgainstPyTorch(b *testing.B) {
 		b.Logf("%-40s %6.0f tokens/s %6d MB", s.name, speed(s.name), peak[s.name]>>20)
 		b.ReportMetric(speed(s.name), s.name+"_tokens/s")
 	}
-	b.Logf("%-40s %6.0f tokens/s %6d MB", "native", speed("native"), peak["native"]>>20)
-	b.ReportMetric(speed("native"), "native_tokens/s")
+	for name := range ours {
+		b.Logf("%-40s %6.0f tokens/s %6d MB", name, speed(name), peak[name]>>20)
+		b.ReportMetric(speed(name), name+"_tokens/s")
+	}
 	b.ReportMetric(float64(peak["native"])/1e6, "native_MB")
 	b.ReportMetric(speed("native")/best, "times_pytorch's_best")
+	b.ReportMetric(speed("native-bf16")/best, "bf16_times_pytorch's_best")
 	b.ReportMetric(speed("native")/bestF32, "times_pytorch's_best_in_f32")
 	b.ReportMetric(float64(peak["native"])/float64(least), "of_pytorch's_least_memory")
 }
@@ -193,7 +199,7 @@ func benchNative() error {
 		batch = append(batch, model.Sequence{Tokens: tokens, Weights: w})
 	}
 	c := contract.Config{}.WithDefaults().Training
-	c.LearningRate, c.BasePrecision = 1e-4, "bf16"
+	c.LearningRate, c.BasePrecision, c.Compute = 1e-4, "bf16", os.Getenv("TUNEMESH_BENCH_COMPUTE")
 	e, err := native.Open(context.Background(), engine.Spec{ModelName: "smol", ModelDir: dir, Shape: smol(), Training: c, Seed: 1, MaxTokens: benchRows * benchLength})
 	if err != nil {
 		return err
