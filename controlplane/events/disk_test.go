@@ -141,7 +141,7 @@ func TestASegmentWhoseHeaderWasTornIsMadeAgain(t *testing.T) {
 	if next, err := d.Append(ctx, "J", "a1", 13, eventstest.Batch("a1", 13, 1)); err != nil || next != 14 {
 		t.Fatalf("next %d, %v", next, err)
 	}
-	tail := events.Follow(d, "J", 0)
+	tail := eventstest.Follow(d, "J", 0)
 	for want := uint64(1); want <= 13; want++ {
 		got, err := tail.Next(ctx, 1)
 		if err != nil || len(got) != 1 || got[0].Message != fmt.Sprintf("a1/%d", want) {

@@ -194,7 +194,7 @@ func tails(t *testing.T, open Open) {
 	var wg sync.WaitGroup
 	for r := range 6 {
 		wg.Go(func() {
-			tail := events.Follow(l, "J", uint64(r))
+			tail := Follow(l, "J", uint64(r))
 			want := uint64(r + 1)
 			for want <= total {
 				got, err := tail.Next(ctx, 1+r*10)
@@ -226,7 +226,7 @@ func idleReader(t *testing.T, open Open) {
 	defer l.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	tail := events.Follow(l, "J", 0)
+	tail := Follow(l, "J", 0)
 	mustAppend(t, l, "J", "a1", 1, 1)
 	if _, err := tail.Next(ctx, 1); err != nil {
 		t.Fatal(err)

@@ -11,7 +11,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/tunemesh/tunemesh/api"
-	"github.com/tunemesh/tunemesh/controlplane/events"
+	"github.com/tunemesh/tunemesh/controlplane/events/eventstest"
 	"github.com/tunemesh/tunemesh/controlplane/events/redis"
 )
 
@@ -37,7 +37,7 @@ func BenchmarkAppendToFollow(b *testing.B) {
 			l := open(b, redis.Config{URL: s.url()})
 			ours, bare := make(chan time.Time, 1), make(chan time.Time, 1)
 			go func() {
-				tail := events.Follow(l, "J", 0)
+				tail := eventstest.Follow(l, "J", 0)
 				for {
 					got, err := tail.Next(ctx, 100)
 					if err != nil {
@@ -109,7 +109,7 @@ func BenchmarkThroughput(b *testing.B) {
 			s := newServer(b)
 			ctx := b.Context()
 			l := open(b, redis.Config{URL: s.url()})
-			tail := events.Follow(l, "J", 0)
+			tail := eventstest.Follow(l, "J", 0)
 			writer, reader := s.client(), s.client()
 			id, next := "0", uint64(1)
 			e := metric()

@@ -106,7 +106,7 @@ func checkExact(t *testing.T, words []string, senders []*sender) {
 // follow reads a stream up to a number as an SSE client does: after an error it
 // goes on where it was.
 func follow(t *testing.T, ctx context.Context, l events.Log, total int) (words []string, errs int) {
-	tail := events.Follow(l, "J", 0)
+	tail := eventstest.Follow(l, "J", 0)
 	for len(words) < total {
 		got, err := tail.Next(ctx, 100)
 		if ctx.Err() != nil {
@@ -119,7 +119,7 @@ func follow(t *testing.T, ctx context.Context, l events.Log, total int) (words [
 				return words, errs
 			}
 			errs++
-			tail = events.Follow(l, "J", tail.Resume())
+			tail = eventstest.Follow(l, "J", tail.Resume())
 			time.Sleep(10 * time.Millisecond)
 			continue
 		}

@@ -69,7 +69,7 @@ func TestAClusterIsALog(t *testing.T) {
 		for i := range 30 {
 			job := fmt.Sprintf("J%d", i)
 			wg.Go(func() {
-				got, err := events.Follow(l, job, 0).Next(ctx, 10)
+				got, err := eventstest.Follow(l, job, 0).Next(ctx, 10)
 				if err != nil || len(got) != 1 || got[0].Message != "a1/1" {
 					t.Errorf("%s: %v, %v", job, got, err)
 				}
