@@ -220,12 +220,6 @@ func IsNotFound(err error) bool {
 	return ok && p.Status == http.StatusNotFound
 }
 
-// IsUnknownOutcome says whether a write may or may not have taken effect.
-func IsUnknownOutcome(err error) bool {
-	p, ok := problemOf(err)
-	return ok && p.Outcome == "unknown"
-}
-
 func wrap(method, path string, err error) error {
 	return fmt.Errorf("%s %s: %w", method, path, err)
 }
