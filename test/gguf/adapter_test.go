@@ -4,7 +4,6 @@ import (
 	"context"
 	"math"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"github.com/tunemesh/tunemesh/trainer/adapter"
 	"github.com/tunemesh/tunemesh/trainer/model"
 	"github.com/tunemesh/tunemesh/trainer/tokenizer"
+	"github.com/tunemesh/tunemesh/trainer/tuned"
 	"github.com/tunemesh/tunemesh/trainer/weights"
 	"github.com/tunemesh/tunemesh/trainer/weights/gguf"
 )
@@ -113,24 +113,12 @@ func TestAdapterOfAnotherModelIsRefused(t *testing.T) {
 
 func load(t *testing.T, dir string) *model.Model {
 	t.Helper()
-	raw, err := os.ReadFile(filepath.Join(dir, "config.json"))
+	m, err := tuned.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg, err := model.ParseConfig(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := weights.Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.Close() })
-	m, err := model.Load(cfg, f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m
+	t.Cleanup(func() { m.Close() })
+	return m.Model
 }
 
 // distributions is our forward pass: the log probabilities of the next token after

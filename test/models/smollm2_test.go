@@ -21,6 +21,7 @@ import (
 	"github.com/tunemesh/tunemesh/trainer/model"
 	"github.com/tunemesh/tunemesh/trainer/optim"
 	"github.com/tunemesh/tunemesh/trainer/tokenizer"
+	"github.com/tunemesh/tunemesh/trainer/tuned"
 	"github.com/tunemesh/tunemesh/trainer/weights"
 	"github.com/tunemesh/tunemesh/trainer/weights/gguf"
 )
@@ -71,28 +72,16 @@ func folder(t testing.TB) string {
 
 func load(t testing.TB, dir string) (*model.Model, *tokenizer.Tokenizer) {
 	t.Helper()
-	raw, err := os.ReadFile(filepath.Join(dir, "config.json"))
+	m, err := tuned.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	config, err := model.ParseConfig(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := weights.Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.Close() })
-	m, err := model.Load(config, f)
-	if err != nil {
-		t.Fatal(err)
-	}
+	t.Cleanup(func() { m.Close() })
 	tok, err := tokenizer.Load(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return m, tok
+	return m.Model, tok
 }
 
 // The import says what the model is, in little memory.
