@@ -3,7 +3,8 @@ package plan
 import "github.com/tunemesh/tunemesh/trainer/contract"
 
 // computeOf settles how products with the frozen weights are computed, and says
-// why where the config does not: c has its settled base precision.
+// why where the config does not: c has its settled base precision. Auto is f32 on
+// every processor, so that a job gives the same result wherever it is placed.
 func computeOf(c contract.TrainingConfig, m Machine) (compute, reason string) {
 	switch {
 	case c.Compute == "f32":
@@ -17,13 +18,8 @@ func computeOf(c contract.TrainingConfig, m Machine) (compute, reason string) {
 		return "bf16", ""
 	case c.BasePrecision != "bf16":
 		return "f32", "only weights in bf16 are multiplied in it, and the base's are " + c.BasePrecision
-	case autoBF16 && m.BF16:
-		return "bf16", "the processor has AVX512_BF16, with which a step takes two thirds of the time"
-	case autoBF16:
-		return "f32", "the processor has no AVX512_BF16"
+	case m.BF16:
+		return "f32", "most exact; this processor has AVX512_BF16, with which bf16 takes two thirds of the time and changes losses in the third digit"
 	}
-	return "f32", "bf16 is faster on a processor with AVX512_BF16 but only on request: results differ from f32 in the third digit"
+	return "f32", "most exact"
 }
-
-// autoBF16 says whether auto chooses bf16 where the processor has it.
-const autoBF16 = false

@@ -19,7 +19,7 @@ func TestHowProductsAreComputedIsSettled(t *testing.T) {
 		compute, precision string
 		reason             string // "" for none
 	}{
-		{"left open", ``, smol, with, "f32", "bf16", "only on request"},
+		{"left open", ``, smol, with, "f32", "bf16", "two thirds of the time"},
 		{"asked for", `"compute":"bf16"`, smol, with, "bf16", "bf16", ""},
 		{"asked for where it is slow", `"compute":"bf16"`, smol, without, "bf16", "bf16", "slower than in f32"},
 		{"asked for, with a base that would stay f32", `"compute":"bf16"`, f16, with, "bf16", "bf16", ""},
