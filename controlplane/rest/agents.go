@@ -82,12 +82,8 @@ func (s *Server) heartbeat(ctx context.Context, in *heartbeatIn) (*one[api.Heart
 	return &one[api.HeartbeatReply]{reply}, s.fromDispatch(err)
 }
 
-const (
-	// maxWait bounds a long poll.
-	maxWait = time.Minute
-	// leaderCheck is how often a long poll looks whether this server still leads.
-	leaderCheck = time.Second
-)
+// maxWait bounds a long poll.
+const maxWait = time.Minute
 
 type assignmentsIn struct {
 	ID    string `path:"id" doc:"of the node"`
@@ -113,8 +109,8 @@ func (s *Server) assignments(ctx context.Context, in *assignmentsIn) (*one[api.A
 	defer cancel()
 	poll, stop := context.WithTimeout(poll, min(wait, maxWait))
 	defer stop()
-	tick := time.NewTicker(leaderCheck)
-	defer tick.Stop()
+	// One look for all polls: 10,000 of them would wake 10,000 times a second.
+	defer s.reign.join(s.Raft.IsLeader, cancel)()
 	for fresh := true; ; fresh = false {
 		changed := s.Store.WatchNode(in.ID)
 		view := s.Store.At()
@@ -134,18 +130,13 @@ func (s *Server) assignments(ctx context.Context, in *assignmentsIn) (*one[api.A
 			list, err := s.compose(ctx, view, attempts)
 			return &one[api.Assignments]{api.Assignments{Index: index, Attempts: list}}, err
 		}
-		for waiting := true; waiting; {
-			select {
-			case <-changed:
-				waiting = false
-			case <-poll.Done():
-				waiting = false
-			case <-tick.C:
-			}
-			// What another leader places now would not show here.
-			if !s.Raft.IsLeader() {
-				return nil, notLeader()
-			}
+		select {
+		case <-changed:
+		case <-poll.Done():
+		}
+		// What another leader places now would not show here.
+		if !s.Raft.IsLeader() {
+			return nil, notLeader()
 		}
 	}
 }

@@ -193,6 +193,7 @@ type reign struct {
 	mu      sync.Mutex
 	next    int
 	cancels map[int]context.CancelFunc
+	looking bool
 }
 
 // join has cancel called when leads turns false; leave takes it back.
@@ -205,7 +206,8 @@ func (r *reign) join(leads func() bool, cancel context.CancelFunc) (leave func()
 	id := r.next
 	r.next++
 	r.cancels[id] = cancel
-	if len(r.cancels) == 1 {
+	if !r.looking {
+		r.looking = true
 		r.look(leads)
 	}
 	return func() {
@@ -215,7 +217,7 @@ func (r *reign) join(leads func() bool, cancel context.CancelFunc) (leave func()
 	}
 }
 
-// look looks now and then until there is no stream.
+// look looks now and then until there is nobody to tell.
 func (r *reign) look(leads func() bool) {
 	time.AfterFunc(leadCheck, func() {
 		lost := !leads()
@@ -227,7 +229,7 @@ func (r *reign) look(leads func() bool) {
 			}
 			clear(r.cancels)
 		}
-		if len(r.cancels) > 0 {
+		if r.looking = len(r.cancels) > 0; r.looking {
 			r.look(leads)
 		}
 	})
