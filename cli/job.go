@@ -204,6 +204,9 @@ func (c *call) printDeadLetter(d api.DeadLetter, events int) {
 	f.add("Class", d.Error.Class)
 	f.print()
 	c.lines(view.ErrorLines(d.Error, c.scr.Width, c.scr.Style))
+	for _, a := range d.Artifacts {
+		fmt.Fprintf(c.out, "It left %s: tunemesh artifact get %s %s\n", a.Name, d.JobID, a.Name)
+	}
 	if n := len(d.Events) - max(events, 0); n > 0 {
 		d.Events = d.Events[n:]
 	}
