@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -266,5 +267,40 @@ func TestWhatAMachineTrainsIsSaidForEachDevice(t *testing.T) {
 	}
 	if got := loraLimits(api.Capability{})[0]; got.Billions != 0 || !strings.Contains(got.String(), "not known") {
 		t.Errorf("%+v", got)
+	}
+}
+
+// An agent's first start refuses what would make it useless, and waits for what
+// passes by itself.
+func TestAnUnfitMachineDoesNotJoin(t *testing.T) {
+	for name, c := range map[string]struct {
+		stand   *stand
+		refuses bool
+	}{
+		"no way to the store":   {&stand{store: nobody(t)}, true},
+		"the mesh starts":       {&stand{status: 503, probe: 503}, false},
+		"nothing wrong with it": {&stand{}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.stand.objects = map[string]string{}
+			s := httptest.NewServer(c.stand)
+			defer s.Close()
+			var said strings.Builder
+			j := joining{log: slog.New(slog.NewTextHandler(&said, nil))}
+			err := j.judge(examine(t, func(e *examiner, _ *api.Capability) {
+				e.servers, e.token, e.reach = []string{s.URL}, "tm_a_b", reacher{}.check
+			}))
+			if refuses := err != nil && strings.Contains(err.Error(), "store: "); refuses != c.refuses || !refuses && err != nil {
+				t.Errorf("%v", err)
+			}
+			if c.refuses && !strings.Contains(err.Error(), "--skip-preflight") {
+				t.Errorf("the error does not say what to do: %v", err)
+			}
+			for _, want := range []string{"check=step", "check=store", "lora_billions="} {
+				if !strings.Contains(said.String(), want) {
+					t.Errorf("the log has no %s:\n%s", want, said.String())
+				}
+			}
+		})
 	}
 }

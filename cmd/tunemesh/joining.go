@@ -84,6 +84,11 @@ func (j *joining) examine(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	return j.judge(d)
+}
+
+// judge says what was found, and whether that keeps this machine from joining.
+func (j *joining) judge(d diagnosis) error {
 	var failed []string
 	for _, f := range d.Findings {
 		j.log.Info("preflight", "check", f.Check, "status", f.Status, "detail", f.Detail, "hint", f.Hint)
