@@ -10,7 +10,7 @@ import (
 )
 
 // Precision is how the weights of the base lie in memory. Arithmetic is float32
-// in any case.
+// but for what SetRounding changes.
 type Precision string
 
 // The precisions. Int8 and Int4 hold the linear layers as codes in blocks of 32
