@@ -3,14 +3,12 @@
 package chaos
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"os"
-	"path/filepath"
 	"sort"
 	"strconv"
 	"strings"
@@ -97,29 +95,6 @@ func (m *mesh) leftovers(limit time.Duration) []string {
 		}
 		time.Sleep(500 * time.Millisecond)
 	}
-}
-
-// grepLogs returns the lines of members' logs with one of the words.
-func (m *mesh) grepLogs(words ...string) []string {
-	var out []string
-	logs, _ := filepath.Glob(filepath.Join(m.dir, "*.log"))
-	for _, path := range logs {
-		f, err := os.Open(path)
-		if err != nil {
-			continue
-		}
-		scan := bufio.NewScanner(f)
-		scan.Buffer(nil, 1<<20)
-		for scan.Scan() {
-			for _, word := range words {
-				if strings.Contains(scan.Text(), word) {
-					out = append(out, filepath.Base(path)+": "+scan.Text())
-				}
-			}
-		}
-		_ = f.Close()
-	}
-	return out
 }
 
 // enrolGhost makes a node that nobody runs and returns its id.

@@ -44,8 +44,6 @@ type storm struct {
 	work *workload
 	// long are holds beyond the lease; they take time.
 	long bool
-	// limit is how many faults to inject, 0 for no limit.
-	limit int
 	// probe is the node that untilWrite writes to.
 	probe string
 
