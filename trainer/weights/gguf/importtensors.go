@@ -47,13 +47,21 @@ func (c modelConfig) imports(f *File) ([]importJob, error) {
 	}
 	for l := range c.Layers {
 		blk, to := fmt.Sprintf("blk.%d.", l), fmt.Sprintf("model.layers.%d.", l)
-		for _, n := range c.family.norms {
-			norm(blk+n.name+".weight", to+n.source+".weight", c.normSize(n))
-		}
+		// The order is that in which folders are imported, so that one model gives
+		// one file, wherever it came from.
+		of := func(n normName) { norm(blk+n.name+".weight", to+n.source+".weight", c.normSize(n)) }
+		of(c.family.norms[0])
 		for _, p := range c.projections() {
 			add(blk+p.name+".weight", to+p.source+".weight", p.heads, p.out, p.in)
 			if p.biased {
 				add(blk+p.name+".bias", to+p.source+".bias", 0, p.out)
+			}
+		}
+		for _, heads := range []bool{true, false} {
+			for _, n := range c.family.norms[1:] {
+				if n.ofHeads == heads {
+					of(n)
+				}
 			}
 		}
 	}
