@@ -56,15 +56,7 @@ func newInferenceServe() *cobra.Command {
 			s := inference.NewServer(loaded, limits)
 			fmt.Fprintf(cmd.OutOrStdout(), "serving %s at %s (loaded in %.1f s); try: tunemesh inference generate --addr %s \"Hello\"\n",
 				files.Base, l.Addr(), loaded.Took.Seconds(), l.Addr())
-			served := make(chan error, 1)
-			go func() { served <- s.Serve(l) }()
-			select {
-			case err = <-served:
-			case <-cmd.Context().Done():
-				s.Stop()
-				err = <-served
-			}
-			return err
+			return s.Run(cmd.Context(), l)
 		},
 	}
 	f := cmd.Flags()

@@ -54,6 +54,19 @@ func (s *Server) Serve(l net.Listener) error {
 	return nil
 }
 
+// Run answers until ctx ends, and stops then.
+func (s *Server) Run(ctx context.Context, l net.Listener) error {
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(l) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+		s.Stop()
+		return <-served
+	}
+}
+
 // Stop takes no more requests, lets those that run come to an end for a while,
 // and then ends them.
 func (s *Server) Stop() {

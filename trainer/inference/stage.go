@@ -49,14 +49,7 @@ func Stage(ctx context.Context, in contract.Input, emit *contract.Emitter) (cont
 	s := NewServer(l, Limits{Concurrent: config.Inference.Concurrent})
 	summary := Summary{Address: Reachable(listener.Addr()), Model: l.Name, Tuned: l.Tuned}
 	emit.Info("serving at "+summary.Address, map[string]any{"address": summary.Address, "model": l.Name, "tuned": l.Tuned, "load_seconds": l.Took.Seconds()})
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(listener) }()
-	select {
-	case err = <-served:
-	case <-ctx.Done():
-		s.Stop()
-		err = <-served
-	}
+	err = s.Run(ctx, listener)
 	if err == nil {
 		err = ctx.Err()
 	}
