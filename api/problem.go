@@ -40,6 +40,9 @@ const (
 	// ProblemChallenge: what a node signed is not what this server asked for; ask
 	// for another.
 	ProblemChallenge = "urn:tunemesh:problem:challenge"
+	// ProblemNotStored: the object store does not hold what was reported, or not
+	// all parts of it: send it again.
+	ProblemNotStored = "urn:tunemesh:problem:not-stored"
 )
 
 // Error implements error with everything a person needs.

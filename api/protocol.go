@@ -118,6 +118,9 @@ type UploadRequest struct {
 	Files []UploadFile `json:"files"`
 	// Checkpoint is set when the files are a checkpoint's.
 	Checkpoint string `json:"checkpoint,omitempty"`
+	// Sealed: the agent sends the headers that a link's X-Amz-SignedHeaders
+	// names, so the links may bind the store to the files' hashes.
+	Sealed bool `json:"sealed,omitempty"`
 }
 
 // UploadFile describes one file before it is sent.

@@ -122,3 +122,25 @@ func Owns(a api.Artifact, job string, fence uint64) bool {
 func OwnsCheckpoint(a api.Artifact, job, checkpoint string, fence uint64) bool {
 	return a.Bucket == api.BucketCheckpoints && a.Key == CheckpointKey(job, checkpoint, fence, a.Name)
 }
+
+// fenceOf is the fence in the key of an attempt's file, as PlaceKey and
+// CheckpointKey make them.
+func fenceOf(bucket, key string) (uint64, bool) {
+	parts := strings.Split(key, "/")
+	at := -1
+	switch {
+	case bucket == api.BucketArtifacts && len(parts) > 2:
+		at = 1
+	case bucket == api.BucketCheckpoints && len(parts) > 3:
+		at = 2
+	case bucket == api.BucketDatasets && parts[0] == "processed" && len(parts) > 3:
+		at = 2
+	case bucket == api.BucketModels && len(parts) > 3 && (parts[0] == "adapters" || parts[0] == "merged" || parts[0] == "gguf"):
+		at = 2
+	}
+	if at < 0 {
+		return 0, false
+	}
+	fence, err := strconv.ParseUint(parts[at], 10, 64)
+	return fence, err == nil
+}
