@@ -50,6 +50,10 @@ test-chaos-long: ## 1,000 faults, 50 leader kills, 100 restarts of an agent: an 
 	TUNEMESH_CHAOS_KILLS=50 TUNEMESH_CHAOS_RESTARTS=100 TUNEMESH_CHAOS_PARTITION_S=65 \
 	go test -count=1 -timeout 150m -v ./test/chaos
 
+.PHONY: test-soak
+test-soak: ## a mesh under light load for HOURS (default 24): does memory, files or goroutines grow?
+	TUNEMESH_CHAOS=1 TUNEMESH_SOAK_HOURS=$(or $(HOURS),24) go test -count=1 -timeout 0 -v -run 'TheTrend|ASoak' ./test/chaos
+
 .PHONY: test-gguf
 test-gguf: ## exported GGUF files, judged by llama.cpp (needs node and npm)
 	TUNEMESH_GGUF=1 go test -count=1 -timeout 20m ./test/gguf/...
