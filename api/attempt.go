@@ -31,8 +31,9 @@ func (s AttemptState) Terminal() bool {
 
 // Attempt is one try of a stage on one node.
 type Attempt struct {
-	// Fence is the Raft index of the entry that placed the attempt: unique in
-	// the mesh and rising. It is the attempt's id.
+	// Fence is the Raft index of the entry that placed the attempt, with its place
+	// in the entry in the low bits: unique in the mesh and rising. It is the
+	// attempt's id.
 	Fence   uint64       `json:"fence"`
 	JobID   string       `json:"job_id"`
 	Stage   string       `json:"stage"`

@@ -12,4 +12,6 @@ package api
 //	1  2026-11-24  first: register, heartbeat, assignments, events, uploads, report
 //	2  2026-11-24  a node enrols with its key and has a credential of its own; servers
 //	               join by token; keyring, join tokens and approval in Raft
-const ProtocolVersion = 2
+//	3  2026-11-24  one entry places many attempts; the answer to a heartbeat says when
+//	               the next is due
+const ProtocolVersion = 3

@@ -3,6 +3,9 @@ package dispatch
 import (
 	"context"
 	"errors"
+	"iter"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,8 +18,9 @@ import (
 )
 
 const (
-	// inFlight proposals at a time let Raft write many entries with one fsync.
-	inFlight = 256
+	// inFlight entries at a time: the next are encoded and written while one is
+	// applied. Single placements need more, to share one fsync.
+	inFlight, inFlightSingle = 4, 256
 	// perRound bounds how long one plan is carried out before the next is made.
 	perRound = 8192
 	minPause = 5 * time.Millisecond
@@ -186,11 +190,17 @@ func (t *term) waitReason(job, stage string) string {
 // place proposes the placements. What the state refuses has changed since the
 // plan was made; the next plan sees it. The first other error ends the round.
 func (t *term) place(ctx context.Context, placements []scheduler.Placement) error {
+	placements = placements[:min(len(placements), perRound)]
+	// A server of before protocol version 3 knows no batches.
+	limit, batches, propose := inFlightSingle, slices.Chunk(placements, 1), t.proposeOne
+	if t.store.CanBatch() {
+		limit, batches, propose = inFlight, batched(placements), t.proposeBatch
+	}
 	var group errgroup.Group
-	group.SetLimit(inFlight)
+	group.SetLimit(limit)
 	var mu sync.Mutex
 	var failed error
-	for _, p := range placements[:min(len(placements), perRound)] {
+	for batch := range batches {
 		mu.Lock()
 		stop := failed != nil
 		mu.Unlock()
@@ -198,20 +208,7 @@ func (t *term) place(ctx context.Context, placements []scheduler.Placement) erro
 			break
 		}
 		group.Go(func() error {
-			traced, span := tracing.Begin(tracing.Under(ctx, t.traceOf(p.JobID)), "place", "job", p.JobID, "stage", p.Stage, "node", p.NodeID)
-			r, err := t.config.Raft.Apply(ctx, state.PlaceAttempt{JobID: p.JobID, Stage: p.Stage,
-				NodeID: p.NodeID, Devices: p.Devices, Slot: p.Slot, TraceParent: tracing.Parent(traced), At: t.placedAt(p.JobID, p.Stage)})
-			span.End(err)
-			log := t.config.Log.With("job", p.JobID, "stage", p.Stage, "node", p.NodeID)
-			var refused *state.Error
-			switch {
-			case err == nil:
-				t.config.Observer.Placed(t.kindOf(p.JobID, p.Stage))
-				log.Debug("placed", "fence", r.Fence)
-			case errors.As(err, &refused):
-				t.config.Observer.Refused()
-				log.Debug("placement is out of date", "err", err)
-			default:
+			if err := t.carry(ctx, batch, propose); err != nil {
 				mu.Lock()
 				failed = err
 				mu.Unlock()
@@ -221,6 +218,60 @@ func (t *term) place(ctx context.Context, placements []scheduler.Placement) erro
 	}
 	_ = group.Wait()
 	return failed
+}
+
+// perBatch placements are one entry. A plan's are proposed node by node: what a
+// node gets comes with one answer to its poll rather than with many.
+const perBatch = 128
+
+func batched(list []scheduler.Placement) iter.Seq[[]scheduler.Placement] {
+	slices.SortStableFunc(list, func(a, b scheduler.Placement) int { return strings.Compare(a.NodeID, b.NodeID) })
+	return slices.Chunk(list, perBatch)
+}
+
+type proposal func(ctx context.Context, list []state.PlaceAttempt) (state.Result, error)
+
+func (t *term) proposeOne(ctx context.Context, list []state.PlaceAttempt) (state.Result, error) {
+	r, err := t.config.Raft.Apply(ctx, list[0])
+	r.Placed = []state.Placed{{Fence: r.Fence, Number: r.Number}}
+	return r, err
+}
+
+func (t *term) proposeBatch(ctx context.Context, list []state.PlaceAttempt) (state.Result, error) {
+	return t.config.Raft.Apply(ctx, state.PlaceAttempts{Placements: list})
+}
+
+// carry proposes one entry and tells what became of each placement.
+func (t *term) carry(ctx context.Context, batch []scheduler.Placement, propose proposal) error {
+	list := make([]state.PlaceAttempt, len(batch))
+	ends := make([]func(error), len(batch))
+	for i, p := range batch {
+		traced, span := tracing.Begin(tracing.Under(ctx, t.traceOf(p.JobID)), "place", "job", p.JobID, "stage", p.Stage, "node", p.NodeID)
+		ends[i] = span.End
+		list[i] = state.PlaceAttempt{JobID: p.JobID, Stage: p.Stage, NodeID: p.NodeID, Devices: p.Devices, Slot: p.Slot,
+			TraceParent: tracing.Parent(traced), At: t.placedAt(p.JobID, p.Stage)}
+	}
+	result, err := propose(ctx, list)
+	var refused *state.Error
+	for i, p := range batch {
+		err := err
+		if err == nil && i < len(result.Errs) {
+			err = result.Errs[i]
+		}
+		ends[i](err)
+		switch {
+		case err == nil:
+			t.config.Observer.Placed(t.kindOf(p.JobID, p.Stage))
+			t.config.Log.Debug("placed", "job", p.JobID, "stage", p.Stage, "node", p.NodeID, "fence", result.Placed[i].Fence)
+		case errors.As(err, &refused):
+			t.config.Observer.Refused()
+			t.config.Log.Debug("placement is out of date", "job", p.JobID, "stage", p.Stage, "node", p.NodeID, "err", err)
+		}
+	}
+	if errors.As(err, &refused) {
+		return nil
+	}
+	return err
 }
 
 // kindOf is the kind of a stage; empty if the stage is gone.

@@ -106,6 +106,12 @@ func (r *rig) count(kind string) int {
 // inBubble runs a test with a leader that starts at once.
 func inBubble(t *testing.T, test func(r *rig)) {
 	t.Helper()
+	inBubbleOf(t, api.ProtocolVersion, test)
+}
+
+// inBubbleOf is inBubble in a mesh whose servers all speak a protocol version.
+func inBubbleOf(t *testing.T, version int, test func(r *rig)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s, err := state.New()
 		if err != nil {
@@ -113,6 +119,7 @@ func inBubble(t *testing.T, test func(r *rig)) {
 		}
 		r := &rig{t: t, store: s, log: &eventLog{next: map[string]uint64{}, lines: map[string][]api.Event{}},
 			publisher: &publisher{}, beats: map[string]func() []uint64{}}
+		r.must(state.SetMinVersion{Version: version})
 		r.elect()
 		defer func() { r.stop() }()
 		test(r)

@@ -42,36 +42,47 @@ func (m *mutation) end(have *attemptRow, s api.AttemptState, e *api.StageError, 
 }
 
 func (c PlaceAttempt) apply(m *mutation) (Result, error) {
+	fence := m.index
+	if m.minVersion() >= sinceBatches {
+		fence = fenceOf(m.index, 0)
+	}
+	number, err := m.place(c, fence)
+	if err != nil {
+		return Result{}, err
+	}
+	return Result{Created: true, Fence: fence, Number: number}, nil
+}
+
+// place makes an attempt with a fence. All that the domain may refuse is refused
+// before anything is changed, so that the rest of a batch can go on.
+func (m *mutation) place(c PlaceAttempt, fence uint64) (number int, err error) {
 	have := first[stageRow](m.txn, tableStages, "name", c.JobID, c.Stage)
 	if have == nil {
-		return Result{}, notFound("there is no stage %q in a job %q", c.Stage, c.JobID)
+		return 0, notFound("there is no stage %q in a job %q", c.Stage, c.JobID)
 	}
 	if have.State != api.StageReady {
-		return Result{}, conflict("stage %s of job %s is %s, not ready", c.Stage, c.JobID, have.State)
+		return 0, conflict("stage %s of job %s is %s, not ready", c.Stage, c.JobID, have.State)
 	}
 	if have.NotBefore != nil && c.At.Before(*have.NotBefore) {
-		return Result{}, conflict("stage %s of job %s waits until %s", c.Stage, c.JobID, have.NotBefore.Format(time.RFC3339))
+		return 0, conflict("stage %s of job %s waits until %s", c.Stage, c.JobID, have.NotBefore.Format(time.RFC3339))
 	}
 	if err := m.fits(c, have); err != nil {
-		return Result{}, err
+		return 0, err
 	}
 	s := *have
 	s.Attempt++
-	s.Fence, s.Node = m.index, c.NodeID
+	s.Fence, s.Node = fence, c.NodeID
 	s.NotBefore, s.StartedAt, s.FinishedAt, s.Error = nil, nil, nil, nil
 	s.Artifacts = nil // what an attempt that failed left behind
 	m.put(tableAttempts, &attemptRow{Slot: c.Slot, Attempt: api.Attempt{
-		Fence: m.index, JobID: c.JobID, Stage: c.Stage, Number: s.Attempt, NodeID: c.NodeID,
+		Fence: fence, JobID: c.JobID, Stage: c.Stage, Number: s.Attempt, NodeID: c.NodeID,
 		State: api.AttemptPlaced, Devices: c.Devices, TraceParent: c.TraceParent, PlacedAt: c.At, Index: m.index,
 	}})
 	m.put(tableDesired, &desiredRow{NodeID: c.NodeID, Index: m.index})
 	if err := m.moveJob(c.JobID, api.JobRunning, "", c.At); err != nil {
-		return Result{}, err
+		return 0, fmt.Errorf("job %s has a ready stage and cannot run: %s", c.JobID, err.Error())
 	}
-	if err := m.move(&s, api.StageRunning, "", "", c.At); err != nil {
-		return Result{}, err
-	}
-	return Result{Created: true, Fence: m.index, Number: s.Attempt}, nil
+	return s.Attempt, m.move(&s, api.StageRunning, "", "", c.At)
 }
 
 // fits checks a placement against the state as it is now: the plan was made on

@@ -40,6 +40,11 @@ func TestReadingWhatChangedIsAsGoodAsReadingEverything(t *testing.T) {
 			if r.Fence > 0 {
 				fences = append(fences, r.Fence)
 			}
+			for _, p := range r.Placed {
+				if p.Fence != 0 {
+					fences = append(fences, p.Fence)
+				}
+			}
 			if rapid.IntRange(0, 9).Draw(t, "restore") == 0 {
 				var snapshot bytes.Buffer
 				before := s.Hash()

@@ -39,6 +39,11 @@ func TestThreeServersOnOneLogAreTheSame(t *testing.T) {
 				if k == 0 && r.Fence != 0 {
 					fences = append(fences, r.Fence)
 				}
+				for _, p := range r.Placed {
+					if p.Fence != 0 {
+						fences = append(fences, p.Fence)
+					}
+				}
 			}
 			if i == restoreAt {
 				var snapshot bytes.Buffer

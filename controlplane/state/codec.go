@@ -48,6 +48,8 @@ func codecOf(kind string) (codec, bool) {
 		return first(decodeAs[ResumeJob])
 	case PlaceAttempt{}.Kind():
 		return first(decodeAs[PlaceAttempt])
+	case PlaceAttempts{}.Kind():
+		return codec{version: 1, since: sinceBatches, decode: decodeAs[PlaceAttempts]}, true
 	case ReportAttempts{}.Kind():
 		return first(decodeAs[ReportAttempts])
 	case RecordCheckpoint{}.Kind():

@@ -25,8 +25,12 @@ type Result struct {
 	// Fence and Number are those of the attempt that PlaceAttempt made.
 	Fence  uint64
 	Number int
-	// Errs answers ReportAttempts report by report; nil entries are successes.
+	// Errs answers ReportAttempts report by report, PlaceAttempts placement by
+	// placement; nil entries are successes.
 	Errs []error
+	// Placed are the attempts that PlaceAttempts made, placement by placement;
+	// a zero fence is one that was refused.
+	Placed []Placed
 	// Err is the domain error of the command as a whole.
 	Err error
 }
@@ -65,10 +69,9 @@ type ResumeJob struct {
 	At    time.Time `json:"at"`
 }
 
-// PlaceAttempt places one attempt of a ready stage on a node. One entry places
-// one attempt, so that its fence is the Raft index of the entry and nothing
-// else; the dispatcher proposes many at once and Raft writes them together, so
-// that a batch costs one fsync all the same.
+// PlaceAttempt places one attempt of a ready stage on a node. Its fence is the
+// Raft index of the entry; where the mesh speaks protocol version 3, that of a
+// batch of one (see PlaceAttempts).
 type PlaceAttempt struct {
 	JobID   string      `json:"job_id"`
 	Stage   string      `json:"stage"`

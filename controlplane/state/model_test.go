@@ -40,8 +40,14 @@ func genCommand(t *rapid.T, fences []uint64) state.Command {
 		if rapid.Bool().Draw(t, "gpu") {
 			d.GPUs = []int{rapid.IntRange(0, 1).Draw(t, "which")}
 		}
-		return state.PlaceAttempt{JobID: job, Stage: stage, NodeID: node, Devices: d,
+		one := state.PlaceAttempt{JobID: job, Stage: stage, NodeID: node, Devices: d,
 			Slot: rapid.SampledFrom([]string{"", "training"}).Draw(t, "slot"), At: at}
+		if batches := rapid.Bool().Draw(t, "batch"); !batches {
+			return one
+		}
+		other := one
+		other.JobID, other.Stage = rapid.SampledFrom([]string{"j1", "j2", "j3"}).Draw(t, "other job"), rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "other stage")
+		return state.PlaceAttempts{Placements: []state.PlaceAttempt{one, other, one}}
 	case 10, 11, 12, 13:
 		r := rapid.SampledFrom([]api.AttemptReport{
 			{State: api.AttemptRunning}, succeeded(`{"a": 1, "b":"<x>"}`), failed("crashed", true), failed("interrupted", true),
@@ -229,6 +235,7 @@ func FuzzApply(f *testing.F) {
 	for _, c := range []state.Command{
 		state.CreateJob{Spec: api.JobSpec{ID: "j9"}, Pipeline: chain("a", "b")},
 		state.PlaceAttempt{JobID: "j", Stage: "a", NodeID: "n1"},
+		state.PlaceAttempts{Placements: []state.PlaceAttempt{{JobID: "j", Stage: "a", NodeID: "n1"}, {JobID: "j", Stage: "b", NodeID: "n1"}}},
 		state.ReportAttempts{Reports: []state.Report{{Fence: 3, Report: succeeded(`{}`)}}},
 		state.UpsertNode{Node: api.Node{ID: "n2"}}, state.CancelJob{JobID: "j"}, state.SetMinVersion{Version: 2},
 		state.MarkLost{Losses: []state.Loss{{Fence: 3}}}, state.TrimTransitions{JobID: "j", Upto: 9},

@@ -58,7 +58,7 @@ var now = time.Now
 
 func impurities(dir string) ([]string, error) {
 	allowed := []string{"bufio", "bytes", "context", "crypto/sha256", "encoding/binary", "encoding/hex", "encoding/json",
-		"errors", "fmt", "io", "slices", "strings", "time",
+		"errors", "fmt", "io", "slices", "strings", "sync", "time",
 		"github.com/hashicorp/go-memdb", "github.com/tunemesh/tunemesh/api"}
 	timeFuncs := []string{"Now", "Since", "Until", "After", "AfterFunc", "Tick", "NewTimer", "NewTicker", "Sleep"}
 	fset := token.NewFileSet()

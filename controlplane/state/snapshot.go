@@ -133,6 +133,7 @@ func (s *Store) Restore(r io.Reader) error {
 				return fmt.Errorf("state: read snapshot: %w", err)
 			}
 			txn.Commit()
+			s.nodes.ringAll()
 			return nil
 		}
 		create := newRow[line.Table]

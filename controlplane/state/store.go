@@ -13,6 +13,8 @@ import (
 type Store struct {
 	View
 	db *memdb.MemDB
+	// nodes wakes who waits for a node's desired set.
+	nodes bells
 }
 
 // New returns an empty state.
@@ -60,6 +62,7 @@ func (s *Store) Apply(index uint64, entry []byte) (Result, error) {
 		return Result{}, fmt.Errorf("state: apply %s at %d: %w", command.Kind(), index, m.err)
 	}
 	m.txn.Commit()
+	s.nodes.ring(m.desired)
 	result.Index = index
 	return result, nil
 }
@@ -70,6 +73,8 @@ type mutation struct {
 	txn   *memdb.Txn
 	index uint64
 	err   error
+	// desired are the nodes whose desired set this changes.
+	desired []string
 }
 
 func (m *mutation) fault(err error) {
@@ -79,14 +84,22 @@ func (m *mutation) fault(err error) {
 }
 
 func (m *mutation) put(table string, row any) {
+	m.note(row)
 	if err := m.txn.Insert(table, row); err != nil {
 		m.fault(fmt.Errorf("%s: %w", table, err))
 	}
 }
 
 func (m *mutation) remove(table string, row any) {
+	m.note(row)
 	if err := m.txn.Delete(table, row); err != nil && !errors.Is(err, memdb.ErrNotFound) {
 		m.fault(fmt.Errorf("%s: %w", table, err))
+	}
+}
+
+func (m *mutation) note(row any) {
+	if d, ok := row.(*desiredRow); ok {
+		m.desired = append(m.desired, d.NodeID)
 	}
 }
 

@@ -2,6 +2,7 @@ package state
 
 import (
 	"context"
+	"sync"
 
 	"github.com/hashicorp/go-memdb"
 )
@@ -73,12 +74,60 @@ func (w Watch) Chan(ctx context.Context) <-chan error { return w.set.WatchCh(ctx
 
 // WatchNode returns a channel that closes when a node's desired set changes
 // next. Take it before reading Desired.
-func (s *Store) WatchNode(nodeID string) <-chan struct{} {
-	ch, _, err := s.db.Txn(false).FirstWatch(tableDesired, "id", nodeID)
-	if err != nil {
-		return nil
+func (s *Store) WatchNode(nodeID string) <-chan struct{} { return s.nodes.hear(nodeID) }
+
+// bells wakes by name. The database's own watches will not do here: that of a
+// row which is not there yet is its parent's in the tree, so that the first
+// attempt of each of 10,000 nodes would wake the polls of all others.
+type bells struct {
+	mu    sync.Mutex
+	place map[string]int
+	chans []chan struct{} // nil: nobody waits
+}
+
+func (b *bells) hear(name string) <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	i, ok := b.place[name]
+	if !ok {
+		if b.place == nil {
+			b.place = map[string]int{}
+		}
+		i = len(b.chans)
+		b.place[name], b.chans = i, append(b.chans, nil)
 	}
-	return ch
+	if b.chans[i] == nil {
+		b.chans[i] = make(chan struct{})
+	}
+	return b.chans[i]
+}
+
+func (b *bells) ring(names []string) {
+	if len(names) == 0 {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, name := range names {
+		if i, ok := b.place[name]; ok {
+			b.wake(i)
+		}
+	}
+}
+
+func (b *bells) ringAll() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := range b.chans {
+		b.wake(i)
+	}
+}
+
+func (b *bells) wake(i int) {
+	if b.chans[i] != nil {
+		close(b.chans[i])
+		b.chans[i] = nil
+	}
 }
 
 // WatchJob returns a channel that closes when a job or one of its stages
