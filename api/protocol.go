@@ -63,6 +63,11 @@ type GPULoad struct {
 type HeartbeatReply struct {
 	Registered bool     `json:"registered" doc:"false: register (again)"`
 	Stale      []uint64 `json:"stale,omitempty" doc:"fences that moved on: stop these"`
+	// HeartbeatInterval is when to send the next, LeaseTTL how long this one counts;
+	// both grow with the number of nodes. Zero, from a server of before protocol
+	// version 3: as the registration said.
+	HeartbeatInterval time.Duration `json:"heartbeat_interval_ns,omitempty"`
+	LeaseTTL          time.Duration `json:"lease_ttl_ns,omitempty"`
 }
 
 // Assignments is a node's whole desired set: what is not in it must not run.

@@ -28,6 +28,7 @@ type lease struct {
 	mu    sync.Mutex
 	acked time.Time // sending of the last heartbeat that was acknowledged
 	ttl   time.Duration
+	every time.Duration // heartbeats, by the last answer; 0: it did not say
 }
 
 func newLease(now func() time.Time) *lease {
@@ -48,6 +49,23 @@ func (l *lease) setTTL(d time.Duration) {
 	}
 }
 
+// setPace notes when the next heartbeat is due.
+func (l *lease) setPace(every time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.every = every
+}
+
+// pace is what the last answer said, or have.
+func (l *lease) pace(have time.Duration) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.every > 0 {
+		return l.every
+	}
+	return have
+}
+
 // age is the time since the last heartbeat that was acknowledged.
 func (l *lease) age() time.Duration {
 	l.mu.Lock()
@@ -61,7 +79,8 @@ func (l *lease) lapsed(grace time.Duration) bool {
 	defer l.mu.Unlock()
 	limit := l.ttl + grace // before which the control plane does not place it anew
 	if grace >= 2*selfStopMargin {
-		limit = grace - selfStopMargin
+		// A mesh of many nodes has longer leases and rarer heartbeats.
+		limit = grace - selfStopMargin + max(0, l.ttl-defaultTTL)
 	}
 	return l.now().Sub(l.acked) > limit
 }
@@ -110,6 +129,9 @@ func (a *Agent) keepLease(ctx context.Context, registered chan<- struct{}) {
 		}
 		if known {
 			known, err = a.heartbeat(ctx, capable, a.sampler.load())
+			if a.cfg.HeartbeatInterval == 0 {
+				interval = a.lease.pace(interval)
+			}
 		}
 		pause := interval
 		if err != nil || !known {
@@ -164,6 +186,8 @@ func (a *Agent) heartbeat(ctx context.Context, c api.Capability, load api.NodeLo
 		return !errors.As(err, &p) || p.Type != api.ProblemNotFound, err
 	}
 	a.lease.renew(sent)
+	a.lease.setTTL(reply.LeaseTTL)
+	a.lease.setPace(reply.HeartbeatInterval)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, f := range reply.Stale {

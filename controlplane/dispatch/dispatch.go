@@ -74,7 +74,8 @@ type Config struct {
 	BackoffBase, BackoffCap time.Duration
 }
 
-// HeartbeatInterval is how often an agent should send a heartbeat.
+// HeartbeatInterval is how often an agent should send a heartbeat, where there
+// are no more than 2,500 of them.
 const HeartbeatInterval = 5 * time.Second
 
 func (c Config) withDefaults() Config {

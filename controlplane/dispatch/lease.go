@@ -37,6 +37,24 @@ type lease struct {
 
 func (l *lease) alive(now time.Time) bool { return l.seen && now.Before(l.expires) }
 
+// beatsPerSecond are how many heartbeats a second all nodes together send. More
+// nodes send them less often, and their leases last longer (as Nomad's do, with
+// its max_heartbeats_per_second): 10,000 nodes each 20 s with a lease of 80 s.
+const beatsPerSecond = 500
+
+// pace is how often each of so many nodes sends a heartbeat, and how long one
+// counts.
+func pace(c Config, nodes int) (interval, ttl time.Duration) {
+	interval = max(HeartbeatInterval, (time.Duration(nodes) * time.Second / beatsPerSecond).Round(time.Second))
+	return interval, max(c.LeaseTTL, 4*interval)
+}
+
+func (t *term) nodes() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.leases)
+}
+
 func (t *term) heartbeat(nodeID string, h api.Heartbeat) api.HeartbeatReply {
 	view := t.store.At()
 	node, err := view.Node(nodeID)
@@ -44,6 +62,7 @@ func (t *term) heartbeat(nodeID string, h api.Heartbeat) api.HeartbeatReply {
 		return api.HeartbeatReply{}
 	}
 	reply := api.HeartbeatReply{Registered: node.Digest == h.Digest}
+	reply.HeartbeatInterval, reply.LeaseTTL = pace(t.config, t.nodes())
 	for _, fence := range h.Fences {
 		a, err := view.Attempt(fence)
 		if err != nil || a.State.Terminal() || a.NodeID != nodeID {
@@ -66,7 +85,11 @@ func (t *term) heartbeat(nodeID string, h api.Heartbeat) api.HeartbeatReply {
 		poke(t.placePoke)
 		poke(t.leasePoke)
 	}
-	l.seen, l.silent, l.lastSeen, l.expires = true, false, now, now.Add(t.config.LeaseTTL)
+	// Never sooner than what an earlier answer granted.
+	if expires := now.Add(reply.LeaseTTL); !l.seen || expires.After(l.expires) {
+		l.expires = expires
+	}
+	l.seen, l.silent, l.lastSeen = true, false, now
 	if l.count(attempts, h.Fences, now) {
 		poke(t.leasePoke)
 	}

@@ -40,8 +40,10 @@ func newTerm(c Config) *term {
 		leases: map[string]*lease{}, reasons: map[stageKey]string{},
 		archivePoke: make(chan struct{}, 1), late: map[string]time.Time{},
 	}
-	for _, n := range c.Store.Nodes() {
-		t.leases[n.ID] = &lease{expires: t.started.Add(c.NewLeaderGrace)}
+	nodes := c.Store.Nodes()
+	_, ttl := pace(c, len(nodes))
+	for _, n := range nodes {
+		t.leases[n.ID] = &lease{expires: t.started.Add(max(c.NewLeaderGrace, 2*ttl))}
 	}
 	return t
 }

@@ -129,7 +129,11 @@ func (f *fleet) heartbeats(ctx context.Context, n *node) {
 		n.mu.Lock()
 		fences := n.fences
 		n.mu.Unlock()
-		_, _ = n.c.Heartbeat(ctx, n.id, api.Heartbeat{Digest: n.digest, Fences: fences})
+		reply, err := n.c.Heartbeat(ctx, n.id, api.Heartbeat{Digest: n.digest, Fences: fences})
+		if err == nil && reply.HeartbeatInterval > n.interval {
+			n.interval = reply.HeartbeatInterval
+			pause = time.Duration(rand.Float64() * float64(n.interval))
+		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
