@@ -3,7 +3,6 @@ package peft_test
 import (
 	"bufio"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -17,7 +16,6 @@ import (
 
 	"github.com/tunemesh/tunemesh/trainer/adapter"
 	"github.com/tunemesh/tunemesh/trainer/contract"
-	"github.com/tunemesh/tunemesh/trainer/dataset/stagetest"
 	"github.com/tunemesh/tunemesh/trainer/training"
 )
 
@@ -228,23 +226,7 @@ func TestAKilledTrainingGoesOnToTheSameBits(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			in := job(t, llama(), config("peft", more))
-			p := start(t, in)
-			p.until(t, c.after)
-			if c.whom == "python" {
-				for _, pid := range pythons(in.ScratchDir) {
-					if err := exec.Command("kill", "-9", pid).Run(); err != nil {
-						t.Fatal(err)
-					}
-				}
-			} else if err := p.cmd.Process.Signal(c.signal); err != nil {
-				t.Fatal(err)
-			}
-			for range p.events {
-			}
-			if err := p.cmd.Wait(); err == nil {
-				t.Fatal("the stage ended well")
-			}
-			gone(t, in.ScratchDir)
+			interrupt(t, in, c.whom, c.signal, c.after)
 			clear(t, &in)
 			s, _ := run(t, in)
 			if s.ResumedAt < c.from {
@@ -271,13 +253,33 @@ func TestAnEngineThatCannotRunSaysWhatToDo(t *testing.T) {
 	}
 }
 
-func TestAQuantisedBaseOnACPUIsRefusedInWords(t *testing.T) {
-	installed(t)
-	in := job(t, llama(), config("peft", `"base_precision":"int4",`))
-	_, _, err := stagetest.Run(t.Context(), t, training.Run, in)
-	var e *contract.Error
-	if !errors.As(err, &e) || e.Class != contract.ClassUnsupported || !strings.Contains(e.Message, "CUDA devices only") {
-		t.Errorf("error %v", err)
+// interrupt starts a training and sends a signal to the stage, or to Python, when a
+// step is done.
+func interrupt(t *testing.T, in contract.Input, whom string, signal syscall.Signal, after int64) {
+	t.Helper()
+	p := start(t, in)
+	p.until(t, after)
+	if whom == "python" {
+		for _, pid := range pythons(in.ScratchDir) {
+			if err := exec.Command("kill", "-9", pid).Run(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	} else if err := p.cmd.Process.Signal(signal); err != nil {
+		t.Fatal(err)
+	}
+	for range p.events {
+	}
+	if err := p.cmd.Wait(); err == nil {
+		t.Fatal("the stage ended well")
 	}
 	gone(t, in.ScratchDir)
+}
+
+// killed is a training of which SIGKILL has left its checkpoints, ready for another
+// attempt.
+func killed(t *testing.T, in *contract.Input, whom string, after int64) {
+	t.Helper()
+	interrupt(t, *in, whom, syscall.SIGKILL, after)
+	clear(t, in)
 }

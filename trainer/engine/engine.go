@@ -73,6 +73,14 @@ type Description struct {
 	Workers    int
 	Trainable  int64 // parameters
 	Parameters int64 // of the base model
+	BaseBytes  int64 // that the base's weights take in memory; 0 where the engine does not say
+}
+
+// Measurer is an engine that knows its device's memory.
+type Measurer interface {
+	// PeakBytes is the most memory that was in use since Open: of the card, or
+	// resident where the device is the CPU.
+	PeakBytes() (int64, error)
 }
 
 // Step is one update.

@@ -75,7 +75,7 @@ func (p *peft) open(ctx context.Context, env contract.EngineManifest) error {
 	}
 	p.info = engine.Description{
 		Engine: engine.PEFT, Version: r.Version, Device: r.Device, Arithmetic: r.Arithmetic, Threads: r.Threads,
-		Workers: r.Workers, Trainable: r.Trainable, Parameters: r.Parameters,
+		Workers: r.Workers, Trainable: r.Trainable, Parameters: r.Parameters, BaseBytes: r.BaseBytes,
 	}
 	return nil
 }
@@ -169,6 +169,13 @@ func (p *peft) Loss(batch []model.Sequence) (float64, int, error) {
 	var got lossReply
 	err := p.proc.call(lossRequest{Op: "loss", Batch: sequences(batch)}, &got)
 	return number(got.LossSum), got.Targets, err
+}
+
+// PeakBytes implements engine.Measurer.
+func (p *peft) PeakBytes() (int64, error) {
+	var got measureReply
+	err := p.proc.call(dirRequest{Op: "measure"}, &got)
+	return got.PeakBytes, err
 }
 
 // SaveState implements engine.Engine.

@@ -42,6 +42,7 @@ type openReply struct {
 	Workers    int    `json:"workers"`
 	Trainable  int64  `json:"trainable"`
 	Parameters int64  `json:"parameters"`
+	BaseBytes  int64  `json:"base_bytes"`
 }
 
 type stepRequest struct {
@@ -63,6 +64,10 @@ type lossReply struct {
 	Targets int      `json:"targets"`
 	Norm    *float64 `json:"norm"`
 	Skipped bool     `json:"skipped"`
+}
+
+type measureReply struct {
+	PeakBytes int64 `json:"peak_bytes"`
 }
 
 type dirRequest struct {

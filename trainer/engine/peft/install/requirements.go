@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -25,14 +26,10 @@ func requirements(accelerator, file string) ([]byte, error) {
 		}
 		return data, nil
 	}
-	name := "peft.txt"
-	switch accelerator {
-	case "cuda":
-		name = "peft-cuda.txt" // with bitsandbytes
-	case "rocm":
-		return nil, fmt.Errorf("PyPI has no ROCm build of torch, so none is pinned here: give --requirements FILE with hashes made from PyTorch's ROCm index, and its --index-url (docs/engines.md)")
+	if accelerator == "rocm" {
+		return nil, errors.New("PyPI has no ROCm build of torch, so none is pinned here: give --requirements FILE with hashes made from PyTorch's ROCm index, and its --index-url (docs/engines.md)")
 	}
-	data, err := pinned.ReadFile("requirements/" + name)
+	data, err := pinned.ReadFile("requirements/peft.txt")
 	if err != nil {
 		return nil, fmt.Errorf("requirements: %w", err)
 	}

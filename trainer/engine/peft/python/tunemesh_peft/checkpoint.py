@@ -78,7 +78,7 @@ def load(t: Trainer, folder: str, updates: int) -> None:
         with torch.no_grad():
             p.copy_(_like(weights[name], p))
         t.optimizer.state[p] = {
-            "step": torch.tensor(float(updates), device=p.device if t.device.kind == "cuda" else None),
+            "step": torch.tensor(float(updates), device=p.device if t.device.fused else None),
             "exp_avg": _like(slots[f"exp_avg/{name}"], p),
             "exp_avg_sq": _like(slots[f"exp_avg_sq/{name}"], p),
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,8 @@ DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 
 @dataclass
 class Device:
+    """A device and the precision of its products."""
+
     torch: torch.device
     name: str  # for people: "cuda:0 (NVIDIA L4)"
     dtype: torch.dtype  # of frozen weights and of the products
@@ -21,6 +24,16 @@ class Device:
     @property
     def kind(self) -> str:
         return self.torch.type
+
+    @property
+    def ids(self) -> list[int] | None:
+        """What DistributedDataParallel has to know: the card, of which there are many."""
+        return [self.torch.index] if self.kind == "cuda" else None
+
+    @property
+    def fused(self) -> bool | None:
+        """Whether AdamW updates all weights in one kernel; None: PyTorch chooses."""
+        return True if self.kind == "cuda" else None
 
     @property
     def mixed(self) -> bool:
@@ -62,6 +75,20 @@ def _dtype(device: torch.device, precision: str) -> tuple[torch.dtype, str]:
     if device.type == "mps":
         return torch.float32, "F32 on MPS"
     return torch.float32, "F32 on a CPU"
+
+
+def peak_bytes(device: Device) -> int:
+    """The most memory that was in use so far: of the card, on the CPU of the process."""
+    if device.kind == "cuda":
+        return torch.cuda.max_memory_allocated(device.torch)
+    if device.kind == "mps":
+        return torch.mps.driver_allocated_memory()  # now: Metal keeps no peak
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def cuda_fault() -> str:

@@ -6,11 +6,12 @@ import os
 from dataclasses import dataclass
 
 import torch
-from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training, set_peft_model_state_dict
+from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM
 
+from . import quantization
 from .device import Device
 from .protocol import EngineError, Open
 
@@ -19,59 +20,42 @@ ADAPTER_FILE = "adapter_model.safetensors"
 
 @dataclass
 class Loaded:
+    """A model ready for training, and what is to be said of it."""
+
     model: nn.Module
     parameters: int  # of the base model, a tied head counted once
+    base_bytes: int  # that its weights take, with the constants of a quantisation
     arithmetic: str  # for people
 
 
 def load(o: Open, device: Device) -> Loaded:
-    quantization = _quantization(o, device)
+    """Loads the base model, quantised if asked for, and adds what is trained to it."""
+    settings = quantization.settings(o, device)
     # What is trained is kept in F32 throughout; frozen weights may be narrower.
     dtype = torch.float32 if o.method == "full" else device.dtype
     model = AutoModelForCausalLM.from_pretrained(
         o.model_dir,
         dtype=dtype,
-        quantization_config=quantization,
-        device_map={"": device.torch} if quantization else None,
+        quantization_config=settings,
+        device_map=quantization.device_map(device) if settings else None,
         local_files_only=True,
         low_cpu_mem_usage=True,
     )
-    parameters = sum(_elements(p) for p in model.parameters())
+    parameters = sum(quantization.elements(p) for p in model.parameters())
     model.config.use_cache = False
-    if quantization:
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=o.recompute)
+    if settings:
+        model = quantization.prepare(model, o.recompute)
     else:
         model.to(device.torch)
         if o.recompute:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    base_bytes = quantization.base_bytes(model)
     if o.method != "full":
         model = _add_lora(model, o)
     words = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
-    kept = {"": words[dtype], "int8": "8 bits", "int4": "4 bits (NF4)"}[o.quantization]
-    return Loaded(model, parameters, f"frozen weights in {kept}, products in {words[device.dtype]}, trained weights in F32 ({device.reason})")
-
-
-def _elements(p: torch.nn.Parameter) -> int:
-    """Counts values: two of a 4-bit weight stand in one byte."""
-    state = getattr(p, "quant_state", None)
-    return state.shape.numel() if state is not None else p.numel()
-
-
-def _quantization(o: Open, device: Device) -> BitsAndBytesConfig | None:
-    if not o.quantization:
-        return None
-    if o.method == "full":
-        raise EngineError("config", "INVALID_CONFIG", "a quantised base is frozen: it needs the method lora")
-    if device.kind != "cuda":
-        raise EngineError("unsupported", "QUANTIZATION_UNSUPPORTED", f"the engine peft quantises on CUDA devices only, this is {device.name}", "leave training.quantization out, or train with the engine native")
-    try:
-        import bitsandbytes  # noqa: F401
-    except Exception as e:
-        raise EngineError("unsupported", "QUANTIZATION_UNSUPPORTED", f"bitsandbytes cannot be used: {e}", "tunemesh engine install peft --accelerator cuda")
-    if o.quantization == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    # The settings of QLoRA (arXiv 2305.14314): NF4, its constants quantised again.
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=device.dtype)
+    kept = {"": words[dtype], "int8": "8 bits (LLM.int8)", "int4": "4 bits (NF4)"}[o.quantization]
+    arithmetic = f"frozen weights in {kept}, products in {words[device.dtype]}, trained weights in F32 ({device.reason})"
+    return Loaded(model, parameters, base_bytes, arithmetic)
 
 
 def _add_lora(model: nn.Module, o: Open) -> nn.Module:

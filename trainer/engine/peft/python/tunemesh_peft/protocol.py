@@ -6,6 +6,7 @@ One request is under way at a time.
     open   what to load (Open below)        -> what was opened
     step   one update (a list of batches)   -> loss_sum, targets, norm, skipped
     loss   a batch                          -> loss_sum, targets
+    measure                                 -> peak_bytes: of the card, or resident
     save   a folder                         -> nothing
     load   a folder and the updates so far  -> nothing
     export a folder                         -> nothing

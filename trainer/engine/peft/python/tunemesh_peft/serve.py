@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from . import checkpoint
-from .device import DTYPES
+from .device import DTYPES, peak_bytes
 from .protocol import EngineError, Link, Open, Request
 from .trainer import Trainer
 from .workers import Workers
@@ -48,6 +48,8 @@ def _handle(t: Trainer, request: Request) -> dict[str, Any]:
             return t.step(request["micro"], request["first_micro"], request["rate"], request["max_norm"])
         case "loss":
             return t.loss(request["batch"])
+        case "measure":
+            return {"peak_bytes": peak_bytes(t.device)}
         case "save":
             checkpoint.save(t, request["dir"])
         case "load":

@@ -27,20 +27,19 @@ class Trainer:
         self.settings, self.workers = o, workers
         self.device = devices.choose(o.device, o.precision, workers.local_rank)
         loaded = loading.load(o, self.device)
-        self.model, self.parameters, self.arithmetic = loaded.model, loaded.parameters, loaded.arithmetic
+        self.model, self.loaded = loaded.model, loaded
         loss = SummedLoss(self.model)
         self.loss_module: nn.Module = loss
         if workers.count > 1 and o.sharding == "fsdp":
             shard(loss, self.device.torch)
         elif workers.count > 1:
-            ids = [self.device.torch.index] if self.device.kind == "cuda" else None
-            self.loss_module = DistributedDataParallel(loss, device_ids=ids)
+            self.loss_module = DistributedDataParallel(loss, device_ids=self.device.ids)
         self.trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         decayed = [p for n, p in self.trained.items() if p.ndim > 1]
         others = [p for n, p in self.trained.items() if p.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": o.weight_decay}, {"params": others, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(
-            [g for g in groups if g["params"]], lr=0.0, betas=(0.9, 0.999), eps=1e-8, fused=self.device.kind == "cuda" or None
+            [g for g in groups if g["params"]], lr=0.0, betas=(0.9, 0.999), eps=1e-8, fused=self.device.fused
         )
         self.scaler = torch.amp.GradScaler(self.device.kind, enabled=self.device.dtype == torch.float16)
 
@@ -50,11 +49,12 @@ class Trainer:
 
         return {
             "device": self.device.name,
-            "arithmetic": self.arithmetic,
+            "arithmetic": self.loaded.arithmetic,
             "threads": torch.get_num_threads(),
             "workers": self.workers.count,
             "trainable": sum(p.numel() for p in self.trained.values()),
-            "parameters": self.parameters,
+            "parameters": self.loaded.parameters,
+            "base_bytes": self.loaded.base_bytes,
             "version": f"torch {torch.__version__}, transformers {transformers.__version__}, peft {peft.__version__}",
         }
 
@@ -82,8 +82,12 @@ class Trainer:
                 group["lr"] = rate
             self.scaler.step(self.optimizer)
         skipped = self.scaler.is_enabled() and not finite
-        if finite or skipped:
+        if finite:
             self.scaler.update()
+        elif skipped:
+            # Said here, by the norm that all workers know: one whose own shard holds
+            # no overflow would keep its scale, and the workers' scales part.
+            self.scaler.update(self.scaler.get_scale() * self.scaler.get_backoff_factor())
         return {"loss_sum": loss_sum, "targets": targets, "norm": norm, "skipped": skipped}
 
     @torch.no_grad()

@@ -11,8 +11,16 @@ import torch
 import torch.distributed as dist
 
 
+def backend() -> str:
+    """What carries tensors between workers: NCCL (on ROCm RCCL under its name) between
+    cards, gloo between CPUs, for whatever lies there."""
+    return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+
+
 @dataclass
 class Workers:
+    """This worker's place among all."""
+
     rank: int = 0
     count: int = 1
     local_rank: int = 0
@@ -25,8 +33,7 @@ class Workers:
             return Workers()
         # A stage may be silent between two requests for as long as it wants.
         idle = datetime.timedelta(days=7)
-        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, timeout=datetime.timedelta(minutes=30))
+        dist.init_process_group(backend(), timeout=datetime.timedelta(minutes=30))
         return Workers(
             rank=dist.get_rank(),
             count=dist.get_world_size(),
