@@ -65,8 +65,13 @@ test-ollama: ## exports in a real Ollama server, which is built once (Go, a C++ 
 
 # Without the race detector, whose memory would be measured too.
 .PHONY: test-slow
-test-slow: ## the peak memory of training and export, 2 GiB through the control plane, 1,000 viewers
+test-slow: ## the peak memory of training and export, 2 GiB through the control plane, 1,000 viewers, a mesh under load
 	TUNEMESH_SLOW=1 go test -count=1 -timeout 30m -run 'Estimate|NeverInMemory|KilledTraining|Gibibyte|Thousand' ./trainer/training ./trainer/export ./controlplane/rest
+	TUNEMESH_SLOW=1 go test -count=1 -timeout 10m -run TestLoad -v ./test/load
+
+.PHONY: test-load
+test-load: ## 500 nodes, 1,000 viewers, 64 submitters on three servers, with figures (MINUTES=n of traffic)
+	TUNEMESH_LOAD=$(or $(MINUTES),3) go test -count=1 -timeout 60m -run TestLoad -v ./test/load
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck

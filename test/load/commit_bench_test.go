@@ -77,7 +77,7 @@ func raftAlone(b *testing.B) *raft.Raft {
 }
 
 // cluster is three servers, each a process of its own, that founded a cluster.
-func cluster(b *testing.B) []*server {
+func cluster(b testing.TB) []*server {
 	b.Helper()
 	b.Setenv("LOAD_SECRET", trust.NewSecret().String())
 	dir := b.TempDir()
@@ -171,7 +171,7 @@ func BenchmarkCommit(b *testing.B) {
 }
 
 // leads asks a server's own metrics.
-func (s *server) leads(b *testing.B) bool {
+func (s *server) leads(b testing.TB) bool {
 	b.Helper()
 	return strings.Contains(s.get(b, "/metrics"), "\nraft_leader 1\n")
 }

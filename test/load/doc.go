@@ -4,6 +4,11 @@
 //
 //	make bench PKG=./test/load
 //
-// Sizes are small by default; TUNEMESH_AGENTS and TUNEMESH_STAGES make them
+// TestLoad is one mesh with everything at once, and asserts what must hold;
+// its figures are printed:
+//
+//	make test-load MINUTES=3
+//
+// Sizes of benchmarks are small by default; TUNEMESH_AGENTS and TUNEMESH_STAGES make them
 // those of docs/benchmarks.md.
 package load

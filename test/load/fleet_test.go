@@ -30,6 +30,8 @@ type fleet struct {
 	finish    bool
 	// placed gets each new assignment with the time at which it came.
 	placed func(a api.Assignment, at time.Time)
+	// run, if set, runs each new assignment.
+	run func(ctx context.Context, n *node, a api.Assignment)
 
 	nodes  []*node
 	loops  sync.WaitGroup
@@ -42,6 +44,7 @@ type node struct {
 	c        *client.Client
 	interval time.Duration
 	seen     map[uint64]bool
+	die      context.CancelFunc // it falls silent
 
 	mu     sync.Mutex
 	fences []uint64 // what it says it runs
@@ -57,7 +60,7 @@ func size(name string, small int) int {
 
 // join enrols and registers n nodes of so many cores, 64 at a time. They are not
 // alive before beat.
-func join(b *testing.B, s *server, n, cores int) *fleet {
+func join(b testing.TB, s *server, n, cores int) *fleet {
 	b.Helper()
 	if err := raiseFiles(); err != nil {
 		b.Fatal(err)
@@ -110,6 +113,8 @@ func (f *fleet) beat() {
 	ctx, cancel := context.WithCancel(context.Background())
 	f.cancel = cancel
 	for _, n := range f.nodes {
+		ctx, die := context.WithCancel(ctx)
+		n.die = die
 		f.loops.Go(func() { f.heartbeats(ctx, n) })
 		f.loops.Go(func() { f.polls(ctx, n) })
 	}
@@ -167,7 +172,12 @@ func (f *fleet) polls(ctx context.Context, n *node) {
 				continue
 			}
 			n.seen[a.Fence] = true
-			f.placed(a, at)
+			if f.placed != nil {
+				f.placed(a, at)
+			}
+			if f.run != nil {
+				f.loops.Go(func() { f.run(ctx, n, a) })
+			}
 			if f.finish {
 				_ = n.c.ReportAttempt(ctx, a.Fence, api.AttemptReport{State: api.AttemptSucceeded, Output: []byte(`{}`)})
 			}

@@ -17,7 +17,7 @@ import (
 	"github.com/tunemesh/tunemesh/api/client"
 )
 
-func upload(b *testing.B, c *client.Client) api.Dataset {
+func upload(b testing.TB, c *client.Client) api.Dataset {
 	b.Helper()
 	const csv = "text,label\na,b\n"
 	d, err := c.UploadDataset(b.Context(), "t.csv", strings.NewReader(csv), int64(len(csv)))

@@ -37,6 +37,12 @@ func TestMain(m *testing.M) {
 				os.Exit(1)
 			}
 			os.Exit(0)
+		case "load-agent":
+			if err := runAgent(os.Args[2], os.Args[3]); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
+			os.Exit(0)
 		}
 	}
 	os.Exit(m.Run())
@@ -103,10 +109,11 @@ func raiseFiles() error {
 // server is a server's process.
 type server struct {
 	dir, url string
+	args     []string
 	cmd      *exec.Cmd
 }
 
-func freeAddr(b *testing.B) string {
+func freeAddr(b testing.TB) string {
 	b.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -117,20 +124,20 @@ func freeAddr(b *testing.B) string {
 }
 
 // startServer runs one server that is a whole control plane.
-func startServer(b *testing.B) *server {
+func startServer(b testing.TB) *server {
 	b.Helper()
 	s := launch(b, filepath.Join(b.TempDir(), "s1"), freeAddr(b), freeAddr(b))
 	s.await(b)
 	return s
 }
 
-func launch(b *testing.B, dir string, args ...string) *server {
+func launch(b testing.TB, dir string, args ...string) *server {
 	b.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		b.Fatal(err)
 	}
-	s := &server{dir: dir, url: "http://" + args[0], cmd: exec.Command(self, append([]string{"load-server", dir}, args...)...)}
+	s := &server{dir: dir, url: "http://" + args[0], args: args, cmd: exec.Command(self, append([]string{"load-server", dir}, args...)...)}
 	s.cmd.Stderr = os.Stderr
 	if err := s.cmd.Start(); err != nil {
 		b.Fatal(err)
@@ -151,7 +158,7 @@ func (s *server) stop() {
 	}
 }
 
-func (s *server) await(b *testing.B) {
+func (s *server) await(b testing.TB) {
 	b.Helper()
 	deadline := time.Now().Add(60 * time.Second)
 	for {
@@ -170,7 +177,7 @@ func (s *server) await(b *testing.B) {
 	}
 }
 
-func (s *server) get(b *testing.B, path string) string {
+func (s *server) get(b testing.TB, path string) string {
 	b.Helper()
 	resp, err := http.Get(s.url + path)
 	if err != nil {
@@ -184,7 +191,7 @@ func (s *server) get(b *testing.B, path string) string {
 	return string(data)
 }
 
-func (s *server) token(b *testing.B, name string) string {
+func (s *server) token(b testing.TB, name string) string {
 	b.Helper()
 	data, err := os.ReadFile(filepath.Join(s.dir, name))
 	if err != nil {
@@ -210,7 +217,7 @@ type usage struct {
 }
 
 // used reads /proc: clock ticks are 1/100 s on Linux.
-func (s *server) used(b *testing.B) (u usage) {
+func (s *server) used(b testing.TB) (u usage) {
 	b.Helper()
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
 	if err != nil {
