@@ -77,9 +77,10 @@ func (r *reserved) on(s state.View) {
 	}
 }
 
-func (r *reserved) of(s state.View, node string) scheduler.Used {
+// of takes the index of the node's desired set.
+func (r *reserved) of(s state.View, node string, index uint64) scheduler.Used {
 	known, ok := r.nodes[node]
-	if index := s.DesiredIndex(node); !ok || known.index != index {
+	if !ok || known.index != index {
 		u := s.UsageOf(node)
 		known = reservedOn{index, scheduler.Used{CPUCores: u.CPUCores, MemoryBytes: u.MemoryBytes, GPUs: u.GPUs, Slots: u.Slots}}
 		r.nodes[node] = known
@@ -94,12 +95,13 @@ func (t *term) view(used *reserved) scheduler.View {
 	now := t.config.Clock()
 	var v scheduler.View
 	alive := t.alive(now)
-	for _, n := range s.Nodes() {
+	v.Nodes = make([]scheduler.Node, 0, len(used.nodes))
+	s.EachNode(func(n *api.Node, desired uint64) {
 		v.Nodes = append(v.Nodes, scheduler.Node{
 			ID: n.ID, Name: n.Name, Labels: n.Labels, Drain: n.Drain,
-			Alive: alive[n.ID], Capability: n.Capability, Used: used.of(s, n.ID),
+			Alive: alive[n.ID], Capability: n.Capability, Used: used.of(s, n.ID, desired),
 		})
-	}
+	})
 	backoffs := map[stageKey]backoff{}
 	s.EachReady(func(job *api.Job, stage *api.Stage) {
 		r := scheduler.Request{JobID: stage.JobID, Stage: stage.Name, Kind: stage.Kind,

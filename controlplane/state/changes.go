@@ -80,15 +80,6 @@ func (v View) EachReady(fn func(*api.Job, *api.Stage)) {
 	}
 }
 
-// DesiredIndex is the index at which a node's desired set, and with it what is
-// reserved there, changed last; 0 for a node that never had one.
-func (v View) DesiredIndex(nodeID string) uint64 {
-	if d := first[desiredRow](v.begin(), tableDesired, "id", nodeID); d != nil {
-		return d.Index
-	}
-	return 0
-}
-
 // UsageOf is what the live attempts on a node reserve.
 func (v View) UsageOf(nodeID string) Usage {
 	u := Usage{NodeID: nodeID}
@@ -119,4 +110,31 @@ func (v View) Ancestors(stage api.Stage) []api.Stage {
 	}
 	slices.SortFunc(rows, func(a, b *stageRow) int { return a.Pos - b.Pos })
 	return stagesOf(rows)
+}
+
+// EachNode gives f every node in the order of ids, and the index at which its
+// desired set changed last (0: never). Rows are the state's own: not to be
+// changed.
+func (v View) EachNode(f func(n *api.Node, desired uint64)) {
+	txn := v.begin()
+	nodes, err := txn.Get(tableNodes, "id_prefix")
+	if err != nil {
+		return
+	}
+	desired, err := txn.Get(tableDesired, "id_prefix")
+	if err != nil {
+		return
+	}
+	row, _ := desired.Next().(*desiredRow)
+	for raw := nodes.Next(); raw != nil; raw = nodes.Next() {
+		n := raw.(*api.Node)
+		for row != nil && row.NodeID < n.ID {
+			row, _ = desired.Next().(*desiredRow)
+		}
+		index := uint64(0)
+		if row != nil && row.NodeID == n.ID {
+			index = row.Index
+		}
+		f(n, index)
+	}
 }

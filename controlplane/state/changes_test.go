@@ -88,8 +88,18 @@ func TestReadingWhatChangedIsAsGoodAsReadingEverything(t *testing.T) {
 			for _, u := range v.Usages() {
 				usages[u.NodeID] = u
 			}
+			desired, each := map[string]uint64{}, []string{}
+			v.EachNode(func(n *api.Node, index uint64) {
+				desired[n.ID], each = index, append(each, n.ID)
+				if _, want := v.Desired(n.ID); index != want {
+					t.Fatalf("the desired set of %s changed at %d, want %d", n.ID, index, want)
+				}
+			})
+			if !slices.IsSorted(each) || len(each) != len(v.Nodes()) {
+				t.Fatalf("each node: %q of %d", each, len(v.Nodes()))
+			}
 			for _, n := range v.Nodes() {
-				if at := v.DesiredIndex(n.ID); nodes[n.ID].index != at || at == 0 {
+				if at := desired[n.ID]; nodes[n.ID].index != at || at == 0 {
 					nodes[n.ID] = reserved{at, v.UsageOf(n.ID)}
 				}
 				want, got := usages[n.ID], nodes[n.ID].usage
