@@ -36,7 +36,7 @@ These verbs are about this machine, not about the mesh: tunemesh node show tells
 what a node has told of itself.`,
 		Args: cobra.NoArgs,
 	}
-	cmd.AddCommand(engineList(), engineInstall(), engineRemove())
+	cmd.AddCommand(engineList(), engineInstall(), engineVerify(), engineRemove())
 	return cli.Prepare(cmd)
 }
 

@@ -81,8 +81,16 @@ func job(t testing.TB, shape model.Config, config string) contract.Input {
 }
 
 func samples(n int, seed uint64) []byte {
-	rng := rand.New(rand.NewPCG(seed, 0))
 	var out []byte
+	for _, s := range sampled(n, seed) {
+		out = sample.Append(out, &s)
+	}
+	return out
+}
+
+func sampled(n int, seed uint64) []sample.Sample {
+	rng := rand.New(rand.NewPCG(seed, 0))
+	var list []sample.Sample
 	for i := range n {
 		s := sample.Sample{Row: int64(i + 2)}
 		for range 4 + rng.IntN(20) {
@@ -91,9 +99,9 @@ func samples(n int, seed uint64) []byte {
 		s.PromptTokens = len(s.Tokens)
 		s.Tokens = append(s.Tokens, 50+s.Tokens[0]%4, 54+s.Tokens[1]%4)
 		s.Loss = [][2]int{{s.PromptTokens, len(s.Tokens)}}
-		out = sample.Append(out, &s)
+		list = append(list, s)
 	}
-	return out
+	return list
 }
 
 // config of a training of 20 steps; more holds further fields with a comma behind.

@@ -2,9 +2,14 @@ package peft_test
 
 import (
 	"math"
+	"path/filepath"
+	"slices"
 	"testing"
 
+	"github.com/tunemesh/tunemesh/trainer/adapter"
 	"github.com/tunemesh/tunemesh/trainer/contract"
+	"github.com/tunemesh/tunemesh/trainer/model"
+	"github.com/tunemesh/tunemesh/trainer/training"
 	"github.com/tunemesh/tunemesh/trainer/training/history"
 )
 
@@ -46,20 +51,51 @@ func TestANarrowBaseLearnsAsTheF32BaseDoes(t *testing.T) {
 	}
 }
 
-// onTheF32Base lets native go on from the last checkpoint over the F32 base without a
-// step that is left: it evaluates, and exports the adapter.
+// onTheF32Base puts the exported adapter on the F32 base in native, and evaluates it
+// there.
 func onTheF32Base(t *testing.T, in contract.Input, want, tolerance float64) {
 	t.Helper()
-	trained := values(t, in)
-	keep(t, in.CheckpointDir, "epoch_1")
-	in.Config = []byte(config("native", `"base_precision":"f32","load_best":false,`))
-	clear(t, &in)
-	s, _ := run(t, in)
-	if s.ResumedAt != 20 || math.Abs(s.FinalEvalLoss-want) > tolerance || !(s.FinalEvalLoss < s.FirstEvalLoss-0.1) {
-		t.Errorf("on the F32 base: went on at %d, evaluation %.4f -> %.4f, want about %.4f", s.ResumedAt, s.FirstEvalLoss, s.FinalEvalLoss, want)
+	settings, tensors, err := adapter.Load(filepath.Join(in.OutputDir, training.AdapterFolder))
+	if err != nil {
+		t.Fatal(err)
 	}
-	if d := difference(t, trained, values(t, in)); d != 0 {
-		t.Errorf("the adapter changed by %g on its way", d)
+	m, err := model.NewRandom(llama(), 5) // as job writes it
+	if err != nil {
+		t.Fatal(err)
+	}
+	var batch []model.Sequence
+	for _, s := range sampled(16, 2) {
+		q := model.Sequence{Tokens: s.Tokens, Weights: make([]float32, len(s.Tokens))}
+		for i := s.Loss[0][0]; i < s.Loss[0][1]; i++ {
+			q.Weights[i] = 1
+		}
+		batch = append(batch, q)
+	}
+	loss := func() float64 {
+		sum, targets, err := m.Loss(batch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sum / float64(targets)
+	}
+	before := loss()
+	if err := m.AddLoRA(model.LoRAConfig{Rank: settings.Rank, Alpha: settings.Alpha, TargetModules: settings.TargetModules}, 1); err != nil {
+		t.Fatal(err)
+	}
+	params := m.Params()
+	if len(params) != len(tensors) {
+		t.Fatalf("the adapter has %d tensors, native wants %d", len(tensors), len(params))
+	}
+	for _, p := range params {
+		i := slices.IndexFunc(tensors, func(v adapter.Tensor) bool { return v.Name == p.Name })
+		if i < 0 || copy(p.Data, tensors[i].Data) != len(p.Data) {
+			t.Fatalf("the adapter lacks %s", p.Name)
+		}
+	}
+	after := loss()
+	t.Logf("on the F32 base in native: %.4f -> %.4f", before, after)
+	if math.Abs(after-want) > tolerance || !(after < before-0.1) {
+		t.Errorf("on the F32 base the loss goes from %.4f to %.4f, want about %.4f", before, after, want)
 	}
 }
 
@@ -80,7 +116,7 @@ func apart(t *testing.T, a, b history.Log) (worst float64, same bool) {
 // between included: they must not change how the base lies in memory.
 func TestAKilledTrainingOnANarrowBaseGoesOnToTheSameBits(t *testing.T) {
 	installed(t)
-	for _, c := range narrow {
+	for _, c := range narrow[1:] { // the kill of resume_test.go is over an unquantised one
 		t.Run(c.precision, func(t *testing.T) {
 			more := `"load_best":false,"dropout":0.1,"base_precision":"` + c.precision + `",`
 			whole := job(t, llama(), config("peft", more))
