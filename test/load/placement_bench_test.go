@@ -37,9 +37,10 @@ func stages(n int) *api.Pipeline {
 }
 
 // BenchmarkPlacement queues TUNEMESH_STAGES stages before TUNEMESH_AGENTS nodes
-// come alive, and measures until each stage has reached its node: planning, one
-// Raft entry an attempt, and the long polls that bring it there. Then it
-// measures what idle nodes cost, and how long a new job takes to start.
+// come alive, and measures until each stage has reached its node: planning, Raft
+// entries of many placements, and the long polls that bring them there. Then it
+// measures what idle nodes cost, and how long a new job takes to start. No lease
+// may run out meanwhile.
 func BenchmarkPlacement(b *testing.B) {
 	agents, queued := size("TUNEMESH_AGENTS", 50), size("TUNEMESH_STAGES", 640)
 	b.Run(fmt.Sprintf("agents=%d/stages=%d", agents, queued), func(b *testing.B) {
@@ -97,6 +98,9 @@ func placeAll(b *testing.B, agents, queued int) {
 
 	idle(b, s, agents)
 	starts(b, user, ds, f)
+	if n := s.expiries(b); n > 0 {
+		b.Errorf("%d leases ran out", n)
+	}
 }
 
 // idle measures the leader's cores while nodes only send heartbeats.

@@ -191,6 +191,22 @@ func (s *server) get(b testing.TB, path string) string {
 	return string(data)
 }
 
+// expiries are the leases that ran out since this server has led.
+func (s *server) expiries(b testing.TB) int {
+	b.Helper()
+	for line := range strings.Lines(s.get(b, "/metrics")) {
+		if rest, ok := strings.CutPrefix(line, "lease_expiries_total "); ok {
+			n, err := strconv.ParseFloat(strings.TrimSpace(rest), 64)
+			if err != nil {
+				b.Fatal(err)
+			}
+			return int(n)
+		}
+	}
+	b.Fatal("the server counts no leases that ran out")
+	return 0
+}
+
 func (s *server) token(b testing.TB, name string) string {
 	b.Helper()
 	data, err := os.ReadFile(filepath.Join(s.dir, name))
