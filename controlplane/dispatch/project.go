@@ -70,10 +70,17 @@ func (t *term) projectLoop(ctx context.Context) {
 			})
 		}
 		_ = group.Wait()
-		if !t.sleep(ctx, w, nil, again, max(4*time.Since(start), minPause)) {
+		if !t.sleep(ctx, w, nil, again, projectPause(time.Since(start))) {
 			return
 		}
 	}
+}
+
+// projectPause lets state changes gather while many come. A round that took long
+// waited for a disk and not for a core: the changes after it do not wait for a
+// multiple of that.
+func projectPause(took time.Duration) time.Duration {
+	return max(min(4*took, 200*time.Millisecond), minPause)
 }
 
 // project writes what a job's log lacks, and returns what it wants next, given

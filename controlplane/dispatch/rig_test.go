@@ -261,9 +261,15 @@ type eventLog struct {
 	next  map[string]uint64
 	lines map[string][]api.Event
 	down  bool
+	took  time.Duration // by the next append
 }
 
 func (l *eventLog) AppendState(_ context.Context, job string, first uint64, events []api.Event) (uint64, error) {
+	l.mu.Lock()
+	took := l.took
+	l.took = 0
+	l.mu.Unlock()
+	time.Sleep(took)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.down {
