@@ -11,6 +11,7 @@ signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def main() -> int:
+    """Serves until the stage closes. Returns the exit code."""
     # Nothing may be fetched from a hub, and no tokenizer forks.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

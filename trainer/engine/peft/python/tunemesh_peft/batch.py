@@ -10,6 +10,8 @@ import torch
 
 @dataclass
 class Batch:
+    """The tensors of some sequences."""
+
     ids: torch.Tensor  # [rows, length]
     mask: torch.Tensor  # [rows, length], 1 where there is a token
     places: torch.Tensor  # [targets], in rows*length: whose output is a prediction
@@ -22,6 +24,7 @@ def count_targets(sequences: list[dict[str, Any]]) -> int:
 
 
 def build(sequences: list[dict[str, Any]], device: torch.device) -> Batch:
+    """Pads to the longest sequence and moves the tensors to the device."""
     length = max(len(s["tokens"]) for s in sequences)
     ids = torch.zeros(len(sequences), length, dtype=torch.long)
     mask = torch.zeros(len(sequences), length, dtype=torch.long)

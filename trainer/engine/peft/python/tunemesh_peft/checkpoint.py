@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Iterator
+from collections.abc import Iterator
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -38,6 +38,7 @@ def _trained(t: Trainer) -> Iterator[tuple[str, torch.nn.Parameter]]:
 
 
 def save(t: Trainer, folder: str) -> None:
+    """Writes all that the training goes on from, F32, by the first worker alone."""
     _write_weights(t, folder, torch.float32)
     slots: dict[str, torch.Tensor] = {}
     for name, p in _trained(t):
@@ -53,6 +54,7 @@ def save(t: Trainer, folder: str) -> None:
 
 
 def export(t: Trainer, folder: str, dtype: torch.dtype) -> None:
+    """Writes the trained tensors as an artifact: an adapter in F32, a whole model in a dtype."""
     _write_weights(t, folder, dtype)
 
 

@@ -23,6 +23,7 @@ class Device:
 
     @property
     def kind(self) -> str:
+        """The name by which torch calls its sort: cpu, cuda, mps."""
         return self.torch.type
 
     @property
@@ -45,10 +46,8 @@ def choose(wanted: str, precision: str, local_rank: int) -> Device:
     """Chooses the device; auto is CUDA (ROCm's build calls itself so too), else
     Apple's MPS, else the CPU."""
     if wanted == "auto":
-        if torch.cuda.is_available():
-            wanted = "cuda"
-        else:
-            wanted = "mps" if torch.backends.mps.is_available() else "cpu"
+        apple = torch.backends.mps.is_available()
+        wanted = "cuda" if torch.cuda.is_available() else "mps" if apple else "cpu"
     if wanted in ("cuda", "rocm"):
         if not torch.cuda.is_available():
             raise EngineError("resources", "NO_DEVICE", "torch sees no CUDA device: " + cuda_fault())

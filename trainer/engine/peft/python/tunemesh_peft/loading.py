@@ -72,7 +72,7 @@ def _add_lora(model: nn.Module, o: Open) -> nn.Module:
     )
     # autocast_adapter_dtype keeps the adapter in F32 over a narrower base.
     model = get_peft_model(model, config, autocast_adapter_dtype=True)
-    for name, p in model.named_parameters():
+    for p in model.parameters():
         if p.requires_grad:
             p.data = p.data.float()
     if o.initial:

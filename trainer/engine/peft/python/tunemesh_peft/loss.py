@@ -17,7 +17,7 @@ CHUNK_VALUES = 1 << 26
 class SummedLoss(nn.Module):
     """Computes the loss of a causal language model over the targets only."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model  # with its adapter, if it has one
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -26,9 +26,11 @@ class SummedLoss(nn.Module):
         self.softcap = getattr(base.config, "final_logit_softcapping", None)
 
     def layers(self) -> nn.ModuleList:
+        """The decoder's layers, one after the other."""
         return self._decoder[0].layers
 
     def forward(self, batch: Batch) -> torch.Tensor:
+        """Sums the loss over the targets, in nats."""
         out = self._decoder[0](input_ids=batch.ids, attention_mask=batch.mask, use_cache=False)
         hidden = out.last_hidden_state.flatten(0, 1)[batch.places]
         rows = max(16, CHUNK_VALUES // self._head[0].weight.shape[0])

@@ -62,7 +62,8 @@ class Open:
     threads: int = 0  # of the CPU, per worker; 0: PyTorch chooses
 
     @staticmethod
-    def parse(request: Request) -> "Open":
+    def parse(request: Request) -> Open:
+        """Reads a request; what this version does not know is left out."""
         known = {f.name for f in fields(Open)}
         values = {k: v for k, v in request.items() if k in known}
         if values.get("lora"):
@@ -73,11 +74,12 @@ class Open:
 class EngineError(Exception):
     """A failure that the stage reports by class and code, as its contract has it."""
 
-    def __init__(self, kind: str, code: str, message: str, hint: str = ""):
+    def __init__(self, kind: str, code: str, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.kind, self.code, self.hint = kind, code, hint
 
     def document(self) -> dict[str, str]:
+        """The failure as the stage reads it."""
         return {"class": self.kind, "code": self.code, "message": str(self), "hint": self.hint}
 
 
@@ -86,10 +88,11 @@ class Link:
     """The first worker's end of the socket."""
 
     sock: socket.socket
-    requests: "queue.Queue[Request]" = field(default_factory=queue.Queue)
+    requests: queue.Queue[Request] = field(default_factory=queue.Queue)
 
     @staticmethod
-    def connect() -> "Link":
+    def connect() -> Link:
+        """Connects to the stage that started us, and shows its token."""
         host, _, port = os.environ[ENV_ADDRESS].rpartition(":")
         sock = socket.create_connection((host, int(port)), timeout=60)
         sock.settimeout(None)
@@ -114,9 +117,11 @@ class Link:
             os._exit(3)
 
     def receive(self) -> Request:
+        """Waits for the next request."""
         return self.requests.get()
 
     def answer(self, document: dict[str, Any]) -> None:
+        """Sends the answer to the request before."""
         # json writes NaN and Infinity, which are no JSON: the stage expects null.
         self.sock.sendall(json.dumps(_finite(document)).encode() + b"\n")
 

@@ -21,7 +21,9 @@ Sequence = dict[str, Any]
 
 
 class Trainer:
-    def __init__(self, o: Open, workers: Workers):
+    """A model, its optimizer, and on several workers this one's part of both."""
+
+    def __init__(self, o: Open, workers: Workers) -> None:
         if o.threads:
             torch.set_num_threads(o.threads)
         self.settings, self.workers = o, workers
@@ -44,6 +46,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.kind, enabled=self.device.dtype == torch.float16)
 
     def describe(self) -> dict[str, Any]:
+        """What was opened, for the stage's log and its memory of the run."""
         import peft
         import transformers
 

@@ -27,7 +27,7 @@ class Workers:
     control: Any = None  # a group over gloo, for requests: they are no tensors
 
     @staticmethod
-    def join() -> "Workers":
+    def join() -> Workers:
         """Joins the others if torchrun has started us (it sets WORLD_SIZE and more)."""
         if "TORCHELASTIC_RUN_ID" not in os.environ:
             return Workers()
@@ -43,6 +43,7 @@ class Workers:
 
     @property
     def is_first(self) -> bool:
+        """Whether this worker speaks with the stage and writes files."""
         return self.rank == 0
 
     def share(self, request: Any) -> Any:
@@ -62,5 +63,6 @@ class Workers:
         return t.tolist()
 
     def leave(self) -> None:
+        """Takes leave of the others, if there are any."""
         if self.count > 1 and dist.is_initialized():
             dist.destroy_process_group()
