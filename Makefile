@@ -109,6 +109,14 @@ engine-peft: build ## PyTorch for test-peft and bench-peft, in .cache/engines (n
 test-peft: $(if $(TUNEMESH_PEFT),build,engine-peft) ## the engine peft for real: agreement with native, resume, workers (TUNEMESH_PEFT=FOLDER of an installed one)
 	TUNEMESH_PEFT=$(or $(TUNEMESH_PEFT),$(CURDIR)/.cache/engines) go test -count=1 -timeout 60m ./test/peft/...
 
+.PHONY: check-peft
+check-peft: ## asks PyPI whether peft's pinned packages still resolve, on every platform, to files with the pinned hashes (needs uv; fetches none)
+	@mkdir -p .cache && cd trainer/engine/peft/install/requirements && \
+	  grep -E '^[a-z]' peft.txt | sed 's/ \\$$//' > $(CURDIR)/.cache/peft.pins && rm -f $(CURDIR)/.cache/peft.now && \
+	  uv pip compile -q --refresh --universal --generate-hashes --python-version 3.10 --no-header --no-annotate \
+	    -c $(CURDIR)/.cache/peft.pins peft.in -o $(CURDIR)/.cache/peft.now > /dev/null && \
+	  diff peft.txt $(CURDIR)/.cache/peft.now && echo "$$(grep -c hash= peft.txt) hashes are PyPI's"
+
 .PHONY: bench-peft
 bench-peft: $(if $(TUNEMESH_PEFT),build,engine-peft) ## tokens/s and memory of native against plain PyTorch + PEFT, in turns (ROUNDS=n)
 	TUNEMESH_BENCH_ROUNDS=$(or $(ROUNDS),3) TUNEMESH_PEFT=$(or $(TUNEMESH_PEFT),$(CURDIR)/.cache/engines) go test -run '^$$' -bench AgainstPyTorch -benchtime 1x -timeout 60m -v ./test/peft

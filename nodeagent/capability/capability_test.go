@@ -95,12 +95,14 @@ func TestPeftIsAvailableOnlyWhereItIsInstalledWhole(t *testing.T) {
 		available bool
 		want      string
 	}{
-		"none":    {"", false, "not installed: run tunemesh engine install peft"},
-		"whole":   {manifest(contract.EngineManifest{Python: python, Devices: []string{"cpu"}}), true, "torch 2.9.0, peft 0.18.0"},
-		"no CUDA": {manifest(contract.EngineManifest{Python: python, Devices: []string{"cpu"}, Notes: []string{"torch sees no CUDA device: old driver"}}), true, "old driver"},
-		"gone":    {manifest(contract.EngineManifest{Python: python + "x", Devices: []string{"cpu"}}), false, "its environment is gone"},
-		"broken":  {"{", false, "engine manifest"},
-		"newer":   {`{"version":99,"engine":"peft","python":"/x"}`, false, "version 99"},
+		"none":         {"", false, "not installed: run tunemesh engine install peft"},
+		"whole":        {manifest(contract.EngineManifest{Python: python, Devices: []string{"cpu"}}), true, "torch 2.9.0, peft 0.18.0"},
+		"no CUDA":      {manifest(contract.EngineManifest{Python: python, Devices: []string{"cpu"}, Notes: []string{"torch sees no CUDA device: old driver"}}), true, "old driver"},
+		"old packages": {manifest(contract.EngineManifest{Python: python, Devices: []string{"cpu"}, Notes: []string{"no quantised base: bitsandbytes: No module named bitsandbytes"}}), true, "no quantised base"},
+		"no python":    {manifest(contract.EngineManifest{Python: "python", Devices: []string{"cpu"}}), false, "lacks engine or python"},
+		"gone":         {manifest(contract.EngineManifest{Python: python + "x", Devices: []string{"cpu"}}), false, "its environment is gone"},
+		"broken":       {"{", false, "engine manifest"},
+		"newer":        {`{"version":99,"engine":"peft","python":"/x"}`, false, "version 99"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -121,5 +123,46 @@ func TestPeftIsAvailableOnlyWhereItIsInstalledWhole(t *testing.T) {
 				t.Errorf("%+v, want %v %q", e, c.available, c.want)
 			}
 		})
+	}
+}
+
+// A card that came after the engine, or that its torch was not made for, is named with
+// what to do.
+func TestACardThatTheEngineHasNotSeenIsNamed(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv(contract.EnvEngines, "")
+	t.Setenv("HOME", t.TempDir())
+	python := filepath.Join(dir, "python")
+	if err := os.WriteFile(python, nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "engines", "peft"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		kind    string
+		devices []string
+		want    string
+	}{
+		{"cuda", []string{"cpu"}, "Card is not used: the engine was made for cpu; run tunemesh engine install peft again"},
+		{"rocm", []string{"cpu"}, "Card is not used"},
+		{"metal", []string{"cpu"}, "Card is not used"},
+		{"cuda", []string{"cpu", "cuda"}, ""},
+		{"rocm", []string{"cpu", "cuda"}, ""}, // ROCm's torch calls its devices cuda
+		{"metal", []string{"cpu", "mps"}, ""},
+	} {
+		m := contract.EngineManifest{Version: contract.EngineVersion, Engine: "peft", Accelerator: "cpu", Python: python, Devices: c.devices}
+		data, err := json.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "engines", "peft", contract.EngineFile), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		engines := capability.Engines(dir, []api.GPU{{Kind: c.kind, Name: "Card"}})
+		i := slices.IndexFunc(engines, func(e api.Engine) bool { return e.Name == "peft" })
+		if e := engines[i]; !e.Available || (c.want == "") != (e.Reason == "") || !strings.Contains(e.Reason, c.want) {
+			t.Errorf("%s over %v: %+v, want %q", c.kind, c.devices, e, c.want)
+		}
 	}
 }

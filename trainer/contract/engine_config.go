@@ -43,6 +43,9 @@ func (t TrainingConfig) engineFaults(fail func(field, format string, args ...any
 	if t.Engine == "native" && t.Workers > 1 {
 		fail("training.workers", "is %d, but the engine native is one process that uses all cores: want 1, or training.engine peft", t.Workers)
 	}
+	if t.Sharding == "fsdp" && (t.BasePrecision == "int8" || t.BasePrecision == "int4") {
+		fail("training.sharding", "is fsdp, but a base in %s is packed and cannot be divided: want none, so that each worker holds it whole", t.BasePrecision)
+	}
 	if t.Sharding == "fsdp" && t.Workers < 2 {
 		fail("training.sharding", "is fsdp, which divides a model among workers: want training.workers of 2 or more")
 	}

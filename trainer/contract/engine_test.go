@@ -21,11 +21,12 @@ func TestAutoIsPeftWhereThereIsAGPU(t *testing.T) {
 
 func TestEngineSettingsThatContradictAreRefused(t *testing.T) {
 	for config, field := range map[string]string{
-		`{"training":{"engine":"jax"}}`:                    "training.engine",
-		`{"training":{"engine":"native","workers":2}}`:     "training.workers",
-		`{"training":{"engine":"peft","workers":100}}`:     "training.workers",
-		`{"training":{"engine":"peft","sharding":"x"}}`:    "training.sharding",
-		`{"training":{"engine":"peft","sharding":"fsdp"}}`: "training.sharding",
+		`{"training":{"engine":"jax"}}`:                                                        "training.engine",
+		`{"training":{"engine":"native","workers":2}}`:                                         "training.workers",
+		`{"training":{"engine":"peft","workers":100}}`:                                         "training.workers",
+		`{"training":{"engine":"peft","sharding":"x"}}`:                                        "training.sharding",
+		`{"training":{"engine":"peft","sharding":"fsdp"}}`:                                     "training.sharding",
+		`{"training":{"engine":"peft","sharding":"fsdp","workers":2,"base_precision":"int4"}}`: "training.sharding",
 	} {
 		c, err := contract.ParseConfig([]byte(config), true)
 		if err != nil {

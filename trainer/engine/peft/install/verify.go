@@ -35,11 +35,13 @@ else:
 if torch.backends.mps.is_available():
     devices.append("mps")
 quantisation = ""
-if "cuda" in devices:
-    try:
-        import bitsandbytes
-    except Exception as e:
-        quantisation = str(e).splitlines()[0]
+try:
+    import bitsandbytes
+    lacking = [d for d in devices if d not in getattr(bitsandbytes, "supported_torch_devices", {"cuda"})]
+    if lacking:
+        quantisation = bitsandbytes.__version__ + " has no code for " + ", ".join(lacking)
+except Exception as e:
+    quantisation = str(e).splitlines()[0]
 print(json.dumps({"devices": devices, "fault": fault, "quantisation": quantisation, "packages": {m.__name__: m.__version__ for m in (torch, transformers, peft, accelerate, safetensors)}}))`
 
 // verify fills in what the environment can do and makes a step of training on
