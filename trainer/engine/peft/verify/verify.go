@@ -116,12 +116,16 @@ func check(ctx context.Context, o Options, d *Device, dir, precision string, wan
 		return c
 	}
 	d.Name, c.Arithmetic = info.Device, info.Arithmetic
-	c.FirstLoss, c.LastLoss = got[0], got[len(got)-1]
 	for i := range want {
-		c.Worst = max(c.Worst, math.Abs(got[i]-want[i])) // NaN stays NaN
+		if math.IsNaN(got[i]) || math.IsInf(got[i], 0) { // which JSON cannot say
+			c.Fault = fmt.Sprintf("the loss of step %d is no number", i+1)
+			return c
+		}
+		c.Worst = max(c.Worst, math.Abs(got[i]-want[i]))
 	}
+	c.FirstLoss, c.LastLoss = got[0], got[len(got)-1]
 	switch {
-	case !(c.Worst <= c.Tolerance):
+	case c.Worst > c.Tolerance:
 		c.Fault = fmt.Sprintf("the losses are %.3g nats from native's, %.3g are allowed", c.Worst, c.Tolerance)
 	case !(c.LastLoss < c.FirstLoss):
 		c.Fault = "the loss does not fall"
