@@ -77,6 +77,8 @@ type Config struct {
 	// FlushInterval is how often a stage's output is looked at; 50 ms by default.
 	// Where the system tells of writes (inotify), that wakes the agent earlier.
 	FlushInterval time.Duration
+	// PollSpools does without being told of writes: only FlushInterval counts.
+	PollSpools bool
 	// ProbeInterval is how often the control plane is asked whether it still has
 	// what it acknowledged, of attempts that print nothing and of those that are
 	// over; 5 s by default.

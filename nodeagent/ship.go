@@ -80,7 +80,9 @@ func (r *runner) shipEvents(ctx context.Context, ended <-chan struct{}) error {
 	syncing.Go(func() { r.syncSpool(reader, over) })
 	poll := r.a.cfg.FlushInterval
 	var grew <-chan struct{}
-	if watch, err := spool.NewWatch(r.p.events()); err == nil {
+	if r.a.cfg.PollSpools {
+		r.log.Debug("the spool is looked at now and then", "why", "so configured")
+	} else if watch, err := spool.NewWatch(r.p.events()); err == nil {
 		defer watch.Close()
 		grew, poll = watch.Grew(), max(poll, watchedPoll)
 	} else {

@@ -36,7 +36,10 @@ type Config struct {
 	// Founders are the voters of a new cluster, this one among them, if Dir is
 	// new. Several servers may be given the same.
 	Founders []state.Server
-	Log      *slog.Logger
+	// OpenLog opens the log, at a path within Dir; OpenLog of this package by
+	// default. What it returns has a write on disk when the write returns.
+	OpenLog func(path string) (Log, error)
+	Log     *slog.Logger
 	// Fatal is called when the server must stop at once: its disk hangs, or the
 	// log holds what this program does not know. It should end the process; by
 	// default it panics.
@@ -86,6 +89,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MinFreeBytes == 0 {
 		c.MinFreeBytes = 1 << 30
+	}
+	if c.OpenLog == nil {
+		c.OpenLog = OpenLog
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

@@ -148,7 +148,7 @@ func TestAHangingDiskEndsTheServer(t *testing.T) {
 	}
 	defer func() { _ = s.Close() }()
 	ended := make(chan error, 1)
-	w := &watchdog{boltStore: s, limit: time.Second, fatal: func(err error) { ended <- err }}
+	w := &watchdog{Log: s, limit: time.Second, fatal: func(err error) { ended <- err }}
 	if err := errors.Join(w.StoreLog(&raft.Log{Index: 1}), w.Set([]byte("a"), nil), w.SetUint64([]byte("b"), 1)); err != nil {
 		t.Fatal(err)
 	}

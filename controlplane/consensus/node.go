@@ -22,7 +22,7 @@ type Node struct {
 	raft   *raft.Raft
 	fsm    *fsm
 	stream *stream
-	bolt   *boltStore
+	bolt   Log
 	// raftAddress is what the transport advertises.
 	raftAddress string
 	ready       readiness
@@ -60,7 +60,7 @@ func Open(c Config) (*Node, error) {
 func (n *Node) open() (err error) {
 	c := n.config
 	log := bridge(c.Log.With("room", "raft"))
-	if n.bolt, err = openBolt(filepath.Join(c.Dir, "raft.db")); err != nil {
+	if n.bolt, err = c.OpenLog(filepath.Join(c.Dir, "raft.db")); err != nil {
 		return err
 	}
 	defer func() {
@@ -84,7 +84,7 @@ func (n *Node) open() (err error) {
 		}
 	}()
 	n.raftAddress = string(transport.LocalAddr())
-	guarded := &watchdog{boltStore: n.bolt, limit: c.StallLimit, fatal: n.fatal, wrote: injected()}
+	guarded := &watchdog{Log: n.bolt, limit: c.StallLimit, fatal: n.fatal, wrote: injected()}
 	if c.Bootstrap || len(c.Founders) > 0 {
 		if err := bootstrap(c, guarded, snapshots, transport, log); err != nil {
 			return err

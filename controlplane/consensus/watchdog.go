@@ -12,7 +12,7 @@ import (
 // (raft#503; seen here too, 20 s without a new leader). To return an error
 // instead would let the late write land after all.
 type watchdog struct {
-	*boltStore
+	Log
 	limit time.Duration
 	fatal func(error)
 	// wrote goes before a write, in tests and in the test build.
@@ -35,15 +35,15 @@ func (w *watchdog) StoreLog(l *raft.Log) error { return w.StoreLogs([]*raft.Log{
 
 // StoreLogs implements raft.LogStore.
 func (w *watchdog) StoreLogs(logs []*raft.Log) error {
-	return w.watch("a write to the log", func() error { return w.boltStore.StoreLogs(logs) })
+	return w.watch("a write to the log", func() error { return w.Log.StoreLogs(logs) })
 }
 
 // Set implements raft.StableStore.
 func (w *watchdog) Set(key, value []byte) error {
-	return w.watch("a write of a vote", func() error { return w.boltStore.Set(key, value) })
+	return w.watch("a write of a vote", func() error { return w.Log.Set(key, value) })
 }
 
 // SetUint64 implements raft.StableStore.
 func (w *watchdog) SetUint64(key []byte, v uint64) error {
-	return w.watch("a write of the term", func() error { return w.boltStore.SetUint64(key, v) })
+	return w.watch("a write of the term", func() error { return w.Log.SetUint64(key, v) })
 }

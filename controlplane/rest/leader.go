@@ -34,6 +34,9 @@ func (s *Server) staleness() string {
 	return strconv.FormatInt(max(0, time.Since(at).Milliseconds()), 10)
 }
 
+// dialFunc opens a connection, as net.Dialer.DialContext does.
+type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
+
 // leaderProxy passes requests on to the leader.
 type leaderProxy struct {
 	raft      Raft
@@ -41,9 +44,9 @@ type leaderProxy struct {
 	proxy     *httputil.ReverseProxy
 }
 
-func newLeaderProxy(raft Raft, secure *tls.Config, log *slog.Logger) *leaderProxy {
+func newLeaderProxy(raft Raft, dial dialFunc, secure *tls.Config, log *slog.Logger) *leaderProxy {
 	p := &leaderProxy{raft: raft, transport: &http.Transport{
-		DialContext:         (&net.Dialer{Timeout: 2 * time.Second}).DialContext,
+		DialContext:         dial,
 		MaxIdleConnsPerHost: 64,
 		IdleConnTimeout:     60 * time.Second,
 		DisableCompression:  true,

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -69,6 +70,8 @@ type Config struct {
 	Snapshots Snapshots
 	// PeerTLS is for requests that are passed on to the leader; nil: plain HTTP.
 	PeerTLS *tls.Config
+	// Dial opens the connections to the leader; TCP within 2 s by default.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Prepared says, on the leader, whether the mesh has what jobs need; nil means
 	// always.
 	Prepared func() bool
@@ -113,6 +116,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Registry == nil {
 		c.Registry = prometheus.NewRegistry()
+	}
+	if c.Dial == nil {
+		c.Dial = (&net.Dialer{Timeout: 2 * time.Second}).DialContext
 	}
 	if c.Clock == nil {
 		c.Clock = time.Now
@@ -160,7 +166,7 @@ func New(c Config) (*Server, error) {
 	if s.metrics, err = newMetrics(s.Registry, s.Version, s.endedLongAgo); err != nil {
 		return nil, err
 	}
-	s.proxy = newLeaderProxy(s.Raft, s.PeerTLS, s.Log)
+	s.proxy = newLeaderProxy(s.Raft, s.Dial, s.PeerTLS, s.Log)
 	s.api = humago.New(s.mux, apiConfig(s.Version.Version))
 	s.routes()
 	s.snapshotRoutes()
