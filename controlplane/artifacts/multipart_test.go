@@ -6,11 +6,14 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/tunemesh/tunemesh/api"
 	"github.com/tunemesh/tunemesh/controlplane/artifacts"
@@ -22,7 +25,9 @@ func sumOf(data []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// send puts data by a sealed link, with the headers that the link names.
+// send puts data by a sealed link, with the headers that the link names, and
+// returns the status. A store may refuse a link without reading the body and
+// close the connection; the answer can be lost then, and send returns 0.
 func send(t *testing.T, link string, data []byte, sum string) int {
 	t.Helper()
 	req, err := http.NewRequest(http.MethodPut, link, bytes.NewReader(data))
@@ -40,6 +45,10 @@ func send(t *testing.T, link string, data []byte, sum string) int {
 		}
 	}
 	resp, err := http.DefaultClient.Do(req)
+	if errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
+		t.Logf("PUT: %v", err)
+		return 0
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +64,7 @@ func TestASealedLinkTakesOnlyTheBytesThatItWasMadeFor(t *testing.T) {
 	s, _ := s3test.Shared(t)
 	data := noise(1 << 20)
 	sum := sumOf(data)
-	bucket, key, err := artifacts.PlaceKey("", "01SEALED", 41, "a.bin")
+	bucket, key, err := artifacts.PlaceKey("", fmt.Sprintf("01SEALED%d", time.Now().UnixNano()), 41, "a.bin")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,8 +136,11 @@ func TestAFileInPartsGoesOnWhereItStopped(t *testing.T) {
 	if err != nil || first.UploadID == lost.UploadID {
 		t.Fatalf("a second beginning: %+v, %v", first, err)
 	}
-	if code := put(lost.UploadID, 0); code != http.StatusNotFound {
+	if code := put(lost.UploadID, 0); code != http.StatusNotFound && code != 0 {
 		t.Errorf("the upload whose id was lost still takes parts: %d", code)
+	}
+	if m, err := s.BeginMultipart(ctx, bucket, key, first.UploadID, size, sum); err != nil || m.UploadID != first.UploadID || len(m.Parts) != 0 {
+		t.Fatalf("before the first part: %+v, %v", m, err)
 	}
 	wrong := bytes.Clone(bodies[0])
 	wrong[5] ^= 1

@@ -109,7 +109,8 @@ type cluster struct {
 type server struct {
 	c     *cluster
 	i     int
-	addr  string
+	addr  string       // the same for its whole life
+	first net.Listener // until it is opened
 	log   events.Log
 	whole *archive.Log
 	d     *dispatch.Dispatcher
@@ -130,7 +131,13 @@ func newCluster(t testing.TB, n int, redisURL string) *cluster {
 	c.must(state.CreateToken{Token: token})
 	c.tokens[api.RoleUser] = secret
 	for i := range n {
-		c.servers = append(c.servers, &server{c: c, i: i, addr: "127.0.0.1:0"})
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.servers = append(c.servers, &server{c: c, i: i, addr: listener.Addr().String(), first: listener})
+	}
+	for i := range n {
 		c.open(i)
 	}
 	c.elect(0)
@@ -188,11 +195,13 @@ func (c *cluster) open(i int) {
 	if s.rest, err = rest.New(rest.Config{Raft: s, Store: c.store, Dispatch: s.d, Events: s.whole, Objects: c.objects, Version: api.Version{Version: "test"}}); err != nil {
 		c.t.Fatal(err)
 	}
-	listener, err := net.Listen("tcp", s.addr)
-	if err != nil {
-		c.t.Fatal(err)
+	listener := s.first
+	s.first = nil
+	if listener == nil {
+		if listener, err = net.Listen("tcp", s.addr); err != nil {
+			c.t.Fatal(err)
+		}
 	}
-	s.addr = listener.Addr().String()
 	s.http = s.rest.HTTPServer()
 	go func() { _ = s.http.Serve(listener) }()
 }
