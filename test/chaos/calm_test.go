@@ -95,12 +95,12 @@ func (w *workload) checked(t *testing.T, adapter string) report {
 	time.Sleep(2 * time.Second) // readers hear the last lines
 	w.end()
 	r := w.verify(adapter)
-	ops, unknown := w.history.size()
+	ops, unknown := w.history.Size()
 	t.Logf("%s; %d operations, %d of unknown outcome", r, ops, unknown)
 	for why, n := range r.deadReasons {
 		t.Logf("%d x dead letter or reset: %s", n, why)
 	}
-	for i, f := range append(r.faults, w.history.check(20*time.Second)...) {
+	for i, f := range append(r.faults, w.history.Check(20*time.Second)...) {
 		if i == 40 {
 			t.Errorf("... and more")
 			break

@@ -44,7 +44,7 @@ func (m *mesh) usages(token string) map[string]usage {
 		}
 		if p.url != "" {
 			a := m.ask(context.Background(), token, p.url, http.MethodGet, "/metrics", nil, 3*time.Second)
-			for line := range strings.Lines(string(a.body)) {
+			for line := range strings.Lines(string(a.Body)) {
 				if rest, ok := strings.CutPrefix(line, "go_goroutines "); ok {
 					n, _ := strconv.ParseFloat(strings.TrimSpace(rest), 64)
 					u.goroutines = int(n)

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/tunemesh/tunemesh/test/invariant"
 )
 
 // fault is one way to break something. It returns when the damage is undone; a
@@ -140,7 +142,7 @@ func (m *mesh) leader() *member {
 
 func (m *mesh) leads(s *member) bool {
 	a := m.ask(context.Background(), "", s.url, http.MethodGet, "/healthz", nil, time.Second)
-	h, err := decode[struct{ Leader bool }](a)
+	h, err := invariant.Decode[struct{ Leader bool }](a)
 	return err == nil && h.Leader
 }
 
@@ -185,7 +187,7 @@ func (s *storm) untilWrite(limit time.Duration) (time.Duration, bool) {
 		asking.Go(func() {
 			for ctx.Err() == nil {
 				a := s.mesh.ask(ctx, s.work.token, server.url, http.MethodPost, "/v1/nodes/"+s.probe+"/drain", map[string]bool{"drain": true}, time.Second)
-				if a.err == nil {
+				if a.Err == nil {
 					answered <- struct{}{}
 					return
 				}

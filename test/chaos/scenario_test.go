@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/test/invariant"
 )
 
 // The leader is killed again and again; each time it is measured how long it
@@ -73,7 +74,7 @@ func (w *workload) prepare(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.datasets = append(w.datasets, d.ID)
-	w.history.add(0, 0, input{kind: opPublish, key: "dataset/" + d.ID}, output{status: 201})
+	w.history.Add(0, 0, invariant.Input{Kind: invariant.Publish, Key: "dataset/" + d.ID}, invariant.Output{Status: 201})
 }
 
 // runningPIDs waits until shims and commands run on the agents' hosts and
@@ -126,14 +127,10 @@ func TestKilledAgentsFindTheirTrainersAgain(t *testing.T) {
 	m.agents[0].kill(50 * time.Millisecond)
 	began := time.Now()
 	r := w.readers[p.id+"/1"]
-	r.mu.Lock()
-	have := r.last
-	r.mu.Unlock()
+	have := len(r.Seen().Events)
 	if err := m.eventually(10*time.Second, func() error {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if r.last < have+10 {
-			return fmt.Errorf("%d events, had %d", r.last, have)
+		if now := len(r.Seen().Events); now < have+10 {
+			return fmt.Errorf("%d events, had %d", now, have)
 		}
 		return nil
 	}); err != nil {

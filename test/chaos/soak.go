@@ -81,7 +81,7 @@ func (s *soak) sample(ctx context.Context) {
 	}
 	for _, server := range m.servers {
 		look(server.process, func() []byte {
-			return m.ask(ctx, s.token, server.url, http.MethodGet, "/metrics", nil, 5*time.Second).body
+			return m.ask(ctx, s.token, server.url, http.MethodGet, "/metrics", nil, 5*time.Second).Body
 		})
 	}
 	for _, agent := range m.agents {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/test/invariant"
 )
 
 // report is what the checks found, and how much they looked at.
@@ -91,13 +92,13 @@ func (w *workload) verify(adapter string) (r report) {
 	w.mu.Unlock()
 	for i, id := range datasets {
 		// I1: through the history, so that the linearizability check sees it too.
-		called := w.history.now()
+		called := w.history.Now()
 		a := w.mesh.ask(ctx, w.token, w.mesh.servers[i%len(w.mesh.servers)].url, http.MethodGet, "/v1/datasets/"+id, nil, askLimit)
-		if a.status == 404 || a.err == nil {
-			w.history.add(3000, called, input{kind: opGet, key: "dataset/" + id}, output{status: a.status})
+		if a.Status == 404 || a.Err == nil {
+			w.history.Add(3000, called, invariant.Input{Kind: invariant.Get, Key: "dataset/" + id}, invariant.Output{Status: a.Status})
 		}
-		if a.err != nil {
-			r.fail("I1: the acknowledged dataset %s: %v", id, a.err)
+		if a.Err != nil {
+			r.fail("I1: the acknowledged dataset %s: %v", id, a.Err)
 		}
 	}
 	for _, id := range order {
@@ -143,13 +144,12 @@ func (w *workload) verify(adapter string) (r report) {
 	}
 	w.mu.Lock()
 	for _, rd := range w.readers {
-		rd.mu.Lock()
-		r.events += len(rd.events)
-		r.resets += rd.resets
-		for _, why := range rd.reasons {
+		seen := rd.Seen()
+		r.events += len(seen.Events)
+		r.resets += seen.Resets
+		for _, why := range seen.Reasons {
 			r.deadReasons["stream read anew: "+why]++
 		}
-		rd.mu.Unlock()
 	}
 	w.mu.Unlock()
 	return r
@@ -163,7 +163,7 @@ func (w *workload) verifyAttempts(ctx context.Context, r *report, d api.JobDetai
 		return
 	}
 	r.attempts += len(attempts)
-	for _, f := range attemptFaults(d, attempts) {
+	for _, f := range invariant.AttemptFaults(d, attempts) {
 		r.fail("%s", f)
 	}
 	for _, a := range attempts {
@@ -174,36 +174,6 @@ func (w *workload) verifyAttempts(ctx context.Context, r *report, d api.JobDetai
 			r.fail("I8: fence %d of %s was started %d times", a.Fence, d.ID, starts[a.Fence])
 		}
 	}
-}
-
-// attemptFaults is the rule by itself, so that it can be tested.
-func attemptFaults(d api.JobDetail, attempts []api.Attempt) []string {
-	var faults []string
-	for _, s := range d.Stages {
-		var accepted []uint64
-		var last uint64
-		for _, a := range attempts {
-			if a.Stage != s.Name {
-				continue
-			}
-			last = max(last, a.Fence)
-			if a.State == api.AttemptSucceeded {
-				accepted = append(accepted, a.Fence)
-			}
-			if d.State.Terminal() && !a.State.Terminal() {
-				faults = append(faults, fmt.Sprintf("I2: job %s is %s and its attempt %d is %s", d.ID, d.State, a.Fence, a.State))
-			}
-		}
-		switch {
-		case len(accepted) > 1:
-			faults = append(faults, fmt.Sprintf("I3: stage %s of %s has %d accepted attempts: %v", s.Name, d.ID, len(accepted), accepted))
-		case s.State == api.StageSucceeded && (len(accepted) != 1 || accepted[0] != last || s.Fence != last):
-			faults = append(faults, fmt.Sprintf("I3: stage %s of %s succeeded with fence %d, accepted are %v, the last is %d", s.Name, d.ID, s.Fence, accepted, last))
-		case s.State != api.StageSucceeded && len(accepted) > 0:
-			faults = append(faults, fmt.Sprintf("I3: stage %s of %s is %s, but attempt %d was accepted", s.Name, d.ID, s.State, accepted[0]))
-		}
-	}
-	return faults
 }
 
 // verifyObjects reads every object of a job and compares its hash.

@@ -15,12 +15,13 @@ import (
 	"time"
 
 	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/test/invariant"
 )
 
 // workload is what clients do to the mesh while it is broken.
 type workload struct {
 	mesh    *mesh
-	history *history
+	history *invariant.History
 	ledger  string // file to which stages write their starts and ends
 	token   string
 	seed    uint64
@@ -34,7 +35,7 @@ type workload struct {
 	datasets []string            // acknowledged
 	jobs     map[string]*planned // acknowledged or of unknown outcome
 	order    []string
-	readers  map[string]*reader
+	readers  map[string]*invariant.Reader
 	next     int
 	ghosts   map[string]string // node ids by name
 
@@ -55,8 +56,8 @@ type planned struct {
 }
 
 func newWorkload(m *mesh, seed uint64) *workload {
-	return &workload{mesh: m, history: newHistory(), ledger: filepath.Join(m.dir, "ledger"), token: m.token("admin"), seed: seed,
-		jobs: map[string]*planned{}, readers: map[string]*reader{}, ghosts: map[string]string{}, live: 12, training: 12}
+	return &workload{mesh: m, history: invariant.NewHistory(), ledger: filepath.Join(m.dir, "ledger"), token: m.token("admin"), seed: seed,
+		jobs: map[string]*planned{}, readers: map[string]*invariant.Reader{}, ghosts: map[string]string{}, live: 12, training: 12}
 }
 
 // shellStage prints numbered lines, leaves an artifact and writes its start and
@@ -112,7 +113,7 @@ func (w *workload) begin(clients int) error {
 		return err
 	}
 	w.datasets = append(w.datasets, d.ID)
-	w.history.add(0, 0, input{kind: opPublish, key: "dataset/" + d.ID}, output{status: 201})
+	w.history.Add(0, 0, invariant.Input{Kind: invariant.Publish, Key: "dataset/" + d.ID}, invariant.Output{Status: 201})
 	for i := range clients {
 		random := rand.New(rand.NewPCG(w.seed, uint64(100+i)))
 		w.running.Go(func() { w.client(ctx, i, random) })
@@ -125,9 +126,6 @@ func (w *workload) begin(clients int) error {
 func (w *workload) end() {
 	w.cancel()
 	w.running.Wait()
-	for _, r := range w.readers {
-		r.wait()
-	}
 }
 
 func (w *workload) anyServer(random *rand.Rand) string {
@@ -169,7 +167,7 @@ func (w *workload) client(ctx context.Context, number int, random *rand.Rand) {
 // begins every 15 seconds, so that writes of unknown outcome stay few per key.
 // Empty: it could not be made now.
 func (w *workload) ghost(ctx context.Context, random *rand.Rand) string {
-	name := fmt.Sprintf("ghost-%d-%d", time.Since(w.history.begin)/(15*time.Second), random.IntN(4))
+	name := fmt.Sprintf("ghost-%d-%d", time.Duration(w.history.Now())/(15*time.Second), random.IntN(4))
 	w.mu.Lock()
 	id := w.ghosts[name]
 	w.mu.Unlock()
@@ -192,14 +190,14 @@ func (w *workload) write(ctx context.Context, number int, ghost string, v bool, 
 	if ghost == "" {
 		return
 	}
-	called := w.history.now()
+	called := w.history.Now()
 	a := w.mesh.ask(ctx, w.token, w.anyServer(random), http.MethodPost, "/v1/nodes/"+ghost+"/drain", map[string]bool{"drain": v}, askLimit)
-	in := input{kind: opWrite, key: "node/" + ghost, value: v}
+	in := invariant.Input{Kind: invariant.Write, Key: "node/" + ghost, Value: v}
 	switch {
-	case a.unknown:
-		w.history.add(number, called, in, output{unknown: true})
-	case a.err == nil:
-		w.history.add(number, called, in, output{status: a.status})
+	case a.Unknown:
+		w.history.Add(number, called, in, invariant.Output{Unknown: true})
+	case a.Err == nil:
+		w.history.Add(number, called, in, invariant.Output{Status: a.Status})
 	}
 }
 
@@ -207,10 +205,10 @@ func (w *workload) read(ctx context.Context, number int, ghost string, random *r
 	if ghost == "" {
 		return
 	}
-	called := w.history.now()
+	called := w.history.Now()
 	a := w.mesh.ask(ctx, w.token, w.anyServer(random), http.MethodGet, "/v1/nodes/"+ghost, nil, askLimit)
-	if n, err := decode[api.Node](a); err == nil {
-		w.history.add(number, called, input{kind: opRead, key: "node/" + ghost}, output{status: 200, value: n.Drain, index: n.Index})
+	if n, err := invariant.Decode[api.Node](a); err == nil {
+		w.history.Add(number, called, invariant.Input{Kind: invariant.Read, Key: "node/" + ghost}, invariant.Output{Status: 200, Value: n.Drain, Index: n.Index})
 	}
 }
 
@@ -226,18 +224,18 @@ func (w *workload) anyJob(random *rand.Rand) *planned {
 }
 
 func (w *workload) get(ctx context.Context, number int, p *planned, server string) (api.JobDetail, error) {
-	called := w.history.now()
+	called := w.history.Now()
 	a := w.mesh.ask(ctx, w.token, server, http.MethodGet, "/v1/jobs/"+p.id, nil, askLimit)
-	in := input{kind: opGet, key: "job/" + p.id}
-	if a.status == http.StatusNotFound {
-		w.history.add(number, called, in, output{status: 404})
-		return api.JobDetail{}, a.err
+	in := invariant.Input{Kind: invariant.Get, Key: "job/" + p.id}
+	if a.Status == http.StatusNotFound {
+		w.history.Add(number, called, in, invariant.Output{Status: 404})
+		return api.JobDetail{}, a.Err
 	}
-	d, err := decode[api.JobDetail](a)
+	d, err := invariant.Decode[api.JobDetail](a)
 	if err != nil {
 		return d, err
 	}
-	w.history.add(number, called, in, output{status: 200, phase: phaseOf(string(d.State)), index: d.Index})
+	w.history.Add(number, called, in, invariant.Output{Status: 200, Phase: invariant.PhaseOf(string(d.State)), Index: d.Index})
 	if d.State.Terminal() {
 		w.mu.Lock()
 		p.done = true
@@ -247,21 +245,21 @@ func (w *workload) get(ctx context.Context, number int, p *planned, server strin
 }
 
 func (w *workload) create(ctx context.Context, number int, p *planned, server string) {
-	called := w.history.now()
+	called := w.history.Now()
 	a := w.mesh.ask(ctx, w.token, server, http.MethodPost, "/v1/jobs", p.spec, askLimit)
-	in := input{kind: opCreate, key: "job/" + p.id}
-	if a.unknown {
-		w.history.add(number, called, in, output{unknown: true})
+	in := invariant.Input{Kind: invariant.Create, Key: "job/" + p.id}
+	if a.Unknown {
+		w.history.Add(number, called, in, invariant.Output{Unknown: true})
 		return
 	}
-	d, err := decode[api.JobDetail](a)
+	d, err := invariant.Decode[api.JobDetail](a)
 	if err != nil {
-		if !a.refused {
+		if !a.Refused {
 			w.mesh.say("submit of %s: %v", p.id, err)
 		}
 		return
 	}
-	w.history.add(number, called, in, output{status: a.status, phase: phaseOf(string(d.State)), index: d.Index})
+	w.history.Add(number, called, in, invariant.Output{Status: a.Status, Phase: invariant.PhaseOf(string(d.State)), Index: d.Index})
 	w.mu.Lock()
 	p.acked = true
 	w.mu.Unlock()
@@ -271,30 +269,30 @@ func (w *workload) cancelJob(ctx context.Context, number int, p *planned, server
 	w.mu.Lock()
 	p.cancel = true
 	w.mu.Unlock()
-	called := w.history.now()
+	called := w.history.Now()
 	a := w.mesh.ask(ctx, w.token, server, http.MethodPost, "/v1/jobs/"+p.id+"/cancel", map[string]string{"reason": "chaos"}, askLimit)
-	in := input{kind: opCancel, key: "job/" + p.id}
+	in := invariant.Input{Kind: invariant.Cancel, Key: "job/" + p.id}
 	switch {
-	case a.unknown:
-		w.history.add(number, called, in, output{unknown: true})
-	case a.status == http.StatusNotFound || a.status == http.StatusConflict:
-		w.history.add(number, called, in, output{status: a.status})
-	case a.err == nil:
-		d, _ := decode[api.JobDetail](a)
-		w.history.add(number, called, in, output{status: 200, phase: phaseOf(string(d.State)), index: d.Index})
+	case a.Unknown:
+		w.history.Add(number, called, in, invariant.Output{Unknown: true})
+	case a.Status == http.StatusNotFound || a.Status == http.StatusConflict:
+		w.history.Add(number, called, in, invariant.Output{Status: a.Status})
+	case a.Err == nil:
+		d, _ := invariant.Decode[api.JobDetail](a)
+		w.history.Add(number, called, in, invariant.Output{Status: 200, Phase: invariant.PhaseOf(string(d.State)), Index: d.Index})
 	}
 }
 
 // publish uploads a small dataset of its own bytes.
 func (w *workload) publish(ctx context.Context, number, n int, random *rand.Rand) {
-	called := w.history.now()
+	called := w.history.Now()
 	data := fmt.Appendf(nil, "text,label\nrow %d of seed %d,a\nrow,b\n", n, w.seed)
 	a := w.mesh.ask(ctx, w.token, w.anyServer(random), http.MethodPost, fmt.Sprintf("/v1/datasets?name=chaos-%d.csv", n), data, 2*askLimit)
-	d, err := decode[api.Dataset](a)
+	d, err := invariant.Decode[api.Dataset](a)
 	if err != nil {
 		return // its id is not known; nothing was promised
 	}
-	w.history.add(number, called, input{kind: opPublish, key: "dataset/" + d.ID}, output{status: a.status})
+	w.history.Add(number, called, invariant.Input{Kind: invariant.Publish, Key: "dataset/" + d.ID}, invariant.Output{Status: a.Status})
 	w.mu.Lock()
 	w.datasets = append(w.datasets, d.ID)
 	w.mu.Unlock()

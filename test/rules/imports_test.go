@@ -61,24 +61,25 @@ var mayImport = map[string][]string{
 	"cli":                    {"api"},
 	"mesh":                   {},
 	"controlplane/state":     {"api"},
-	"controlplane/consensus": {"controlplane/state"},
-	"controlplane/dispatch":  {"api", "controlplane/state", "scheduler", "tracing"},
-	"controlplane/events":    {"api"},
+	"controlplane/consensus": {"controlplane/state", "failpoint"},
+	"controlplane/dispatch":  {"api", "controlplane/state", "scheduler", "tracing", "failpoint"},
+	"controlplane/events":    {"api", "failpoint"},
 	"controlplane/artifacts": {"api"},
 	"controlplane/auth":      {"api"},
 	"controlplane/trust":     {},
 	"controlplane/metrics":   {"api", "controlplane/state"},
-	"controlplane/rest":      {"api", "controlplane/state", "controlplane/auth", "controlplane/events", "controlplane/artifacts", "controlplane/consensus", "trainer/contract", "trainer/plan", "tracing"},
-	"controlplane":           {"api", "mesh", "scheduler", "trainer/contract"},
-	"nodeagent":              {"api", "trainer/contract", "tracing"},
+	"controlplane/rest":      {"api", "controlplane/state", "controlplane/auth", "controlplane/events", "controlplane/artifacts", "controlplane/consensus", "trainer/contract", "trainer/plan", "tracing", "failpoint"},
+	"controlplane":           {"api", "mesh", "scheduler", "trainer/contract", "failpoint"},
+	"nodeagent":              {"api", "trainer/contract", "tracing", "failpoint"},
 	"tracing":                {},
-	"trainer":                {},
+	"failpoint":              {},
+	"trainer":                {"failpoint"},
 	"trainer/contract":       {},
 	"models":                 {"trainer", "examples"},
 	"examples":               {},
 	"deploy":                 {},
 	"cmd":                    {"api", "cli", "tracing", "controlplane", "nodeagent", "mesh", "trainer", "models", "examples"},
-	"test":                   {"api", "deploy", "cli", "controlplane", "nodeagent", "mesh", "trainer", "models", "examples", "scheduler"},
+	"test":                   {"api", "failpoint", "deploy", "cli", "controlplane", "nodeagent", "mesh", "trainer", "models", "examples", "scheduler"},
 }
 
 func room(path string) string {
@@ -130,7 +131,7 @@ var soleImporters = map[string][]string{
 	"google.golang.org/grpc":              {"trainer/inference"},
 	"github.com/spf13/cobra":              {"cli", "cmd"},
 	"github.com/prometheus/client_golang": {"controlplane", "nodeagent/exporter"},
-	"github.com/anishathalye/porcupine":   {"test/chaos"},
+	"github.com/anishathalye/porcupine":   {"test/invariant"},
 }
 
 func TestEachOutsideSystemHasOneImporter(t *testing.T) {

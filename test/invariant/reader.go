@@ -1,6 +1,4 @@
-//go:build linux
-
-package chaos
+package invariant
 
 import (
 	"bufio"
@@ -9,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,9 +16,9 @@ import (
 	"github.com/tunemesh/tunemesh/api"
 )
 
-// reader follows a job's events and hangs up every 200 ms, each time at another
+// Reader follows a job's events and hangs up every 200 ms, each time at another
 // server; what it reads must be 1, 2, 3 ... all the same.
-type reader struct {
+type Reader struct {
 	job    string
 	mu     sync.Mutex
 	last   uint64
@@ -31,39 +30,49 @@ type reader struct {
 	// reasons are what the server said about them.
 	reasons []string
 	faults  []string
-	done    chan struct{}
 }
 
-const hangUp = 200 * time.Millisecond
+// hangUp is how long a reader stays connected, pause how long it then waits.
+const hangUp, pause = 200 * time.Millisecond, 300 * time.Millisecond
 
-// follow starts two readers of a job that must read the same.
-func (w *workload) follow(ctx context.Context, p *planned) {
-	for _, name := range []string{p.id + "/1", p.id + "/2"} {
-		r := &reader{job: p.id, done: make(chan struct{})}
-		w.mu.Lock()
-		w.readers[name] = r
-		w.mu.Unlock()
-		offset := len(w.readers)
-		w.running.Go(func() {
-			defer close(r.done)
-			for i := offset; ctx.Err() == nil; i++ {
-				server := w.mesh.servers[i%len(w.mesh.servers)].url
-				if r.connect(ctx, w.mesh.http, server, w.token) {
-					return
-				}
-				// Hundreds of readers would be a load test.
-				if !sleepFor(ctx, 300*time.Millisecond) {
-					return
-				}
-			}
-		})
+// NewReader returns one that has read nothing of a job yet.
+func NewReader(job string) *Reader { return &Reader{job: job} }
+
+// Follow reads from one server after another, from the one with the number first
+// on, until the stream has ended or ctx has.
+func (r *Reader) Follow(ctx context.Context, hc *http.Client, servers []string, first int, token string) {
+	for i := first; ctx.Err() == nil; i++ {
+		if r.connect(ctx, hc, servers[i%len(servers)], token) {
+			return
+		}
+		// Hundreds of readers would be a load test.
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
-func (r *reader) wait() { <-r.done }
+// Seen is what a reader has got.
+type Seen struct {
+	Events []api.Event
+	Ended  bool // the stream said so
+	// Resets are how often the reader was told to read anew, Reasons what it was
+	// told.
+	Resets  int
+	Reasons []string
+}
+
+// Seen returns what the reader has got so far.
+func (r *Reader) Seen() Seen {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return Seen{Events: slices.Clone(r.events), Ended: r.ended, Resets: r.resets, Reasons: slices.Clone(r.reasons)}
+}
 
 // connect reads for a while and says whether the stream has ended.
-func (r *reader) connect(ctx context.Context, hc *http.Client, server, token string) bool {
+func (r *Reader) connect(ctx context.Context, hc *http.Client, server, token string) bool {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	r.mu.Lock()
@@ -130,7 +139,7 @@ func (r *reader) connect(ctx context.Context, hc *http.Client, server, token str
 // forget starts again from the first event: the server said that Redis had lost
 // some that the reader has, and that what comes now is the whole stream anew.
 // With its default of one fsync a second Redis may lose up to two seconds.
-func (r *reader) forget() (before string) {
+func (r *Reader) forget() (before string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	before = r.lastID
@@ -140,7 +149,7 @@ func (r *reader) forget() (before string) {
 }
 
 // take checks an event's number.
-func (r *reader) take(id, data string) {
+func (r *Reader) take(id, data string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var e api.Event
@@ -163,41 +172,31 @@ func (r *reader) take(id, data string) {
 	r.sums = append(r.sums, [8]byte(sum[:8]))
 }
 
-// eventFaults checks the readers of every job: numbers without hole or repeat,
-// the same text for both, and within each attempt lines 1, 2, 3 ...
-func (w *workload) eventFaults() []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	var faults []string
-	for _, id := range w.order {
-		a, b := w.readers[id+"/1"], w.readers[id+"/2"]
-		if a == nil || b == nil {
-			continue
+// EventFaults says what is wrong with what two readers of a job got: numbers with
+// a hole or a repeat, different texts, or an attempt's lines that are not 1, 2,
+// 3 ...
+func EventFaults(a, b *Reader) []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	faults := append(slices.Clone(a.faults), b.faults...)
+	_, lifeA, _ := strings.Cut(a.lastID, ".")
+	_, lifeB, _ := strings.Cut(b.lastID, ".")
+	for i := range min(len(a.sums), len(b.sums)) {
+		if lifeA != lifeB {
+			break // one had heard the end before events were lost
 		}
-		a.mu.Lock()
-		b.mu.Lock()
-		faults = append(faults, a.faults...)
-		faults = append(faults, b.faults...)
-		_, lifeA, _ := strings.Cut(a.lastID, ".")
-		_, lifeB, _ := strings.Cut(b.lastID, ".")
-		for i := range min(len(a.sums), len(b.sums)) {
-			if lifeA != lifeB {
-				break // one had heard the end before events were lost
-			}
-			if a.sums[i] != b.sums[i] {
-				faults = append(faults, fmt.Sprintf("two readers of %s got different events %d", id, i+1))
-				break
-			}
+		if a.sums[i] != b.sums[i] {
+			faults = append(faults, fmt.Sprintf("two readers of %s got different events %d", a.job, i+1))
+			break
 		}
-		faults = append(faults, lineFaults(id, a.events)...)
-		b.mu.Unlock()
-		a.mu.Unlock()
 	}
-	return faults
+	return append(faults, LineFaults(a.job, a.events)...)
 }
 
-// lineFaults checks that an attempt's lines come in their order, each once.
-func lineFaults(job string, list []api.Event) []string {
+// LineFaults checks that an attempt's lines come in their order, each once.
+func LineFaults(job string, list []api.Event) []string {
 	var faults []string
 	next := map[uint64]uint64{} // by fence; 0 is the control plane itself
 	for _, e := range list {

@@ -1,4 +1,4 @@
-package chaos
+package invariant
 
 import (
 	"fmt"
@@ -12,36 +12,36 @@ import (
 
 // What clients do. Each history of a key is checked by itself.
 const (
-	opCreate  = "create"
-	opGet     = "get"
-	opCancel  = "cancel"
-	opWrite   = "write"   // sets a ghost node's drain: a register
-	opRead    = "read"    // reads it
-	opPublish = "publish" // uploads a dataset
+	Create  = "create"
+	Get     = "get"
+	Cancel  = "cancel"
+	Write   = "write"   // sets a ghost node's drain: a register
+	Read    = "read"    // reads it
+	Publish = "publish" // uploads a dataset
 )
 
-// input is what a client asked for.
-type input struct {
-	kind  string
-	key   string // of the thing
-	value bool   // of a write
+// Input is what a client asked for.
+type Input struct {
+	Kind  string
+	Key   string // of the thing
+	Value bool   // of a write
 }
 
-// output is what it was told.
-type output struct {
-	// unknown: the write may or may not have taken effect, now or later.
-	unknown bool
-	status  int    // HTTP's
-	phase   phase  // of a job
-	value   bool   // of a register
-	index   uint64 // Raft's, of the thing's last change
+// Output is what it was told.
+type Output struct {
+	// Unknown: the write may or may not have taken effect, now or later.
+	Unknown bool
+	Status  int    // HTTP's
+	Phase   Phase  // of a job
+	Value   bool   // of a register
+	Index   uint64 // Raft's, of the thing's last change
 }
 
-// phase is how far a job is. A job only moves on: the workload never resumes.
-type phase int
+// Phase is how far a job is. A job only moves on: the workload never resumes.
+type Phase int
 
 const (
-	absent phase = iota
+	absent Phase = iota
 	pending
 	running
 	ended // succeeded or failed: a refused cancel does not say which
@@ -50,12 +50,13 @@ const (
 	cancelled
 )
 
-func phaseOf(state string) phase {
-	return map[string]phase{"pending": pending, "running": running, "succeeded": succeeded, "failed": failed, "cancelled": cancelled}[state]
+// PhaseOf reads a job's state; one that is not known is absent.
+func PhaseOf(state string) Phase {
+	return map[string]Phase{"pending": pending, "running": running, "succeeded": succeeded, "failed": failed, "cancelled": cancelled}[state]
 }
 
 // becomes says whether a job seen in p may be seen in next later.
-func (p phase) becomes(next phase) bool {
+func (p Phase) becomes(next Phase) bool {
 	switch {
 	case p == next:
 		return true
@@ -73,7 +74,7 @@ func (p phase) becomes(next phase) bool {
 
 // thing is the model's state of one key.
 type thing struct {
-	phase phase
+	phase Phase
 	value bool
 	index uint64
 }
@@ -86,7 +87,7 @@ func model() porcupine.Model {
 		Partition: byKey,
 		Init:      func() any { return thing{} },
 		Step: func(s, in, out any) (bool, any) {
-			return step(s.(thing), in.(input), out.(output))
+			return step(s.(thing), in.(Input), out.(Output))
 		},
 		DescribeOperation: func(in, out any) string { return fmt.Sprintf("%+v -> %+v", in, out) },
 	}
@@ -96,7 +97,7 @@ func byKey(history []porcupine.Operation) [][]porcupine.Operation {
 	order := []string{}
 	parts := map[string][]porcupine.Operation{}
 	for _, o := range history {
-		key := o.Input.(input).key
+		key := o.Input.(Input).Key
 		if parts[key] == nil {
 			order = append(order, key)
 		}
@@ -109,40 +110,40 @@ func byKey(history []porcupine.Operation) [][]porcupine.Operation {
 	return out
 }
 
-func step(s thing, in input, out output) (bool, thing) {
+func step(s thing, in Input, out Output) (bool, thing) {
 	there := s.phase != absent
-	switch in.kind {
-	case opCreate, opPublish:
-		if out.unknown {
+	switch in.Kind {
+	case Create, Publish:
+		if out.Unknown {
 			if !there {
 				s.phase = pending
 			}
 			return true, s
 		}
-		if in.kind == opPublish { // the same bytes are the same dataset
+		if in.Kind == Publish { // the same bytes are the same dataset
 			if !there {
 				s.phase = pending
 			}
 			return true, s
 		}
-		if out.status == 201 && there || out.status == 200 && !there {
+		if out.Status == 201 && there || out.Status == 200 && !there {
 			return false, s
 		}
 		if !there {
 			s.phase = pending
 		}
 		return s.see(out)
-	case opCancel:
+	case Cancel:
 		live := s.phase == pending || s.phase == running
 		switch {
-		case out.unknown:
+		case out.Unknown:
 			if live {
 				s.phase = cancelled
 			}
 			return true, s
-		case out.status == 404:
+		case out.Status == 404:
 			return !there, s
-		case out.status == 409: // it had ended by itself
+		case out.Status == 409: // it had ended by itself
 			if live {
 				s.phase = ended
 			}
@@ -153,21 +154,21 @@ func step(s thing, in input, out output) (bool, thing) {
 		}
 		s.phase = cancelled
 		return s.see(out)
-	case opWrite:
-		s.value, s.phase = in.value, pending
+	case Write:
+		s.value, s.phase = in.Value, pending
 		return true, s
-	case opRead:
-		if out.status == 404 {
+	case Read:
+		if out.Status == 404 {
 			return !there, s
 		}
 		// Registered, but not written yet: false.
-		if out.value != s.value || out.index < s.index {
+		if out.Value != s.value || out.Index < s.index {
 			return false, s
 		}
-		s.phase, s.index = pending, out.index
+		s.phase, s.index = pending, out.Index
 		return true, s
-	case opGet:
-		if out.status == 404 {
+	case Get:
+		if out.Status == 404 {
 			return !there, s
 		}
 		if !there {
@@ -179,22 +180,22 @@ func step(s thing, in input, out output) (bool, thing) {
 }
 
 // see takes in what an answer showed of a job or dataset.
-func (s thing) see(out output) (bool, thing) {
-	if out.phase == absent { // a dataset
+func (s thing) see(out Output) (bool, thing) {
+	if out.Phase == absent { // a dataset
 		return true, s
 	}
-	if !s.phase.becomes(out.phase) || out.index < s.index {
+	if !s.phase.becomes(out.Phase) || out.Index < s.index {
 		return false, s
 	}
-	if out.phase != ended {
-		s.phase = out.phase
+	if out.Phase != ended {
+		s.phase = out.Phase
 	}
-	s.index = out.index
+	s.index = out.Index
 	return true, s
 }
 
-// history gathers operations of many clients.
-type history struct {
+// History gathers operations of many clients.
+type History struct {
 	mu    sync.Mutex
 	begin time.Time
 	ops   []porcupine.Operation
@@ -202,32 +203,34 @@ type history struct {
 	unknown int
 }
 
-func newHistory() *history { return &history{begin: time.Now()} }
+// NewHistory returns one whose time begins now.
+func NewHistory() *History { return &History{begin: time.Now()} }
 
-func (h *history) now() int64 { return time.Since(h.begin).Nanoseconds() }
+// Now is the time in the history, in nanoseconds.
+func (h *History) Now() int64 { return time.Since(h.begin).Nanoseconds() }
 
-// add records an operation; one of unknown outcome goes on for ever.
-func (h *history) add(client int, called int64, in input, out output) {
-	returned := h.now()
-	if out.unknown {
+// Add records an operation; one of unknown outcome goes on for ever.
+func (h *History) Add(client int, called int64, in Input, out Output) {
+	returned := h.Now()
+	if out.Unknown {
 		returned = math.MaxInt64
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if out.unknown {
+	if out.Unknown {
 		h.unknown++
 	}
 	h.ops = append(h.ops, porcupine.Operation{ClientId: client, Input: in, Call: called, Output: out, Return: returned})
 }
 
-func (h *history) size() (ops, unknown int) {
+func (h *History) Size() (ops, unknown int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.ops), h.unknown
 }
 
-// check returns what is not linearizable, key by key.
-func (h *history) check(limit time.Duration) []string {
+// Check returns what is not linearizable, key by key.
+func (h *History) Check(limit time.Duration) []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var faults []string
@@ -235,9 +238,9 @@ func (h *history) check(limit time.Duration) []string {
 		switch porcupine.CheckOperationsTimeout(model(), part, limit) {
 		case porcupine.Ok:
 		case porcupine.Unknown:
-			faults = append(faults, fmt.Sprintf("linearizability of %s could not be decided within %s (%d operations)", part[0].Input.(input).key, limit, len(part)))
+			faults = append(faults, fmt.Sprintf("linearizability of %s could not be decided within %s (%d operations)", part[0].Input.(Input).Key, limit, len(part)))
 		default:
-			faults = append(faults, fmt.Sprintf("%s is not linearizable:\n%s", part[0].Input.(input).key, describe(part)))
+			faults = append(faults, fmt.Sprintf("%s is not linearizable:\n%s", part[0].Input.(Input).Key, describe(part)))
 		}
 	}
 	return faults
