@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/json"
+	"maps"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/memberlist"
 )
@@ -18,11 +20,23 @@ type inventory struct {
 
 	mu        sync.Mutex
 	documents map[string][]byte // by member
-	seen      map[string]bool   // members in sight
+	// seen are the members in sight, this one too. They are copied here when
+	// memberlist tells of them, with its lock held: what its Members returns is
+	// written to while one reads.
+	seen map[string]sight
 	// gone are addresses of members that fell out of sight without a goodbye, by
 	// name; at most maxGone.
 	gone map[string]string
+	came time.Time // when somebody came into sight last
 }
+
+// sight is what was told of a member last.
+type sight struct {
+	address string // host:port
+	meta    []byte
+}
+
+func sightOf(n *memberlist.Node) sight { return sight{n.Address(), bytes.Clone(n.Meta)} }
 
 // maxGone bounds the members that are remembered when they fall out of sight.
 const maxGone = 64
@@ -33,7 +47,7 @@ var (
 )
 
 func newInventory(self string, meta, document []byte, events chan<- Event) *inventory {
-	i := &inventory{self: self, meta: meta, events: events, documents: map[string][]byte{}, seen: map[string]bool{}, gone: map[string]string{}}
+	i := &inventory{self: self, meta: meta, events: events, documents: map[string][]byte{}, seen: map[string]sight{}, gone: map[string]string{}}
 	if len(document) > 0 {
 		i.documents[self] = document
 	}
@@ -86,7 +100,7 @@ func (i *inventory) MergeRemoteState(data []byte, _ bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for name, doc := range theirs {
-		if name != i.self && i.seen[name] && len(doc) > 0 && len(doc) <= MaxDocument {
+		if name != i.self && i.seesLocked(name) && len(doc) > 0 && len(doc) <= MaxDocument {
 			i.documents[name] = doc
 		}
 	}
@@ -95,14 +109,19 @@ func (i *inventory) MergeRemoteState(data []byte, _ bool) {
 // NotifyJoin implements memberlist.EventDelegate.
 func (i *inventory) NotifyJoin(n *memberlist.Node) {
 	i.mu.Lock()
-	i.seen[n.Name] = true
+	i.seen[n.Name], i.came = sightOf(n), time.Now()
 	delete(i.gone, n.Name)
 	i.mu.Unlock()
 	i.tell(Event{Name: n.Name})
 }
 
 // NotifyUpdate implements memberlist.EventDelegate.
-func (i *inventory) NotifyUpdate(n *memberlist.Node) { i.tell(Event{Name: n.Name}) }
+func (i *inventory) NotifyUpdate(n *memberlist.Node) {
+	i.mu.Lock()
+	i.seen[n.Name] = sightOf(n)
+	i.mu.Unlock()
+	i.tell(Event{Name: n.Name})
+}
 
 // NotifyLeave implements memberlist.EventDelegate.
 func (i *inventory) NotifyLeave(n *memberlist.Node) {
@@ -127,6 +146,25 @@ func (i *inventory) lost() []string {
 		out = append(out, address)
 	}
 	return out
+}
+
+func (i *inventory) seesLocked(name string) bool {
+	_, ok := i.seen[name]
+	return ok
+}
+
+// inSight returns a copy of seen.
+func (i *inventory) inSight() map[string]sight {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return maps.Clone(i.seen)
+}
+
+// grown is when somebody came into sight last.
+func (i *inventory) grown() time.Time {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.came
 }
 
 func (i *inventory) tell(e Event) {
