@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -39,7 +40,10 @@ func blame(c contract.TrainingConfig, least Settled) string {
 	largest := slices.MaxFunc(least.Estimate.Parts, func(a, b Part) int { return int(a.Bytes>>10 - b.Bytes>>10) })
 	switch largest.Name {
 	case "activations", "head":
-		if c.BatchSize > 1 {
+		if c.PackingTokens > least.Run.Length {
+			return "training.packing_tokens"
+		}
+		if c.BatchSize > 1 && c.PackingTokens == 0 {
 			return "training.batch_size"
 		}
 		return "preprocessing.max_length"
@@ -114,8 +118,12 @@ func alternatives(c contract.TrainingConfig, s Shape, m Machine, d Data) []alter
 
 // kindsOf lists the changes that can be made, by kind, each from the mildest on.
 func kindsOf(c contract.TrainingConfig, s Shape, d Data) [][]change {
-	var batch, length, precision, rank, method []change
-	for b := c.BatchSize / 2; b >= 1; b /= 2 {
+	var packing, batch, length, precision, rank, method []change
+	// The same samples a step, in smaller micro-batches.
+	for n := cmp.Or(c.PackingTokens, d.tokens(max(c.BatchSize, 1))) / 2; c.PackingTokens+c.BatchSize > 1 && n >= d.longest(); n /= 2 {
+		packing = append(packing, change{fmt.Sprintf("training.packing_tokens=%d", n), func(c *contract.TrainingConfig, _ *Data) { c.PackingTokens = n }})
+	}
+	for b := c.BatchSize / 2; b >= 1 && c.PackingTokens == 0; b /= 2 {
 		batch = append(batch, change{fmt.Sprintf("training.batch_size=%d", b), func(c *contract.TrainingConfig, _ *Data) { c.BatchSize = b }})
 	}
 	for l := (d.longest() - 1) / 32 * 32; l >= 32; l -= 32 {
@@ -135,7 +143,7 @@ func kindsOf(c contract.TrainingConfig, s Shape, d Data) [][]change {
 			rank = append(rank, change{fmt.Sprintf("training.rank=%d", r), func(c *contract.TrainingConfig, _ *Data) { c.Rank = r }})
 		}
 	}
-	return [][]change{batch, precision, length, rank, method}
+	return [][]change{packing, batch, precision, length, rank, method}
 }
 
 // shorter cuts the samples.

@@ -134,7 +134,8 @@ func TestWhatDoesNotFitIsRefusedWithWhatWould(t *testing.T) {
 		field        string
 		hints        []string
 	}{
-		{"a large batch", `"batch_size":256`, smol, 4, 512, "training.batch_size", []string{"training.batch_size=", "preprocessing.max_length="}},
+		{"a large batch", `"batch_size":256`, smol, 4, 512, "training.batch_size", []string{"training.packing_tokens=", "training.batch_size=", "preprocessing.max_length="}},
+		{"a large budget", `"batch_size":64,"packing_tokens":32768`, smol, 4, 512, "training.packing_tokens", []string{"training.packing_tokens=", "preprocessing.max_length="}},
 		{"long samples", `"batch_size":1`, smol, 1, 8192, "preprocessing.max_length", []string{"preprocessing.max_length="}},
 		{"f32", `"base_precision":"f32"`, llama1, 3, 64, "training.base_precision", []string{"training.base_precision=bf16"}},
 		{"full training", `"method":"full"`, llama1, 8, 64, "training.method", []string{"training.method=lora"}},
@@ -169,6 +170,9 @@ func TestTheNearestSettingsFit(t *testing.T) {
 		length := rapid.IntRange(32, s.Context).Draw(t, "length")
 		c := training(fmt.Sprintf(`"batch_size":%d,"rank":%d,"base_precision":%q`, rapid.IntRange(1, 128).Draw(t, "batch"),
 			rapid.IntRange(1, 1024).Draw(t, "rank"), rapid.SampledFrom(contract.Precisions).Draw(t, "precision")))
+		if rapid.Bool().Draw(t, "packed") {
+			c.PackingTokens = rapid.IntRange(1, 1<<17).Draw(t, "packing")
+		}
 		if rapid.Bool().Draw(t, "full") {
 			c.Method, c.BasePrecision = "full", "auto"
 		}
@@ -195,6 +199,8 @@ func TestTheNearestSettingsFit(t *testing.T) {
 				switch field {
 				case "training.batch_size":
 					changed.BatchSize = n
+				case "training.packing_tokens":
+					changed.PackingTokens = n
 				case "training.rank":
 					changed.Rank = n
 				case "training.base_precision":

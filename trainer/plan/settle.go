@@ -23,6 +23,8 @@ type Machine struct {
 	Kernels string
 	// BF16: the processor multiplies bfloat16 in pairs (AVX512_BF16).
 	BF16 bool
+	// Pads: the engine fills the rows of a micro-batch up to the longest one.
+	Pads bool
 }
 
 // Data is what is known of the samples.
@@ -92,9 +94,9 @@ const (
 
 // way is one way to run a job.
 type way struct {
-	batch, accumulation int
-	precision           string
-	recompute           bool
+	micro
+	precision string
+	recompute bool
 }
 
 // Settle fills in what the config c, which has its defaults, leaves open. A
@@ -117,28 +119,16 @@ func Settle(c contract.TrainingConfig, s Shape, m Machine, d Data) (Settled, err
 // coarser ones; a full micro-batch, then smaller ones that are still large enough
 // to be fast, then activations computed twice.
 func waysOf(c contract.TrainingConfig, s Shape, d Data) []way {
-	batches := []int{c.BatchSize}
-	if c.BatchSize == 0 {
-		batches = []int{8, 4, 2, 1}
-	}
-	accumulation := func(batch int) int {
-		switch {
-		case c.GradientAccum > 0:
-			return c.GradientAccum
-		case c.BatchSize > 0:
-			return 1
-		}
-		return wantedSamples / batch
-	}
+	micros := microsOf(c, d)
 	var out []way
 	for _, p := range precisionsOf(c, s) {
-		for i, b := range batches {
-			if i == 0 || b*d.longest() >= enoughTokens {
-				out = append(out, way{b, accumulation(b), p, false})
+		for i, m := range micros {
+			if i == 0 || max(m.packing, m.batch*d.longest()) >= enoughTokens {
+				out = append(out, way{m, p, false})
 			}
 		}
-		for _, b := range batches {
-			out = append(out, way{b, accumulation(b), p, true})
+		for _, m := range micros {
+			out = append(out, way{m, p, true})
 		}
 	}
 	return out
@@ -157,13 +147,13 @@ func precisionsOf(c contract.TrainingConfig, s Shape) []string {
 }
 
 func settled(c contract.TrainingConfig, s Shape, m Machine, d Data, w way) Settled {
-	c.BatchSize, c.GradientAccum, c.BasePrecision = w.batch, w.accumulation, w.precision
+	c.BatchSize, c.GradientAccum, c.PackingTokens, c.BasePrecision = w.batch, w.accumulation, w.packing, w.precision
 	c.Compute, _ = computeOf(c, m)
 	if c.LearningRate == 0 {
 		c.LearningRate, _ = learningRate(s)
 	}
 	r := Run{Full: c.Method == "full", Rank: c.Rank, Targets: c.TargetModules, Dropout: c.Dropout > 0,
-		Batch: w.batch, Length: d.longest(), Tokens: d.tokens(w.batch), Precision: w.precision, Recompute: w.recompute}
+		Batch: w.batch, Length: d.longest(), Tokens: d.largest(w.micro), Precision: w.precision, Recompute: w.recompute}
 	switch {
 	case c.Compute == "bf16" && m.BF16:
 		r.RoundedBytes = 2
@@ -212,12 +202,19 @@ func (out *Settled) explain(c contract.TrainingConfig, s Shape, m Machine, d Dat
 	if d.Assume != "" {
 		length += " (" + d.Assume + ")"
 	}
-	if c.BatchSize == 0 {
+	packed := out.Training.PackingTokens > 0
+	switch {
+	case c.BatchSize == 0 && packed:
+		say("training.batch_size", fmt.Sprint(out.Training.BatchSize), "of a step, with training.gradient_accumulation: micro-batches are packed by their tokens")
+	case c.BatchSize == 0:
 		why := "the full micro-batch fits"
 		if out.Training.BatchSize < wantedSamples {
 			why = "a larger one would not fit"
 		}
 		say("training.batch_size", fmt.Sprint(out.Training.BatchSize), "batch %d x %s: %s; %s", out.Training.BatchSize, length, have, why)
+	}
+	if packed {
+		say("training.packing_tokens", fmt.Sprint(out.Training.PackingTokens), "%s", packingReason(out.Training, c.PackingTokens > 0, m, d))
 	}
 	if c.GradientAccum == 0 {
 		say("training.gradient_accumulation", fmt.Sprint(out.Training.GradientAccum), "a step has %d samples", out.Training.BatchSize*out.Training.GradientAccum)

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/tunemesh/tunemesh/failpoint"
 	"github.com/tunemesh/tunemesh/trainer/engine"
 	"github.com/tunemesh/tunemesh/trainer/training/history"
 	"github.com/tunemesh/tunemesh/trainer/training/watch"
@@ -73,6 +74,7 @@ type State struct {
 type Settled struct {
 	BatchSize     int     `json:"batch_size"`
 	GradientAccum int     `json:"gradient_accumulation"`
+	PackingTokens int     `json:"packing_tokens,omitempty"`
 	BasePrecision string  `json:"base_precision"`
 	LearningRate  float64 `json:"learning_rate"`
 	Compute       string  `json:"compute,omitempty"` // f32 where a checkpoint says nothing
@@ -118,6 +120,9 @@ func (s Store) Save(name string, fill func(dir string) error) error {
 	if err := os.RemoveAll(final); err != nil {
 		return fmt.Errorf("training: checkpoint %s: %w", name, err)
 	}
+	if err := failpoint.At(failpoint.CheckpointUnnamed); err != nil {
+		return fmt.Errorf("training: checkpoint %s: %w", name, err)
+	}
 	if err := os.Rename(tmp, final); err != nil {
 		return fmt.Errorf("training: checkpoint %s: %w", name, err)
 	}
@@ -137,6 +142,9 @@ func seal(dir string) error {
 			return err
 		}
 		if err := syncPath(path); err != nil {
+			return err
+		}
+		if err := failpoint.At(failpoint.CheckpointHalfSealed); err != nil {
 			return err
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 	"time"
 
@@ -100,7 +99,7 @@ func (t *trainer) milestones(perEpoch int, last bool) error {
 func (t *trainer) step(indexes []int) (norm, rate float64, err error) {
 	before := t.state.Tokens
 	step := engine.Step{FirstMicro: t.state.Micro, Rate: t.rate.At(t.state.Step), MaxNorm: t.config.Training.MaxGradNorm}
-	for micro := range slices.Chunk(indexes, t.config.Training.BatchSize) {
+	for _, micro := range t.micros(indexes) {
 		batch := make([]model.Sequence, 0, len(micro))
 		for _, i := range micro {
 			batch = append(batch, sequence(&t.train[i]))
@@ -201,7 +200,7 @@ func (t *trainer) evaluate() (loss float64, ok bool, err error) {
 	var sum float64
 	var targets, seen int
 	report := progress.New(t.emit, "validation samples", int64(len(t.validation)), time.Now)
-	for chunk := range slices.Chunk(t.validation, max(t.config.Training.BatchSize, 16)) {
+	for _, chunk := range t.evaluationBatches() {
 		report.At(int64(seen)) // says nothing within the first half second
 		seen += len(chunk)
 		batch := make([]model.Sequence, 0, len(chunk))

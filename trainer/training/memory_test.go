@@ -54,6 +54,7 @@ func TestTheEstimateOfTheMemoryAgreesWithThePeak(t *testing.T) {
 		{"LoRA on 8 bits with dropout", `"base_precision":"int8","dropout":0.1`, false},
 		{"a small micro-batch", `"base_precision":"bf16","batch_size":2`, false},
 		{"a high rank", `"base_precision":"bf16","rank":256,"batch_size":1`, false},
+		{"packed by tokens", `"base_precision":"bf16","batch_size":1,"gradient_accumulation":16,"packing_tokens":1024`, false},
 		{"full training", `"method":"full","batch_size":2`, false},
 		{"activations computed twice", `"base_precision":"bf16"`, true},
 	}

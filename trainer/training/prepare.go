@@ -42,6 +42,7 @@ type trainer struct {
 	memory     func() int64 // free for this process, bytes
 	recompute  bool
 	maxTokens  int    // of a micro-batch
+	pads       bool   // the engine fills rows up to the longest
 	found      string // checkpoint to go on from
 	foundState State
 	skipped    int // steps in a row whose gradients overflowed

@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/tunemesh/tunemesh/failpoint"
 	"github.com/tunemesh/tunemesh/trainer/contract"
 	"github.com/tunemesh/tunemesh/trainer/dataset"
 	"github.com/tunemesh/tunemesh/trainer/training/history"
@@ -44,6 +45,7 @@ type Summary struct {
 	EarlyStopped    bool    `json:"early_stopped,omitempty"`
 	BatchSize       int     `json:"batch_size"`
 	GradientAccum   int     `json:"gradient_accumulation"`
+	PackingTokens   int     `json:"packing_tokens,omitempty"` // most tokens of a micro-batch; by batch_size where there is none
 	BasePrecision   string  `json:"base_precision"`
 	Compute         string  `json:"compute,omitempty"` // of the engine native
 	ResumedAt       int     `json:"resumed_at_step,omitempty"`
@@ -113,6 +115,9 @@ func (t *trainer) finish(in contract.Input) (contract.Result, error) {
 	if err := t.state.Log.Write(filepath.Join(in.OutputDir, history.FileName)); err != nil {
 		return contract.Result{}, err
 	}
+	if err := failpoint.At(failpoint.ResultUnwritten); err != nil {
+		return contract.Result{}, err
+	}
 	s := t.summary()
 	s.ExportedStep = exported
 	return contract.Result{
@@ -141,7 +146,7 @@ func (t *trainer) summary() Summary {
 	}
 	s.EarlyStopped = t.state.Stopped
 	s.BatchSize, s.GradientAccum, s.BasePrecision = t.config.Training.BatchSize, t.config.Training.GradientAccum, t.config.Training.BasePrecision
-	s.Compute = t.config.Training.Compute
+	s.PackingTokens, s.Compute = t.config.Training.PackingTokens, t.config.Training.Compute
 	if spent := time.Since(t.began).Seconds(); spent > 0 {
 		s.TokensPerSec = float64(t.state.Tokens-t.startTokens) / spent
 		s.SamplesPerSec = float64(t.state.Samples-t.startSamples) / spent

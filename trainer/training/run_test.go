@@ -157,7 +157,7 @@ func (s *stopAt) Write(p []byte) (int, error) {
 // Stopped at any steps and started again, the training ends with the very bytes
 // of one that was not disturbed: dropout, order of the data and moments included.
 func TestAnInterruptedTrainingEndsWithTheSameBits(t *testing.T) {
-	for _, method := range methods {
+	for _, method := range append(methods, `"packing_tokens":40,`) {
 		calm := job(t, fmt.Sprintf(config, method))
 		if _, _, err := stagetest.Run(t.Context(), t, training.Run, calm); err != nil {
 			t.Fatal(err)

@@ -25,6 +25,7 @@ func (t *trainer) settle(in contract.Input) error {
 	if t.found != "" {
 		s := t.foundState.Settled
 		c.BatchSize, c.GradientAccum, c.BasePrecision, c.LearningRate = s.BatchSize, s.GradientAccum, s.BasePrecision, s.LearningRate
+		c.PackingTokens = s.PackingTokens
 		c.Compute = cmp.Or(s.Compute, "f32")
 	}
 	shape, err := t.planShape()
@@ -46,8 +47,8 @@ func (t *trainer) settle(in contract.Input) error {
 		out.Settings = slices.DeleteFunc(out.Settings, func(s plan.Setting) bool { return slices.Contains(own, s.Field) })
 	}
 	t.config.Training, t.recompute = out.Training, out.Recompute
-	t.maxTokens = out.Run.Tokens
-	t.state.Settled = Settled{BatchSize: out.Training.BatchSize, GradientAccum: out.Training.GradientAccum,
+	t.maxTokens, t.pads = out.Run.Tokens, !native
+	t.state.Settled = Settled{BatchSize: out.Training.BatchSize, GradientAccum: out.Training.GradientAccum, PackingTokens: out.Training.PackingTokens,
 		BasePrecision: out.Training.BasePrecision, LearningRate: out.Training.LearningRate, Compute: out.Training.Compute}
 	for _, s := range out.Settings {
 		fields := map[string]any{"field": s.Field, "value": s.Value}
@@ -67,7 +68,7 @@ func (t *trainer) fit(c contract.TrainingConfig, shape plan.Shape, data plan.Dat
 		m.Memory = t.memory()
 	}
 	if !native {
-		m = plan.Machine{} // another engine's memory is its own concern
+		m = plan.Machine{Pads: true} // another engine's memory is its own concern
 	}
 	if reserved := devices.MemoryBytes; reserved > 0 && m.Memory > 0 && reserved < m.Memory {
 		// The reservation is an estimate by the same rules: all of it may be used.
