@@ -69,6 +69,9 @@ type Description struct {
 	Version    string // "torch 2.9.0, peft 0.18.0"; empty where it is the program's own
 	Device     string // cpu, cuda:0 (NVIDIA L4), mps
 	Arithmetic string // "weights BF16 as stored, arithmetic in F32"
+	// Bits names what fixes the bits of the results: the engine, the way it computes
+	// and the loops it does so by. Engines of one name give the same bits.
+	Bits       string
 	Threads    int
 	Workers    int
 	Trainable  int64 // parameters

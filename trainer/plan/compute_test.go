@@ -10,6 +10,8 @@ import (
 func TestHowProductsAreComputedIsSettled(t *testing.T) {
 	with, without := machine(14), machine(14)
 	with.BF16 = true
+	neither := machine(14)
+	neither.Kernels = plan.PureGo
 	f16 := smol
 	f16.DType = "F16"
 	for _, c := range []struct {
@@ -21,7 +23,8 @@ func TestHowProductsAreComputedIsSettled(t *testing.T) {
 	}{
 		{"left open", ``, smol, with, "f32", "bf16", "two thirds of the time"},
 		{"asked for", `"compute":"bf16"`, smol, with, "bf16", "bf16", ""},
-		{"asked for where it is slow", `"compute":"bf16"`, smol, without, "bf16", "bf16", "slower than in f32"},
+		{"asked for where it is slow", `"compute":"bf16"`, smol, without, "bf16", "bf16", "the same bits as one that has, slower than in f32"},
+		{"asked for on another architecture", `"compute":"bf16"`, smol, neither, "bf16", "bf16", "whose last bits differ"},
 		{"asked for, with a base that would stay f32", `"compute":"bf16"`, f16, with, "bf16", "bf16", ""},
 		{"asked for, but the base is in codes", `"compute":"bf16","base_precision":"int8"`, smol, with, "f32", "int8", "int8"},
 		{"f32 asked for", `"compute":"f32"`, smol, with, "f32", "bf16", ""},

@@ -85,6 +85,9 @@ func (m Machine) fits(e Estimate) bool {
 	return m.Memory <= 0 || float64(e.Total()) <= part*float64(m.Memory)
 }
 
+// PureGo is the name of the loops of processors without AVX2.
+const PureGo = "pure-go"
+
 // wantedSamples of a step, as the learning rates were chosen for, and the tokens
 // from which on a larger micro-batch is hardly faster.
 const (

@@ -59,6 +59,9 @@ type State struct {
 	// Settled is what was left open by the config and once decided stays: another
 	// machine goes on with the micro-batches that this one began with.
 	Settled Settled `json:"settled"`
+	// Bits names what computed the steps up to here, one after the other: more than
+	// one where a training went on by other means.
+	Bits []string `json:"bits,omitempty"`
 	// Best is the evaluation with the lowest loss, and where its weights are.
 	Best *Best `json:"best,omitempty"`
 	// Reference is the loss that the next evaluations have to beat, Worse how many

@@ -154,6 +154,7 @@ func (t *trainer) plan(contract.Input) error {
 func (t *trainer) identify(in contract.Input) error {
 	settings := t.config.Training
 	settings.CheckpointSteps, settings.LoggingSteps, settings.EvaluationsPerEpoch = 0, 0, 0
+	settings.Compute = contract.Computes[0]                          // a change is said, and goes on
 	settings.Engine, settings.Workers, settings.Sharding = "", 0, "" // any engine goes on
 	settings.Patience, settings.MinDelta, settings.LoadBest, settings.OnDivergence = 0, 0, false, ""
 	config, err := json.Marshal(struct {

@@ -25,32 +25,33 @@ const (
 
 // Summary is the stage's output under OutputKey.
 type Summary struct {
-	Engine          string  `json:"engine"`
-	Device          string  `json:"device"`
-	Method          string  `json:"method"`
-	Steps           int     `json:"steps"`
-	Epochs          float64 `json:"epochs"`
-	Samples         int64   `json:"samples"`       // seen, with repetitions
-	Tokens          int64   `json:"tokens"`        // seen, with repetitions, prompts included
-	LearningRate    float64 `json:"learning_rate"` // the schedule's peak
-	TrainableParams int64   `json:"trainable_parameters"`
-	BaseParams      int64   `json:"base_parameters"`
-	FirstLoss       float64 `json:"first_loss"`
-	FinalLoss       float64 `json:"final_loss"`
-	FirstEvalLoss   float64 `json:"first_eval_loss,omitempty"`
-	FinalEvalLoss   float64 `json:"final_eval_loss,omitempty"`
-	BestEvalLoss    float64 `json:"best_eval_loss,omitempty"` // of the trained model
-	BestStep        int     `json:"best_step,omitempty"`
-	ExportedStep    int     `json:"exported_step"` // whose weights went out
-	EarlyStopped    bool    `json:"early_stopped,omitempty"`
-	BatchSize       int     `json:"batch_size"`
-	GradientAccum   int     `json:"gradient_accumulation"`
-	PackingTokens   int     `json:"packing_tokens,omitempty"` // most tokens of a micro-batch; by batch_size where there is none
-	BasePrecision   string  `json:"base_precision"`
-	Compute         string  `json:"compute,omitempty"` // of the engine native
-	ResumedAt       int     `json:"resumed_at_step,omitempty"`
-	TokensPerSec    float64 `json:"tokens_per_sec"`
-	SamplesPerSec   float64 `json:"samples_per_sec"`
+	Engine          string   `json:"engine"`
+	Device          string   `json:"device"`
+	Method          string   `json:"method"`
+	Steps           int      `json:"steps"`
+	Epochs          float64  `json:"epochs"`
+	Samples         int64    `json:"samples"`       // seen, with repetitions
+	Tokens          int64    `json:"tokens"`        // seen, with repetitions, prompts included
+	LearningRate    float64  `json:"learning_rate"` // the schedule's peak
+	TrainableParams int64    `json:"trainable_parameters"`
+	BaseParams      int64    `json:"base_parameters"`
+	FirstLoss       float64  `json:"first_loss"`
+	FinalLoss       float64  `json:"final_loss"`
+	FirstEvalLoss   float64  `json:"first_eval_loss,omitempty"`
+	FinalEvalLoss   float64  `json:"final_eval_loss,omitempty"`
+	BestEvalLoss    float64  `json:"best_eval_loss,omitempty"` // of the trained model
+	BestStep        int      `json:"best_step,omitempty"`
+	ExportedStep    int      `json:"exported_step"` // whose weights went out
+	EarlyStopped    bool     `json:"early_stopped,omitempty"`
+	BatchSize       int      `json:"batch_size"`
+	GradientAccum   int      `json:"gradient_accumulation"`
+	PackingTokens   int      `json:"packing_tokens,omitempty"` // most tokens of a micro-batch; by batch_size where there is none
+	BasePrecision   string   `json:"base_precision"`
+	Compute         string   `json:"compute,omitempty"` // of the engine native
+	Bits            []string `json:"bits,omitempty"`    // what computed it; more than one where it went on by other means
+	ResumedAt       int      `json:"resumed_at_step,omitempty"`
+	TokensPerSec    float64  `json:"tokens_per_sec"`
+	SamplesPerSec   float64  `json:"samples_per_sec"`
 }
 
 // Run is the stage. It needs the base model, and the artifacts train.jsonl and
@@ -147,6 +148,7 @@ func (t *trainer) summary() Summary {
 	s.EarlyStopped = t.state.Stopped
 	s.BatchSize, s.GradientAccum, s.BasePrecision = t.config.Training.BatchSize, t.config.Training.GradientAccum, t.config.Training.BasePrecision
 	s.PackingTokens, s.Compute = t.config.Training.PackingTokens, t.config.Training.Compute
+	s.Bits = t.state.Bits
 	if spent := time.Since(t.began).Seconds(); spent > 0 {
 		s.TokensPerSec = float64(t.state.Tokens-t.startTokens) / spent
 		s.SamplesPerSec = float64(t.state.Samples-t.startSamples) / spent

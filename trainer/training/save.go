@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/tunemesh/tunemesh/trainer/contract"
 	"github.com/tunemesh/tunemesh/trainer/weights"
@@ -75,14 +76,35 @@ func (t *trainer) find() (err error) {
 
 // resume goes on from the checkpoint that was found, if there is one.
 func (t *trainer) resume() error {
+	bits := t.engine.Describe().Bits
 	if t.found == "" {
+		t.state.Bits = []string{bits}
 		return nil
 	}
-	name, state := t.found, t.foundState
+	name, state, settled := t.found, t.foundState, t.state.Settled
 	if err := t.engine.LoadState(filepath.Join(t.store.Dir, name), state.OptimStep); err != nil {
 		return fmt.Errorf("training: checkpoint %s: %w", name, err)
 	}
 	t.state, t.resumedAt = state, state.Step
+	t.state.Settled = settled
 	t.emit.Info(fmt.Sprintf("going on from checkpoint %s at step %d of %d", name, state.Step, t.total), map[string]any{"checkpoint": name, "step": state.Step})
+	t.compareBits(bits)
 	return nil
+}
+
+// compareBits says so where the rest of a training is computed by other means than
+// what it goes on from: it is as good, but its bits are those of no training that
+// nothing interrupted.
+func (t *trainer) compareBits(now string) {
+	known := t.state.Bits
+	if len(known) > 0 && known[len(known)-1] == now {
+		return
+	}
+	t.state.Bits = append(slices.Clone(known), now)
+	if len(known) == 0 {
+		return // a checkpoint of a version that did not note it
+	}
+	before := known[len(known)-1]
+	t.emit.Warn("BITS_CHANGE", fmt.Sprintf("the steps up to %d were computed by %s, the rest is by %s: losses agree to rounding, but the result is not bit for bit that of a training by one of them", t.state.Step, before, now),
+		map[string]any{"step": t.state.Step, "before": before, "now": now})
 }

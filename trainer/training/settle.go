@@ -26,7 +26,9 @@ func (t *trainer) settle(in contract.Input) error {
 		s := t.foundState.Settled
 		c.BatchSize, c.GradientAccum, c.BasePrecision, c.LearningRate = s.BatchSize, s.GradientAccum, s.BasePrecision, s.LearningRate
 		c.PackingTokens = s.PackingTokens
-		c.Compute = cmp.Or(s.Compute, "f32")
+		if c.Compute == contract.Computes[0] { // else as the config has it now
+			c.Compute = cmp.Or(s.Compute, "f32")
+		}
 	}
 	shape, err := t.planShape()
 	if err != nil {
@@ -42,7 +44,8 @@ func (t *trainer) settle(in contract.Input) error {
 		return err
 	}
 	if !native {
-		out.Training.BasePrecision, out.Training.Compute = c.BasePrecision, "" // what the first means there is that engine's concern
+		// What the first means there is that engine's concern, whatever native settled for.
+		out.Training.BasePrecision, out.Training.Compute = t.config.Training.BasePrecision, ""
 		own := []string{"memory", "training.base_precision", "training.compute"}
 		out.Settings = slices.DeleteFunc(out.Settings, func(s plan.Setting) bool { return slices.Contains(own, s.Field) })
 	}

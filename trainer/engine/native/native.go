@@ -8,6 +8,7 @@ import (
 
 	"github.com/tunemesh/tunemesh/trainer/contract"
 	"github.com/tunemesh/tunemesh/trainer/engine"
+	"github.com/tunemesh/tunemesh/trainer/kernel"
 	"github.com/tunemesh/tunemesh/trainer/model"
 	"github.com/tunemesh/tunemesh/trainer/optim"
 	"github.com/tunemesh/tunemesh/trainer/weights"
@@ -94,7 +95,7 @@ func (n *native) Close() error {
 func (n *native) Describe() engine.Description {
 	d := engine.Description{
 		Engine: engine.Native, Device: "cpu", Threads: runtime.GOMAXPROCS(0), Workers: 1,
-		Arithmetic: n.arithmetic(),
+		Arithmetic: n.arithmetic(), Bits: n.bits(),
 		Parameters: n.spec.Shape.NumParams(),
 	}
 	for _, p := range n.model.Params() {
@@ -113,6 +114,21 @@ func (n *native) arithmetic() string {
 		arithmetic = "bf16 with sums in f32 where weights are frozen, else in f32,"
 	}
 	return fmt.Sprintf("%s, arithmetic in %s by the %s loops", words, arithmetic, n.model.Kernels())
+}
+
+// bits: the loops for AVX2, AVX-512 and AVX512_BF16 compute the same ones (DESIGN.md
+// of trainer/kernel); those in Go do not, and on other architectures the compiler
+// fuses where it likes.
+func (n *native) bits() string {
+	compute := "f32"
+	if n.spec.Training.Compute == "bf16" {
+		compute = "bf16"
+	}
+	loops := "x86-64 with AVX2 or AVX-512"
+	if kernel.Best() == kernel.Pure {
+		loops = "the Go loops on " + runtime.GOARCH
+	}
+	return fmt.Sprintf("native in %s by %s", compute, loops)
 }
 
 // Step implements engine.Engine.

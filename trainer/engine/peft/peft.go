@@ -75,9 +75,20 @@ func (p *peft) open(ctx context.Context, env contract.EngineManifest) error {
 	}
 	p.info = engine.Description{
 		Engine: engine.PEFT, Version: r.Version, Device: r.Device, Arithmetic: r.Arithmetic, Threads: r.Threads,
+		Bits:    bits(r),
 		Workers: r.Workers, Trainable: r.Trainable, Parameters: r.Parameters, BaseBytes: r.BaseBytes,
 	}
 	return nil
+}
+
+// bits: another build, device, precision or number of workers sums up in another
+// order.
+func bits(r openReply) string {
+	words := fmt.Sprintf("peft on %s by %s, %s", r.Device, r.Version, r.Arithmetic)
+	if r.Workers > 1 {
+		words += fmt.Sprintf(", %d workers", r.Workers)
+	}
+	return words
 }
 
 // request is what the engine is asked to open.
