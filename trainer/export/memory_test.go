@@ -152,7 +152,7 @@ func TestTheModelIsNeverInMemoryAsAWhole(t *testing.T) {
 
 // enlarge replaces the model's weights by larger ones of as many layers, and gives
 // their bytes and those of the largest tensor.
-func enlarge(t *testing.T, dir string, layers, width int, dtype string) (total, largest int64) {
+func enlarge(t testing.TB, dir string, layers, width int, dtype string) (total, largest int64) {
 	t.Helper()
 	raw, err := os.ReadFile(filepath.Join(dir, "config.json"))
 	if err != nil {

@@ -19,7 +19,8 @@ func F32ToBF16(f float32) uint16 {
 	return uint16((u + 0x7fff + (u>>16)&1) >> 16)
 }
 
-// F16ToF32 widens an IEEE 754 binary16; exact, subnormals included.
+// F16ToF32 widens an IEEE 754 binary16; exact, subnormals included. A NaN becomes a
+// quiet one, as processors do it.
 func F16ToF32(h uint16) float32 {
 	sign := uint32(h&0x8000) << 16
 	exp := uint32(h>>10) & 0x1f
@@ -30,6 +31,9 @@ func F16ToF32(h uint16) float32 {
 		f := float32(man) * (1.0 / (1 << 24))
 		return math.Float32frombits(math.Float32bits(f) | sign)
 	case 0x1f:
+		if man != 0 {
+			man |= 0x200
+		}
 		return math.Float32frombits(sign | 0x7f800000 | man<<13)
 	}
 	return math.Float32frombits(sign | (exp+112)<<23 | man<<13)
@@ -65,6 +69,8 @@ func ToF32(dst []float32, dtype string, src []byte) error {
 	if err := checkLen(len(dst), dtype, len(src)); err != nil {
 		return err
 	}
+	done := toF32Blocks(dst, dtype, src)
+	dst, src = dst[done:], src[done*len(src)/max(1, len(dst)):]
 	switch dtype {
 	case F32:
 		for i := range dst {
@@ -88,6 +94,8 @@ func FromF32(dst []byte, dtype string, src []float32) error {
 	if err := checkLen(len(src), dtype, len(dst)); err != nil {
 		return err
 	}
+	done := fromF32Blocks(dst, dtype, src)
+	dst, src = dst[done*len(dst)/max(1, len(src)):], src[done:]
 	switch dtype {
 	case F32:
 		for i, f := range src {

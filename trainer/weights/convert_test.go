@@ -1,6 +1,7 @@
 package weights_test
 
 import (
+	"encoding/binary"
 	"math"
 	"math/big"
 	"math/rand/v2"
@@ -80,6 +81,48 @@ func TestRoundingToNearestEven(t *testing.T) {
 		want, _ := new(big.Float).SetPrec(8).SetMode(big.ToNearestEven).SetFloat64(float64(f)).Float32()
 		if got := weights.BF16ToF32(weights.F32ToBF16(f)); got != want {
 			t.Fatalf("bf16(%v) = %v, want %v", f, got, want)
+		}
+	}
+}
+
+// Slices are converted in blocks, by the processor where it can: every value gets the
+// bits that it gets alone, wherever it stands.
+func TestSlicesConvertAsSingleValuesDo(t *testing.T) {
+	src := make([]byte, 2*(1<<16+7))
+	for i := range len(src) / 2 {
+		binary.LittleEndian.PutUint16(src[2*i:], uint16(i*40503)) // all, in no order that a block could profit from
+	}
+	rng := rand.New(rand.NewPCG(5, 6))
+	values := make([]float32, 1<<18+13)
+	for i := range values {
+		values[i] = math.Float32frombits(rng.Uint32())
+		if i%3 == 0 { // among the halves
+			values[i] = float32(rng.NormFloat64()) * float32(math.Pow(2, float64(rng.IntN(44)-26)))
+		}
+	}
+	copy(values, []float32{65504, 65519.996, 65520, -65520, float32(math.Inf(1)), float32(math.Inf(-1)), 0, float32(math.Copysign(0, -1)), math.Float32frombits(0x7f800001), math.Float32frombits(0xffc12345), 1e-45, -1e-45})
+	for dtype, one := range map[string]struct {
+		widen  func(uint16) float32
+		narrow func(float32) uint16
+	}{weights.F16: {weights.F16ToF32, weights.F32ToF16}, weights.BF16: {weights.BF16ToF32, weights.F32ToBF16}} {
+		wide := make([]float32, len(src)/2)
+		if err := weights.ToF32(wide, dtype, src); err != nil {
+			t.Fatal(err)
+		}
+		for i, v := range wide {
+			h := binary.LittleEndian.Uint16(src[2*i:])
+			if want := one.widen(h); math.Float32bits(v) != math.Float32bits(want) {
+				t.Fatalf("%s %04x at %d became %08x, alone %08x", dtype, h, i, math.Float32bits(v), math.Float32bits(want))
+			}
+		}
+		narrow := make([]byte, 2*len(values))
+		if err := weights.FromF32(narrow, dtype, values); err != nil {
+			t.Fatal(err)
+		}
+		for i, v := range values {
+			if got, want := binary.LittleEndian.Uint16(narrow[2*i:]), one.narrow(v); got != want {
+				t.Fatalf("%08x at %d became %s %04x, alone %04x", math.Float32bits(v), i, dtype, got, want)
+			}
 		}
 	}
 }

@@ -1,11 +1,30 @@
 // Command asmgen writes the amd64 assembly of package kernel: the micro-kernels
 // of the matrix product, the packing of its right operand, and the loops over
-// contiguous values. Run it through go generate in trainer/kernel.
+// contiguous values. With the argument "blocks" it writes that of package gguf, the
+// searches of its encoders, and with "halves" that of package weights, conversions.
+// Run it through go generate in those packages.
 package main
 
-import . "github.com/mmcloughlin/avo/build"
+import (
+	"os"
+
+	. "github.com/mmcloughlin/avo/build"
+)
 
 func main() {
+	emit := kernels
+	if len(os.Args) > 1 {
+		if other, ok := map[string]func(){"blocks": blocks, "halves": halves}[os.Args[1]]; ok {
+			emit = other
+			os.Args = append(os.Args[:1], os.Args[2:]...) // the rest is avo's
+		}
+	}
+	emit()
+	Generate()
+}
+
+// kernels emits the assembly of package kernel.
+func kernels() {
 	for rows := 1; rows <= 12; rows++ {
 		micro("AVX512", rows, 2, zmm)
 		micro("AVX512", rows, 1, zmm)
@@ -37,5 +56,4 @@ func main() {
 	peak("peakAVX2", ymm)
 	peak("peakBF16", pairs)
 	pause()
-	Generate()
 }

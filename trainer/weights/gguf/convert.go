@@ -1,6 +1,7 @@
 package gguf
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -10,12 +11,14 @@ import (
 	"github.com/tunemesh/tunemesh/trainer/weights"
 )
 
-// batchValues is how many values are in memory at one time, decoded (16 MB): enough
-// that cores are busy between two writes, little beside any model's tensor.
-const batchValues = 4 << 20
+// batchValues is how many values are converted between two writes (8 MB of float32 at
+// most, of which two are in memory): enough that cores are busy, little beside any
+// model's tensor.
+const batchValues = 2 << 20
 
-// write converts one tensor and writes it, some rows at a time, over all cores. The
-// bytes do not depend on how many there are.
+// write converts one tensor and writes it, some rows at a time, over all cores; while
+// one batch is written, the next is converted. The bytes do not depend on how many
+// cores there are.
 func (j job) write(ctx context.Context, w io.Writer, src *weights.File) error {
 	shape := j.info.Shape
 	cols := shape[len(shape)-1]
@@ -44,20 +47,25 @@ func (j job) write(ctx context.Context, w io.Writer, src *weights.File) error {
 	}
 	c := converter{job: j, dtype: dtype, data: data, rows: rows, cols: cols, width: int(int64(cols) / elems * size)}
 	perBatch := max(1, min(rows, batchValues/max(1, cols)))
-	out := make([]byte, perBatch*c.width)
-	for first := 0; first < rows; first += perBatch {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
+	buffers := [2][]byte{make([]byte, perBatch*c.width), make([]byte, min(rows-perBatch, perBatch)*c.width)}
+	written := make(chan error, 1)
+	written <- nil // of the batch before the first
+	for first, k := 0, 0; first < rows; first, k = first+perBatch, 1-k {
 		n := min(perBatch, rows-first)
-		if err := c.convert(out[:n*c.width], first); err != nil {
+		batch := buffers[k][:n*c.width]
+		failed := ctx.Err()
+		if failed == nil {
+			failed = c.convert(batch, first)
+		}
+		if err := cmp.Or(failed, <-written); err != nil { // always waits for the write
 			return err
 		}
-		if _, err := w.Write(out[:n*c.width]); err != nil {
-			return err
-		}
+		go func() {
+			_, err := w.Write(batch)
+			written <- err
+		}()
 	}
-	return nil
+	return <-written
 }
 
 // converter encodes rows of one tensor.

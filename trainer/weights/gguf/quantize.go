@@ -20,56 +20,62 @@ func Quantize(dst []byte, t Type, values []float32) error {
 	if int64(len(values))%elems != 0 || int64(len(values))/elems*size != int64(len(dst)) {
 		return fmt.Errorf("gguf: %d values are not %d bytes of %s", len(values), len(dst), name)
 	}
+	return fastest().quantize(dst, t, values)
+}
+
+// quantize is Quantize for lengths that agree.
+func (l loops) quantize(dst []byte, t Type, values []float32) error {
 	switch t {
 	case F32, BF16:
-		return weights.FromF32(dst, name, values)
+		return weights.FromF32(dst, t.String(), values)
 	case F16:
-		return encodeF16(dst, values)
+		return l.encodeF16(dst, values)
 	}
-	encode, limit := blockEncoder(t)
-	for _, v := range values {
-		if !(math.Abs(float64(v)) <= limit) {
-			return fmt.Errorf("a value of %g cannot be quantized to %s", v, name)
+	encode, limit := l.blockEncoder(t)
+	if !l.within(values, limit) {
+		for _, v := range values {
+			if !(abs(v) <= limit) {
+				return fmt.Errorf("a value of %g cannot be quantized to %s", v, t)
+			}
 		}
 	}
-	for ; len(values) > 0; values, dst = values[elems:], dst[size:] {
-		encode(dst[:size], values[:elems])
-	}
+	encode(dst, values)
 	return nil
 }
 
 // Encodes says whether Quantize knows the format.
 func (t Type) Encodes() bool {
-	f, _ := blockEncoder(t)
-	return t == F32 || t == F16 || t == BF16 || f != nil
+	_, limit := loops{}.blockEncoder(t)
+	return t == F32 || t == F16 || t == BF16 || limit > 0
 }
 
-// blockEncoder gives the encoder of a block and the largest absolute value whose
+// blockEncoder gives the encoder of whole blocks and the largest absolute value whose
 // scale is finite in half precision.
-func blockEncoder(t Type) (encode func(dst []byte, x []float32), limit float64) {
+func (l loops) blockEncoder(t Type) (encode func(dst []byte, x []float32), limit float32) {
 	const half = 65504
 	switch t {
 	case Q5_0:
 		return encodeQ5_0, half * 16
 	case Q8_0:
-		return encodeQ8_0, half * 127
+		return l.q8, half * 127
 	case Q4_K:
-		return encodeQ4_K, half * 15
+		return l.encodeQ4_K, half * 15
 	case Q6_K:
-		return encodeQ6_K, half * 32 * 127
+		return l.encodeQ6_K, half * 32 * 127
 	}
 	return nil, 0
 }
 
-func encodeF16(dst []byte, values []float32) error {
-	for i, v := range values {
-		h := weights.F32ToF16(v)
-		if h&0x7fff == 0x7c00 && !math.IsInf(float64(v), 0) {
-			return fmt.Errorf("%g is too large for F16; export as BF16", v)
+// encodeF16 refuses what would become an infinity and is none.
+func (l loops) encodeF16(dst []byte, values []float32) error {
+	if !l.within(values, 65504) {
+		for _, v := range values {
+			if weights.F32ToF16(v)&0x7fff == 0x7c00 && !math.IsInf(float64(v), 0) {
+				return fmt.Errorf("%g is too large for F16; export as BF16", v)
+			}
 		}
-		binary.LittleEndian.PutUint16(dst[2*i:], h)
 	}
-	return nil
+	return weights.FromF32(dst, weights.F16, values)
 }
 
 // largest gives the value that is farthest from 0, the first of several.
@@ -93,21 +99,29 @@ func inverse(d float32) float32 {
 	return 0
 }
 
-// encodeQ8_0: scale d, bytes x/d. The quotient uses the scale before it is rounded
-// to half; ties go away from zero.
+// encodeQ8_0: for each 32 values a scale d and bytes x/d. The quotient uses the scale
+// before it is rounded to half; ties go away from zero.
 func encodeQ8_0(dst []byte, x []float32) {
-	_, top := largest(x)
-	d := top / 127
-	id := inverse(d)
-	binary.LittleEndian.PutUint16(dst, weights.F32ToF16(d))
-	for i, v := range x {
-		dst[2+i] = byte(int8(math.Round(float64(v * id))))
+	for ; len(x) > 0; x, dst = x[32:], dst[34:] {
+		_, top := largest(x[:32])
+		d := top / 127
+		id := inverse(d)
+		binary.LittleEndian.PutUint16(dst, weights.F32ToF16(d))
+		for i, v := range x[:32] {
+			dst[2+i] = byte(int8(math.Round(float64(v * id))))
+		}
 	}
 }
 
 // encodeQ5_0: the value farthest from 0 becomes -16, scale d, the fifth bits of all
 // in four bytes, nibbles.
 func encodeQ5_0(dst []byte, x []float32) {
+	for ; len(x) > 0; x, dst = x[32:], dst[22:] {
+		encodeBlockQ5_0(dst[:22], x[:32])
+	}
+}
+
+func encodeBlockQ5_0(dst []byte, x []float32) {
 	top, _ := largest(x)
 	d := top / -16
 	id := float32(0)

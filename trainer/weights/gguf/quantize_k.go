@@ -19,22 +19,29 @@ func clamp(v, low, high int32) int32 { return min(max(v, low), high) }
 
 // encodeQ4_K searches a scale and a minimum for each 32 values, then expresses these
 // in 6 bits each by the largest of all eight (layout: decodeQ4_K).
-func encodeQ4_K(dst []byte, x []float32) {
-	var scales, mins [8]float32
-	var q [256]byte
+func (l loops) encodeQ4_K(dst []byte, x []float32) {
+	var w work
+	for len(x) > 0 {
+		n := min(512, len(x)) // so that sixteen groups are searched side by side
+		l.scaleMin(x[:n], w.scales[:n/32], w.mins[:n/32])
+		for at := 0; at < n; at += 256 {
+			l.encodeBlockQ4_K(dst[:144], x[at:at+256], (*[8]float32)(w.scales[at/32:]), (*[8]float32)(w.mins[at/32:]), &w)
+			dst = dst[144:]
+		}
+		x = x[n:]
+	}
+}
+
+// work is what the encoding of a row's blocks needs, made once for all of them.
+type work struct {
+	scales, mins   [16]float32 // of groups
+	steps, offsets [16]float32 // of 16 values each
+	q              [256]byte
+}
+
+func (l loops) encodeBlockQ4_K(dst []byte, x []float32, scales, mins *[8]float32, w *work) {
 	topScale, topMin := float32(0), float32(0)
 	for j := range 8 {
-		part := x[32*j:][:32]
-		sum := float32(0)
-		for _, v := range part {
-			sum += float32(v * v)
-		}
-		mean := float32(math.Sqrt(float64(sum / 32)))
-		var w [32]float32
-		for i, v := range part {
-			w[i] = mean + abs(v)
-		}
-		scales[j], mins[j] = searchScaleMin((*[32]float32)(part), &w)
 		topScale, topMin = max(topScale, scales[j]), max(topMin, mins[j])
 	}
 	perScale, perMin := float32(0), float32(0)
@@ -60,19 +67,46 @@ func encodeQ4_K(dst []byte, x []float32) {
 	binary.LittleEndian.PutUint16(dst[2:], weights.F32ToF16(topMin/63))
 	d, dmin := half(dst), half(dst[2:])
 	scale, minimum := scalesK(packed)
-	for j := range 8 {
-		s := d * float32(scale[j])
-		if s == 0 {
-			continue // all zero, as q is
-		}
-		m := dmin * float32(minimum[j])
-		for i, v := range x[32*j:][:32] {
-			q[32*j+i] = byte(clamp(nearest((v+m)/s), 0, 15))
+	for j := range 16 {
+		w.steps[j], w.offsets[j] = d*float32(scale[j/2]), dmin*float32(minimum[j/2])
+	}
+	l.levels(w.q[:], x, w.steps[:], w.offsets[:], 0, 15, 0)
+	for j := range 4 {
+		low, high, out := w.q[64*j:][:32], w.q[64*j+32:][:32], dst[16+32*j:][:32]
+		for i := 0; i < 32; i += 8 { // no level has more than four bits: none reaches into its neighbour
+			binary.LittleEndian.PutUint64(out[i:], binary.LittleEndian.Uint64(low[i:])|binary.LittleEndian.Uint64(high[i:])<<4)
 		}
 	}
-	for j := range 4 {
-		for i := range 32 {
-			dst[16+32*j+i] = q[64*j+i] | q[64*j+32+i]<<4
+}
+
+// searchScalesMins is searchScaleMin for each 32 values of x, weighted by their
+// distance from 0 and its root mean square.
+func searchScalesMins(x, scales, mins []float32) {
+	for j := range scales {
+		part := (*[32]float32)(x[32*j:])
+		sum := float32(0)
+		for _, v := range part {
+			sum += float32(v * v)
+		}
+		mean := float32(math.Sqrt(float64(sum / 32)))
+		var w [32]float32
+		for i, v := range part {
+			w[i] = mean + abs(v)
+		}
+		scales[j], mins[j] = searchScaleMin(part, &w)
+	}
+}
+
+// levelsOf turns each 16 values to the nearest multiples of a step, above an offset,
+// from low to high, and adds lift. Where the step is 0 so are the levels.
+func levelsOf(q []byte, x, steps, offsets []float32, low, high, lift int32) {
+	for j, step := range steps {
+		for i, v := range x[16*j:][:16] {
+			level := int32(0)
+			if step != 0 {
+				level = clamp(nearest((v+offsets[j])/step), low, high)
+			}
+			q[16*j+i] = byte(level + lift)
 		}
 	}
 }
@@ -140,16 +174,16 @@ const tiny = 1e-15
 
 // encodeQ6_K searches a scale for each 16 values, then expresses these in signed
 // bytes by the largest (layout: decodeQ6_K).
-func encodeQ6_K(dst []byte, x []float32) {
-	var scales [16]float32
-	top, topAbs := float32(0), float32(0)
-	for j := range 16 {
-		s := searchScale((*[16]float32)(x[16*j:]))
-		scales[j] = s
-		if a := abs(s); a > topAbs {
-			top, topAbs = s, a
-		}
+func (l loops) encodeQ6_K(dst []byte, x []float32) {
+	var w work // its offsets stay 0
+	for ; len(x) > 0; x, dst = x[256:], dst[210:] {
+		l.encodeBlockQ6_K(dst[:210], x[:256], &w)
 	}
+}
+
+func (l loops) encodeBlockQ6_K(dst []byte, x []float32, w *work) {
+	l.scale(x, w.scales[:])
+	top, topAbs := largest(w.scales[:])
 	clear(dst)
 	if topAbs < tiny {
 		return
@@ -157,24 +191,29 @@ func encodeQ6_K(dst []byte, x []float32) {
 	per := -128 / top
 	binary.LittleEndian.PutUint16(dst[208:], weights.F32ToF16(1/per))
 	d := half(dst[208:])
-	var q [256]byte
 	for j := range 16 {
-		s := min(127, nearest(per*scales[j]))
+		s := min(127, nearest(per*w.scales[j]))
 		dst[192+j] = byte(int8(s))
-		step := d * float32(s)
-		for i, v := range x[16*j:][:16] {
-			if q[16*j+i] = 32; step != 0 {
-				q[16*j+i] = byte(clamp(nearest(v/step), -32, 31) + 32)
-			}
+		w.steps[j] = d * float32(s)
+	}
+	l.levels(w.q[:], x, w.steps[:], w.offsets[:], -32, 31, 32)
+	for n := range 2 {
+		low, high, q := dst[64*n:][:64], dst[128+32*n:][:32], w.q[128*n:][:128]
+		const four, two = 0x0f0f0f0f0f0f0f0f, 0x0303030303030303
+		for i := 0; i < 32; i += 8 { // eight at a time, as bytes of an integer
+			word := func(at int) uint64 { return binary.LittleEndian.Uint64(q[at+i:]) }
+			a, b, c, e := word(0), word(32), word(64), word(96)
+			binary.LittleEndian.PutUint64(low[i:], a&four|c&four<<4)
+			binary.LittleEndian.PutUint64(low[i+32:], b&four|e&four<<4)
+			binary.LittleEndian.PutUint64(high[i:], a>>4&two|b>>4&two<<2|c>>4&two<<4|e>>4&two<<6)
 		}
 	}
-	for n := range 2 {
-		low, high, q := dst[64*n:][:64], dst[128+32*n:][:32], q[128*n:][:128]
-		for i := range 32 {
-			low[i] = q[i]&15 | q[i+64]&15<<4
-			low[i+32] = q[i+32]&15 | q[i+96]&15<<4
-			high[i] = q[i]>>4 | q[i+32]>>4<<2 | q[i+64]>>4<<4 | q[i+96]>>4<<6
-		}
+}
+
+// searchScales is searchScale for each 16 values of x.
+func searchScales(x, scales []float32) {
+	for j := range scales {
+		scales[j] = searchScale((*[16]float32)(x[16*j:]))
 	}
 }
 

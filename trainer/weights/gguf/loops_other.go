@@ -1,0 +1,5 @@
+//go:build !amd64
+
+package gguf
+
+func fastest() loops { return pureLoops() }
