@@ -143,6 +143,9 @@ func (s *Server) largest(n api.StageSpec) plan.Machine {
 	m := plan.Machine{Memory: best.Capability.MemoryBytes, Cores: best.Capability.CPU.Cores,
 		Whose: fmt.Sprintf("on node %s, which has the most", best.Name)}
 	m.BF16 = slices.Contains(best.Capability.CPU.Features, "avx512_bf16")
+	if len(best.Capability.CPU.Features) > 0 {
+		m.Kernels = plan.PureGo
+	}
 	for _, isa := range []string{"avx512f", "avx2"} {
 		if slices.Contains(best.Capability.CPU.Features, isa) {
 			m.Kernels = isa
