@@ -10378,6 +10378,69 @@ loop:
 	VZEROUPPER
 	RET
 
+// func mergeRowAVX2(row *float32, b *float32, a *float32, rank int, stride int, blocks int, scale float64)
+// Requires: AVX, AVX2, FMA3, SSE2
+TEXT ·mergeRowAVX2(SB), NOSPLIT, $0-56
+	MOVQ         row+0(FP), AX
+	MOVQ         b+8(FP), CX
+	MOVQ         a+16(FP), DX
+	MOVQ         rank+24(FP), BX
+	MOVQ         stride+32(FP), SI
+	MOVQ         blocks+40(FP), DI
+	MOVSD        scale+48(FP), X0
+	VBROADCASTSD X0, Y0
+	SHLQ         $0x02, SI
+
+block:
+	MOVQ   DX, R8
+	XORQ   R9, R9
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+
+rank:
+	VBROADCASTSS (CX)(R9*4), X5
+	VCVTPS2PD    X5, Y5
+	VCVTPS2PD    (R8), Y6
+	VFMADD231PD  Y6, Y5, Y1
+	VCVTPS2PD    16(R8), Y6
+	VFMADD231PD  Y6, Y5, Y2
+	VCVTPS2PD    32(R8), Y6
+	VFMADD231PD  Y6, Y5, Y3
+	VCVTPS2PD    48(R8), Y6
+	VFMADD231PD  Y6, Y5, Y4
+	ADDQ         SI, R8
+	INCQ         R9
+	CMPQ         R9, BX
+	JNE          rank
+	VCVTPS2PD    (AX), Y5
+	VMULPD       Y0, Y1, Y1
+	VADDPD       Y1, Y5, Y5
+	VCVTPD2PSY   Y5, X5
+	VMOVUPS      X5, (AX)
+	VCVTPS2PD    16(AX), Y1
+	VMULPD       Y0, Y2, Y2
+	VADDPD       Y2, Y1, Y1
+	VCVTPD2PSY   Y1, X1
+	VMOVUPS      X1, 16(AX)
+	VCVTPS2PD    32(AX), Y1
+	VMULPD       Y0, Y3, Y3
+	VADDPD       Y3, Y1, Y1
+	VCVTPD2PSY   Y1, X1
+	VMOVUPS      X1, 32(AX)
+	VCVTPS2PD    48(AX), Y1
+	VMULPD       Y0, Y4, Y4
+	VADDPD       Y4, Y1, Y1
+	VCVTPD2PSY   Y1, X1
+	VMOVUPS      X1, 48(AX)
+	ADDQ         $0x40, AX
+	ADDQ         $0x40, DX
+	DECQ         DI
+	JNZ          block
+	VZEROUPPER
+	RET
+
 DATA lanes<>+0(SB)/4, $0xffffffff
 DATA lanes<>+4(SB)/4, $0xffffffff
 DATA lanes<>+8(SB)/4, $0xffffffff

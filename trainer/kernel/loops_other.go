@@ -8,3 +8,5 @@ func Best() ISA { return Pure }
 func loops(ISA) (tile, vector) { return pureTile(), pureVector() }
 
 func pause() {}
+
+func mergeBlocks(row, b, a []float32, scale float64) int { return 0 }

@@ -231,6 +231,9 @@ func dotQ8AVX2(x *float32, src *byte, scales *float32, blocks int) float32
 func dotQ4AVX2(x *float32, src *byte, scales *float32, blocks int) float32
 
 //go:noescape
+func mergeRowAVX2(row *float32, b *float32, a *float32, rank int, stride int, blocks int, scale float64)
+
+//go:noescape
 func dotAVX2(x *float32, y *float32, n int) float32
 
 //go:noescape

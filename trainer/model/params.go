@@ -3,6 +3,8 @@ package model
 import (
 	"fmt"
 	"strings"
+
+	"github.com/tunemesh/tunemesh/trainer/kernel"
 )
 
 // AddLoRA freezes the weights and adds adapters: A uniform as PEFT initialises
@@ -158,19 +160,9 @@ func (m *Model) mergeLinear(lin *linear) []float32 {
 		return w
 	}
 	out := append([]float32(nil), w...)
-	s, r := m.lora.Scale(), m.lora.Rank
-	row := make([]float64, lin.in)
+	r := m.lora.Rank
 	for o := range lin.out {
-		clear(row)
-		for k := range r {
-			bk := float64(lin.b.Data[o*r+k])
-			for i, a := range lin.a.Data[k*lin.in : (k+1)*lin.in] {
-				row[i] += bk * float64(a)
-			}
-		}
-		for i, d := range row {
-			out[o*lin.in+i] = float32(float64(out[o*lin.in+i]) + s*d)
-		}
+		kernel.MergeRow(out[o*lin.in:(o+1)*lin.in], lin.b.Data[o*r:(o+1)*r], lin.a.Data, m.lora.Scale())
 	}
 	return out
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/tunemesh/tunemesh/trainer/adapter"
+	"github.com/tunemesh/tunemesh/trainer/kernel"
 	"github.com/tunemesh/tunemesh/trainer/model"
 	"github.com/tunemesh/tunemesh/trainer/weights"
 )
@@ -93,25 +94,14 @@ func (s *Stream) halves(tensor string) (a, b adapter.Tensor) {
 }
 
 // AddAdapter adds the rows from first on of scale·B·A to rows, as many as it holds, in
-// float64 and in the order in which model.MergedTensor does: the bits are the same.
+// float64, as model.MergedTensor does: the bits are the same.
 func (s *Stream) AddAdapter(tensor string, rows []float32, first int) {
 	a, b := s.halves(tensor)
 	if a.Data == nil || len(rows) == 0 {
 		return
 	}
-	scale, width, rank := s.lora.Scale(), a.Cols, a.Rows
-	sum := make([]float64, width)
+	width, rank := a.Cols, a.Rows
 	for r := range len(rows) / width {
-		clear(sum)
-		for k := range rank {
-			bk := float64(b.Data[(first+r)*rank+k])
-			for i, v := range a.Data[k*width : (k+1)*width] {
-				sum[i] += bk * float64(v)
-			}
-		}
-		row := rows[r*width : (r+1)*width]
-		for i, d := range sum {
-			row[i] = float32(float64(row[i]) + scale*d)
-		}
+		kernel.MergeRow(rows[r*width:(r+1)*width], b.Data[(first+r)*rank:(first+r+1)*rank], a.Data[:rank*width], s.lora.Scale())
 	}
 }

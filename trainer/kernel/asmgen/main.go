@@ -51,6 +51,7 @@ func kernels() {
 	dequantize(4)
 	dotCodes(8)
 	dotCodes(4)
+	mergeRow()
 	vectors()
 	peak("peakAVX512", zmm)
 	peak("peakAVX2", ymm)
