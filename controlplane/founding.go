@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/failpoint"
 )
 
 // founding is how servers that were started with --bootstrap-expect N become one
@@ -106,7 +107,7 @@ func (f *founding) agree(r api.FoundingRequest) error {
 		return err
 	}
 	f.promise = p
-	return nil
+	return failpoint.At(failpoint.PromiseKept)
 }
 
 // seek returns when it is clear what this server is: founders is the set to found
@@ -216,6 +217,9 @@ func (f *founding) look(ctx context.Context, join []string, p *peers) (founders 
 		if err := p.call(ctx, http.MethodPost, s.URL, "/v1/cluster/founding", request, nil); err != nil {
 			return nil, false, fmt.Sprintf("%s does not agree to found the cluster: %v", s.Name, err)
 		}
+	}
+	if err := failpoint.At(failpoint.FoundersAgreed); err != nil {
+		return nil, false, "cannot found the cluster: " + err.Error()
 	}
 	return set, true, ""
 }

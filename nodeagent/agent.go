@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/failpoint"
 	"github.com/tunemesh/tunemesh/nodeagent/cache"
 	"github.com/tunemesh/tunemesh/nodeagent/launcher"
 )
@@ -145,12 +146,14 @@ func (a *Agent) recover(work context.Context) error {
 				_ = os.RemoveAll(p.root)
 				continue
 			}
+			_ = failpoint.At(failpoint.FoundUnrecorded)
 			rec.Phase, rec.Handle, rec.LaunchedAt = phaseLaunched, &h, time.Now().UTC()
 			if err := p.save(rec); err != nil {
 				return err
 			}
 		}
 		log.Info("attempt taken up again", "job", rec.Assignment.JobID, "stage", rec.Assignment.Stage.Name, "phase", rec.Phase)
+		_ = failpoint.At(failpoint.AdoptedUnwatched)
 		if err := a.begin(work, rec, nil); err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/failpoint"
 	"github.com/tunemesh/tunemesh/trainer/contract"
 )
 
@@ -78,6 +79,9 @@ func (a *Agent) accept(work context.Context, as api.Assignment) {
 	err := os.MkdirAll(p.launch(), 0o750)
 	if err == nil {
 		err = p.save(rec)
+	}
+	if err == nil {
+		err = failpoint.At(failpoint.AttemptUnbegun)
 	}
 	if err == nil {
 		err = a.begin(work, rec, &as)

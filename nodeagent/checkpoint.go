@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/failpoint"
 )
 
 // copyCheckpoints uploads announced checkpoints in order, until noMore is
@@ -77,5 +78,11 @@ func (r *runner) copyCheckpoint(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	return r.a.cp.ReportCheckpoint(ctx, r.as.Fence, api.CheckpointReport{Name: name, Files: done})
+	if err := failpoint.At(failpoint.CheckpointUnreported); err != nil {
+		return err
+	}
+	if err := r.a.cp.ReportCheckpoint(ctx, r.as.Fence, api.CheckpointReport{Name: name, Files: done}); err != nil {
+		return err
+	}
+	return failpoint.At(failpoint.CheckpointUnsettled)
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/failpoint"
 	"github.com/tunemesh/tunemesh/nodeagent/spool"
 )
 
@@ -56,6 +57,9 @@ func (r *runner) keepSpool() error {
 		return err
 	}
 	if err := os.Rename(r.p.shipped(), to.shipped()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := failpoint.At(failpoint.SpoolHalfKept); err != nil {
 		return err
 	}
 	return os.Rename(r.p.events(), to.events())

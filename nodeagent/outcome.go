@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/failpoint"
 	"github.com/tunemesh/tunemesh/nodeagent/launcher"
 	"github.com/tunemesh/tunemesh/trainer/contract"
 )
@@ -37,6 +38,7 @@ func (r *runner) conclude(ctx context.Context) error {
 			return err
 		}
 	}
+	_ = failpoint.At(failpoint.UploadUnrecorded)
 	return r.update(func(rec *record) {
 		report.Lines = r.lines
 		rec.Phase, rec.Report = phaseUploaded, &report

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/failpoint"
 	"github.com/tunemesh/tunemesh/nodeagent/cache"
 	"github.com/tunemesh/tunemesh/nodeagent/capability"
 	"github.com/tunemesh/tunemesh/nodeagent/launcher"
@@ -124,7 +126,7 @@ func (r *runner) environment(parent string) []string {
 	}
 	list := strings.Join(gpus, ",")
 	env = append(env, "CUDA_DEVICE_ORDER=PCI_BUS_ID", "CUDA_VISIBLE_DEVICES="+list, "HIP_VISIBLE_DEVICES="+list)
-	return append(env, r.a.cfg.StageEnv...)
+	return slices.Concat(env, failpoint.Environment(), r.a.cfg.StageEnv)
 }
 
 func (r *runner) fetchInputs(ctx context.Context, as api.Assignment) ([]contract.File, error) {
@@ -196,6 +198,9 @@ func (r *runner) downloadCheckpoint(ctx context.Context, c api.Checkpoint, dir s
 		return fmt.Errorf("nodeagent: restore checkpoint: %w", err)
 	}
 	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("nodeagent: restore checkpoint: %w", err)
+	}
+	if err := failpoint.At(failpoint.CheckpointUnplaced); err != nil {
 		return fmt.Errorf("nodeagent: restore checkpoint: %w", err)
 	}
 	if err := os.Rename(tmp, dir); err != nil {

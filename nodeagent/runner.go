@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/failpoint"
 	"github.com/tunemesh/tunemesh/nodeagent/launcher"
 	"github.com/tunemesh/tunemesh/tracing"
 	"github.com/tunemesh/tunemesh/trainer/contract"
@@ -236,11 +237,15 @@ func (r *runner) prepareAndLaunch(ctx context.Context) error {
 		err = r.awaitPredecessors(prep)
 	}
 	if err == nil {
+		err = failpoint.At(failpoint.AttemptUnlaunched)
+	}
+	if err == nil {
 		var h launcher.Handle
 		h, err = r.a.launcher.Start(prep, spec)
 		if err == nil {
 			cancel()
 			<-halt
+			_ = failpoint.At(failpoint.HandleUnrecorded)
 			return r.update(func(rec *record) {
 				rec.Phase, rec.Handle, rec.LaunchedAt = phaseLaunched, &h, time.Now().UTC()
 			})
@@ -348,6 +353,7 @@ func (r *runner) awaitExit(work context.Context) error {
 				return o.err
 			}
 			r.log.Info("process ended", "code", o.exit.Code, "signal", o.exit.Signal, "gone", o.exit.Gone)
+			_ = failpoint.At(failpoint.EndUnrecorded)
 			return r.update(func(rec *record) { rec.Phase, rec.Exit = phaseExited, &o.exit })
 		case <-limit:
 			r.stop(reasonTimeout)
@@ -401,11 +407,13 @@ func (r *runner) reportRunning(ctx context.Context, ended <-chan struct{}) {
 // report tells how the attempt ended, until that is accepted or stale.
 func (r *runner) report(ctx context.Context) error {
 	rep := *r.snapshot().Report
+	_ = failpoint.At(failpoint.ReportUnsent)
 	for n := 0; ; n++ {
 		err := r.a.cp.ReportAttempt(ctx, r.as.Fence, rep)
 		switch {
 		case err == nil:
 			r.log.Info("attempt reported", "state", rep.State)
+			_ = failpoint.At(failpoint.ReportedUncleared)
 			return nil
 		case isStale(err):
 			r.stop(reasonStale)
@@ -430,6 +438,7 @@ func (r *runner) clear() {
 	if err := r.keepSpool(); err != nil {
 		r.log.Warn("attempt's lines cannot be kept for the archive", "error", err)
 	}
+	_ = failpoint.At(failpoint.SpoolKeptUncleared)
 	if err := os.RemoveAll(r.p.root); err != nil {
 		r.log.Warn("attempt's files cannot be removed", "error", err)
 	}

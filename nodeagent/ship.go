@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/failpoint"
 	"github.com/tunemesh/tunemesh/nodeagent/spool"
 )
 
@@ -306,6 +307,7 @@ func (s *shipper) acknowledged(next uint64) bool {
 		n++
 	}
 	if n > 0 {
+		_ = failpoint.At(failpoint.PositionUnnoted)
 		if err := s.ship.acked(s.after[n-1]); err != nil {
 			s.log.Warn("shipping position cannot be kept", "error", err)
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/tunemesh/tunemesh/controlplane/state"
+	"github.com/tunemesh/tunemesh/failpoint"
 )
 
 // Apply proposes a command and returns what it did, once a quorum has it on
@@ -31,9 +32,15 @@ func (n *Node) Apply(ctx context.Context, c state.Command) (state.Result, error)
 	}
 	ctx, cancel := n.bounded(ctx)
 	defer cancel()
+	if err := failpoint.At(failpoint.CommandUnlogged); err != nil {
+		return state.Result{}, fmt.Errorf("%w: %w", ErrOverloaded, err)
+	}
 	future := n.raft.Apply(entry, timeLeft(ctx))
 	if err := n.await(ctx, future); err != nil {
 		return state.Result{}, fmt.Errorf("consensus: apply %s: %w", c.Kind(), err)
+	}
+	if err := failpoint.At(failpoint.CommandUnanswered); err != nil {
+		return state.Result{}, fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
 	}
 	done, ok := future.Response().(applied)
 	if !ok {

@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/tunemesh/tunemesh/controlplane/state"
+	"github.com/tunemesh/tunemesh/failpoint"
 )
 
 // fsm gives committed entries to the state.
@@ -29,12 +30,14 @@ func (f *fsm) Apply(l *raft.Log) any {
 	if f.broken != nil {
 		return applied{fault: f.broken}
 	}
+	_ = failpoint.At(failpoint.EntryUnapplied)
 	result, err := f.store.Apply(l.Index, l.Data)
 	if err != nil {
 		f.broken = err
 		f.fatal(err)
 		return applied{fault: err}
 	}
+	_ = failpoint.At(failpoint.EntryUnseen)
 	f.progress.reach(l.Index)
 	return applied{result: result}
 }
@@ -52,6 +55,7 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 	if err := f.store.Restore(r); err != nil {
 		return err
 	}
+	_ = failpoint.At(failpoint.RestoreUnseen)
 	f.progress.reach(f.store.Index())
 	return nil
 }
@@ -60,11 +64,18 @@ type snapshot struct{ view state.View }
 
 // Persist implements raft.FSMSnapshot.
 func (s snapshot) Persist(sink raft.SnapshotSink) error {
-	if err := s.view.WriteSnapshot(sink); err != nil {
+	err := s.view.WriteSnapshot(sink)
+	if err == nil {
+		err = failpoint.At(failpoint.SnapshotUnnamed)
+	}
+	if err != nil {
 		_ = sink.Cancel()
 		return err
 	}
-	return sink.Close()
+	if err := sink.Close(); err != nil {
+		return err
+	}
+	return failpoint.At(failpoint.LogUntrimmed)
 }
 
 // Release implements raft.FSMSnapshot.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tunemesh/tunemesh/controlplane/state"
+	"github.com/tunemesh/tunemesh/failpoint"
 )
 
 // LeadershipChanges tells when this server starts (true) and stops (false) to
@@ -107,7 +108,10 @@ func (n *Node) establish() bool {
 	log := n.config.Log
 	for n.IsLeader() {
 		term := n.raft.CurrentTerm()
-		err := n.Barrier(context.Background())
+		err := failpoint.At(failpoint.TermUnready)
+		if err == nil {
+			err = n.Barrier(context.Background())
+		}
 		if err == nil && n.IsLeader() && n.raft.CurrentTerm() == term {
 			n.ready.set(term)
 			n.announce()

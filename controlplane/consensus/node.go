@@ -111,6 +111,7 @@ func raftConfig(c Config, log hclog.Logger) *raft.Config {
 	// second (measured, 3 voters on 2 cores).
 	rc.MaxAppendEntries = 512
 	rc.NoLegacyTelemetry = true
+	hurried(rc)
 	return rc
 }
 

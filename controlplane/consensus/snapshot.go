@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/tunemesh/tunemesh/controlplane/state"
+	"github.com/tunemesh/tunemesh/failpoint"
 )
 
 // indexGap is how far a restore moves the index on from the backup's. Between
@@ -48,6 +49,9 @@ func (n *Node) Restore(ctx context.Context, r io.Reader) error {
 		return fmt.Errorf("consensus: restore: %w", err)
 	}
 	defer func() { _ = errors.Join(f.Close(), os.Remove(f.Name())) }()
+	if err := failpoint.At(failpoint.BackupUnproposed); err != nil {
+		return err
+	}
 	ctx, cancel := n.bounded(ctx)
 	defer cancel()
 	done := make(chan error, 1)

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/tunemesh/tunemesh/failpoint"
 )
 
 // watchdog ends a server whose log write hangs. While a leader's disk hangs its
@@ -35,7 +37,11 @@ func (w *watchdog) StoreLog(l *raft.Log) error { return w.StoreLogs([]*raft.Log{
 
 // StoreLogs implements raft.LogStore.
 func (w *watchdog) StoreLogs(logs []*raft.Log) error {
-	return w.watch("a write to the log", func() error { return w.Log.StoreLogs(logs) })
+	err := w.watch("a write to the log", func() error { return w.Log.StoreLogs(logs) })
+	if err == nil {
+		_ = failpoint.At(failpoint.EntriesUnacknowledged)
+	}
+	return err
 }
 
 // Set implements raft.StableStore.

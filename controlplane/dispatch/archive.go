@@ -8,6 +8,7 @@ import (
 
 	"github.com/tunemesh/tunemesh/api"
 	"github.com/tunemesh/tunemesh/controlplane/state"
+	"github.com/tunemesh/tunemesh/failpoint"
 )
 
 // Archiver puts the events of finished jobs into the object store.
@@ -185,7 +186,13 @@ func (t *term) archive(ctx context.Context, b state.Backlog, anyway bool) (done 
 			if missing != "" {
 				t.config.Log.Warn("events are archived though some are missing", "job", b.JobID, "missing", missing)
 			}
+			if err := failpoint.At(failpoint.ArchiveUnrecorded); err != nil {
+				return false, err
+			}
 			if _, err := t.config.Raft.Apply(ctx, state.ArchiveEvents{JobID: b.JobID, Part: *part}); err != nil {
+				return false, err
+			}
+			if err := failpoint.At(failpoint.ArchiveUnforgotten); err != nil {
 				return false, err
 			}
 			t.config.Log.Info("events are archived", "job", b.JobID, "first", part.First, "last", part.Last, "bytes", part.Size)
@@ -196,6 +203,9 @@ func (t *term) archive(ctx context.Context, b state.Backlog, anyway bool) (done 
 		recorded = t.store.EventArchives(b.JobID)
 	}
 	if err := t.config.Archiver.Finish(ctx, b.JobID); err != nil {
+		return false, err
+	}
+	if err := failpoint.At(failpoint.TransitionsUntrimmed); err != nil {
 		return false, err
 	}
 	t.mu.Lock()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tunemesh/tunemesh/api"
 	"github.com/tunemesh/tunemesh/controlplane/state"
+	"github.com/tunemesh/tunemesh/failpoint"
 	"github.com/tunemesh/tunemesh/scheduler"
 	"github.com/tunemesh/tunemesh/tracing"
 )
@@ -254,6 +255,9 @@ func (t *term) carry(ctx context.Context, batch []scheduler.Placement, propose p
 			TraceParent: tracing.Parent(traced), At: t.placedAt(p.JobID, p.Stage)}
 	}
 	result, err := propose(ctx, list)
+	if err == nil {
+		_ = failpoint.At(failpoint.PlacementUnheard)
+	}
 	var refused *state.Error
 	for i, p := range batch {
 		err := err

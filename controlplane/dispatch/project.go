@@ -10,6 +10,7 @@ import (
 
 	"github.com/tunemesh/tunemesh/api"
 	"github.com/tunemesh/tunemesh/controlplane/state"
+	"github.com/tunemesh/tunemesh/failpoint"
 )
 
 // projectLoop writes each job's transitions to its event log, each exactly
@@ -103,7 +104,13 @@ func (t *term) project(ctx context.Context, b state.Backlog, wants uint64) (uint
 		for _, tr := range transitions {
 			events = append(events, eventOf(tr))
 		}
+		if err := failpoint.At(failpoint.TransitionUnprojected); err != nil {
+			return wants, err
+		}
 		now, err := t.config.Events.AppendState(ctx, b.JobID, first, events)
+		if err == nil {
+			err = failpoint.At(failpoint.TransitionUnnoted)
+		}
 		if err != nil {
 			return wants, err
 		}

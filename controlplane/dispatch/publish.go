@@ -9,6 +9,7 @@ import (
 
 	"github.com/tunemesh/tunemesh/api"
 	"github.com/tunemesh/tunemesh/controlplane/state"
+	"github.com/tunemesh/tunemesh/failpoint"
 	"github.com/tunemesh/tunemesh/tracing"
 )
 
@@ -49,6 +50,7 @@ func (t *term) publishLoop(ctx context.Context) {
 			}
 		}
 		if len(done) > 0 {
+			_ = failpoint.At(failpoint.CopiesUnrecorded)
 			if _, err := t.config.Raft.Apply(ctx, state.MarkPublished{Stages: done, At: t.config.Clock().UTC()}); err != nil && ctx.Err() == nil {
 				t.config.Log.Warn("cannot record what was published", "err", err)
 				next = t.config.Clock().Add(time.Second)

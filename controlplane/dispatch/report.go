@@ -9,6 +9,7 @@ import (
 
 	"github.com/tunemesh/tunemesh/api"
 	"github.com/tunemesh/tunemesh/controlplane/state"
+	"github.com/tunemesh/tunemesh/failpoint"
 )
 
 const (
@@ -153,7 +154,14 @@ func (t *term) propose(ctx context.Context, batch []*pendingReport) {
 	for _, p := range batch {
 		c.Reports = append(c.Reports, p.report)
 	}
-	result, err := t.config.Raft.Apply(ctx, c)
+	err := failpoint.At(failpoint.ReportUnlogged)
+	var result state.Result
+	if err == nil {
+		result, err = t.config.Raft.Apply(ctx, c)
+	}
+	if err == nil {
+		err = failpoint.At(failpoint.ReportUnanswered)
+	}
 	for i, p := range batch {
 		switch {
 		case err != nil:

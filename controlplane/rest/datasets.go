@@ -17,6 +17,7 @@ import (
 	"github.com/tunemesh/tunemesh/controlplane/artifacts"
 	"github.com/tunemesh/tunemesh/controlplane/auth"
 	"github.com/tunemesh/tunemesh/controlplane/state"
+	"github.com/tunemesh/tunemesh/failpoint"
 )
 
 // uploadSilence is how long an upload may send nothing.
@@ -83,6 +84,9 @@ func (s *Server) uploadDataset(w http.ResponseWriter, r *http.Request) error {
 	case err != nil:
 		s.Log.Error("a dataset could not be stored", "name", name, "err", err)
 		return problem(http.StatusServiceUnavailable, api.ProblemOverloaded, "the object store did not take the file: try again")
+	}
+	if err := failpoint.At(failpoint.DatasetUnrecorded); err != nil {
+		return err
 	}
 	d.CreatedBy = auth.Caller(r.Context()).Name
 	d.CreatedAt = s.Clock().UTC()

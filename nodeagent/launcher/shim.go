@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tunemesh/tunemesh/failpoint"
 )
 
 // Files in Spec.Dir. The claim is made with link(2), so that exactly one of the
@@ -90,6 +92,7 @@ func runShim(dir string) error {
 		return err // an agent gave up on this start, or a second shim
 	}
 	protectShim()
+	_ = failpoint.At(failpoint.ClaimUnused)
 
 	exit := Exit{StartedAt: time.Now().UTC()}
 	cmd, err := startCommand(spec)
@@ -98,6 +101,7 @@ func runShim(dir string) error {
 		exit.EndedAt = time.Now().UTC()
 		return writeJSON(filepath.Join(dir, exitFile), exit)
 	}
+	_ = failpoint.At(failpoint.ChildUnrecorded)
 	me.Child = cmd.Process.Pid
 	me.ChildStart, _ = startTime(me.Child)
 	if err := writeJSON(filepath.Join(dir, claimFile), me); err != nil {
@@ -122,6 +126,7 @@ func runShim(dir string) error {
 	exit.Stopped = stopped.Load()
 	exit.OOMKilled = exit.Signal == "SIGKILL" && !exit.Stopped && oomKills() > oomBefore
 	exit.EndedAt = time.Now().UTC()
+	_ = failpoint.At(failpoint.ExitUnrecorded)
 	return writeJSON(filepath.Join(dir, exitFile), exit)
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/tunemesh/tunemesh/api"
 	"github.com/tunemesh/tunemesh/controlplane/events"
+	"github.com/tunemesh/tunemesh/failpoint"
 )
 
 const (
@@ -66,7 +67,11 @@ func New(c Config) (*Log, error) {
 
 // Append implements events.Log.
 func (l *Log) Append(ctx context.Context, job, source string, firstSeq uint64, list []api.Event) (uint64, error) {
-	return l.inner.Append(ctx, job, source, firstSeq, list)
+	next, err := l.inner.Append(ctx, job, source, firstSeq, list)
+	if err == nil && source != events.SourceState {
+		err = failpoint.At(failpoint.LinesUnanswered)
+	}
+	return next, err
 }
 
 // Next implements events.Log.
