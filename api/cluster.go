@@ -37,6 +37,25 @@ type Peer struct {
 	Lag       uint64 `json:"lag" doc:"entries behind the leader"`
 }
 
+// Gossip is whom one server sees by gossip. It is a hint: who is not in sight may
+// be well, and what counts is the node's lease.
+//
+//	GET /v1/cluster/gossip
+type Gossip struct {
+	// Server and Name are those of the server that was asked; another may see others.
+	Server  string         `json:"server"`
+	Name    string         `json:"name"`
+	Members []GossipMember `json:"members" doc:"by name, the server itself included"`
+}
+
+// GossipMember is a server or an agent in sight.
+type GossipMember struct {
+	ID      string `json:"id" doc:"of the server or node"`
+	Name    string `json:"name,omitempty" doc:"what people call it, where the state knows it"`
+	Role    string `json:"role" enum:"server,agent"`
+	Address string `json:"address" doc:"host:port of its gossip"`
+}
+
 // ServerHello is what servers tell each other of themselves, before there is a
 // cluster and after.
 type ServerHello struct {

@@ -17,6 +17,7 @@ import (
 // *client.Client has it.
 type clusterMesh interface {
 	Peers(ctx context.Context) ([]api.Peer, error)
+	Gossip(ctx context.Context) (api.Gossip, error)
 	RemovePeer(ctx context.Context, id string, force bool) ([]api.Peer, error)
 	TransferLeadership(ctx context.Context, to string) error
 	LeaveCluster(ctx context.Context) error
@@ -59,7 +60,7 @@ and votes when it has caught up.`,
 		Example: `  tunemesh cluster peers
   tunemesh cluster transfer-leader s2`,
 	}
-	group.AddCommand(a.clusterPeers(), a.clusterRemove(), a.clusterTransfer(), a.clusterLeave(), a.clusterSettings())
+	group.AddCommand(a.clusterPeers(), a.clusterGossip(), a.clusterRemove(), a.clusterTransfer(), a.clusterLeave(), a.clusterSettings())
 	return group
 }
 
@@ -100,6 +101,37 @@ func (c *call) printPeers(list []api.Peer) error {
 		t.Row(p.Name, p.ID, role, votes, reachable, lag, p.URL, p.Version)
 	}
 	return c.table(&t)
+}
+
+func (a *app) clusterGossip() *cobra.Command {
+	return &cobra.Command{
+		Use:   "gossip",
+		Short: "Show whom a server sees by gossip",
+		Long: `Show which servers and agents the server that is asked sees by gossip. Gossip is a hint that spreads
+without the leader; a node that it cannot reach, behind NAT, is a full member all the same.
+With --json: api.Gossip.`,
+		Example: `  tunemesh cluster gossip
+  tunemesh cluster gossip --server https://10.0.0.7:7700 --json | jq -r '.members[].name'`,
+		Args: noArgs,
+		RunE: a.clustered(func(c *call, m clusterMesh) error {
+			g, err := m.Gossip(c.ctx)
+			if err != nil {
+				return err
+			}
+			if c.json {
+				return c.printJSON(g)
+			}
+			t := table.Table{Columns: []table.Column{{Title: "NAME", Shrink: 8}, {Title: "ID"}, {Title: "ROLE"}, {Title: "GOSSIP"}}}
+			for _, k := range g.Members {
+				t.Row(k.Name, k.ID, k.Role, k.Address)
+			}
+			if err := c.table(&t); err != nil {
+				return err
+			}
+			fmt.Fprintf(c.err, "As %s sees it.\n", format.Clean(g.Name))
+			return nil
+		}),
+	}
 }
 
 func peerIDs(ctx context.Context, m Mesh, _ []string) ([]string, error) {

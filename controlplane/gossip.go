@@ -5,6 +5,7 @@ import (
 	"net"
 	"strconv"
 
+	"github.com/tunemesh/tunemesh/api"
 	"github.com/tunemesh/tunemesh/mesh"
 )
 
@@ -51,6 +52,37 @@ func (s *Server) gossipMembers() []string {
 		}
 	}
 	return out
+}
+
+// Gossip implements rest.Cluster.
+func (c *cluster) Gossip() api.Gossip {
+	out := api.Gossip{Server: c.s.id, Name: c.s.config.Name, Members: []api.GossipMember{}}
+	for _, m := range c.s.gossip.Members() {
+		seen := api.GossipMember{ID: m.Name, Role: roleOf(m), Address: m.Addr}
+		if server, err := c.s.raft.Store().Server(m.Name); err == nil {
+			seen.Name = server.Name
+		} else if node, err := c.s.raft.Store().Node(m.Name); err == nil {
+			seen.Name = node.Name
+		}
+		out.Members = append(out.Members, seen)
+	}
+	return out
+}
+
+// gossipSeen counts who is in sight, by role.
+func (s *Server) gossipSeen() map[string]int {
+	out := map[string]int{"server": 0, "agent": 0}
+	for _, m := range s.gossip.Members() {
+		out[roleOf(m)]++
+	}
+	return out
+}
+
+func roleOf(m mesh.Member) string {
+	if m.Meta.Role&mesh.RoleServer != 0 {
+		return "server"
+	}
+	return "agent"
 }
 
 // gossipPeers is what a registering agent is told.

@@ -15,7 +15,7 @@ import (
 func (s *Server) openMetrics() (err error) {
 	s.registry = prometheus.NewRegistry()
 	c := metrics.Config{
-		Store: s.raft.Store(), Raft: s.raftFigures,
+		Store: s.raft.Store(), Raft: s.raftFigures, Gossip: s.gossipSeen,
 		FillNode: func(n *api.Node) { s.dispatch.FillNode(n) },
 		Objects: func(ctx context.Context, bucket string) (o metrics.Objects, err error) {
 			o.Count, o.Bytes, err = s.objects.Count(ctx, bucket)

@@ -22,6 +22,9 @@ type Figures struct {
 	SpoolBytes, SpoolPending int64
 	SpoolLimit               int64 // 0: none
 	Cache                    cache.Stats
+	// GossipMembers counts whom this agent sees by gossip, by role; nil: no gossip.
+	// The agent does not know it; who assembles the figures adds it.
+	GossipMembers map[string]int
 }
 
 // Figures looks at the agent.

@@ -13,6 +13,11 @@ func (c *Client) Peers(ctx context.Context) ([]api.Peer, error) {
 	return list[api.Peer](ctx, c, "/v1/cluster/peers", nil)
 }
 
+// Gossip returns whom the server that answers sees by gossip.
+func (c *Client) Gossip(ctx context.Context) (api.Gossip, error) {
+	return get[api.Gossip](ctx, c, "/v1/cluster/gossip")
+}
+
 // RemovePeer removes a server, by its id or name, and returns those that stay.
 func (c *Client) RemovePeer(ctx context.Context, id string, force bool) ([]api.Peer, error) {
 	var out page[api.Peer]

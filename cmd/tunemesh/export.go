@@ -33,12 +33,16 @@ func exportMetrics(addr string, c *nodeagent.Config) (*exported, error) {
 	return &exported{listener: l}, nil
 }
 
-// serve answers from the agent's figures.
-func (e *exported) serve(a *nodeagent.Agent) (err error) {
+// serve answers from the agent's figures, and says whom g sees.
+func (e *exported) serve(a *nodeagent.Agent, g *gossip) (err error) {
 	if e == nil {
 		return nil
 	}
-	e.exporter, err = exporter.Serve(e.listener, exporter.Version{Version: version, Commit: commit}, a.Figures)
+	e.exporter, err = exporter.Serve(e.listener, exporter.Version{Version: version, Commit: commit}, func() nodeagent.Figures {
+		f := a.Figures()
+		f.GossipMembers = g.seen()
+		return f
+	})
 	return err
 }
 

@@ -110,7 +110,7 @@ func startLocal(ctx context.Context, c localConfig) (*local, error) {
 	}
 	agent, err := nodeagent.New(settings, cp)
 	if err == nil {
-		err = l.export.serve(agent)
+		err = l.export.serve(agent, l.gossip)
 	}
 	if err != nil {
 		return nil, errors.Join(err, l.export.Close(), server.Close())
@@ -181,6 +181,24 @@ func (g *gossip) open(r api.RegistrationReply) (*mesh.Mesh, error) {
 		Name: r.Node.ID, BindAddr: host, BindPort: number, Key: r.GossipKey, Join: r.GossipPeers,
 		Meta: mesh.Meta{Role: mesh.RoleAgent}, Document: document, Logger: g.log,
 	})
+}
+
+// seen counts whom this agent sees, by role; nil before it has joined.
+func (g *gossip) seen() map[string]int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.member == nil {
+		return nil
+	}
+	out := map[string]int{"server": 0, "agent": 0}
+	for _, m := range g.member.Members() {
+		if m.Meta.Role&mesh.RoleServer != 0 {
+			out["server"]++
+		} else {
+			out["agent"]++
+		}
+	}
+	return out
 }
 
 // Close leaves the membership.

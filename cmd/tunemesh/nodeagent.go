@@ -68,7 +68,7 @@ that the mesh tells of are added.`,
 			if err != nil {
 				return err
 			}
-			if err := exported.serve(agent); err != nil {
+			if err := exported.serve(agent, g); err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "node %s serves %v\n", agent.NodeID(), j.servers)

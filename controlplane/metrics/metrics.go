@@ -27,6 +27,8 @@ type Raft struct {
 type Config struct {
 	Store *state.Store
 	Raft  func() Raft
+	// Gossip counts whom this server sees by gossip, by role; nil: not told.
+	Gossip func() map[string]int
 	// FillNode adds a node's status, which only the leader knows.
 	FillNode func(*api.Node)
 	// RedisClients counts the clients of the event log's Redis; nil without one.

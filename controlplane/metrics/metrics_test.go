@@ -121,7 +121,7 @@ func TestBackoffIsNoWaiting(t *testing.T) {
 func TestAFollowerTellsOfItselfAlone(t *testing.T) {
 	m := newMesh(t)
 	m.raft.Leader, m.raft.Contact = false, t0.Add(89*time.Second)
-	r, _ := m.register(metrics.Config{})
+	r, _ := m.register(metrics.Config{Gossip: func() map[string]int { return map[string]int{"server": 3, "agent": 2} }})
 	for _, name := range []string{"queue_depth", "nodes", "dead_letters"} {
 		if n, err := testutil.GatherAndCount(r, name); n != 0 || err != nil {
 			t.Errorf("a follower tells %d series of %s (%v)", n, name, err)
@@ -131,6 +131,9 @@ func TestAFollowerTellsOfItselfAlone(t *testing.T) {
 		if got := labelled(t, r, name, "", ""); got != value {
 			t.Errorf("%s is %v, want %v", name, got, value)
 		}
+	}
+	if servers, agents := labelled(t, r, "gossip_members", "role", "server"), labelled(t, r, "gossip_members", "role", "agent"); servers != 3 || agents != 2 {
+		t.Errorf("gossip_members of %v servers and %v agents, want 3 and 2", servers, agents)
 	}
 }
 

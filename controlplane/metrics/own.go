@@ -4,7 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// own tells of this server's part in Raft.
+// own tells of this server's part in Raft and in the gossip.
 type own struct{ Config }
 
 var (
@@ -17,10 +17,11 @@ var (
 	raftApplied   = desc("raft_applied_index", "Index of the newest entry in this server's state.")
 	raftContact   = desc("raft_last_contact_seconds", "Time since this server heard from the leader; 0 on the leader.")
 	raftVoters    = desc("raft_voters", "Servers that vote.")
+	gossipMembers = desc("gossip_members", "Servers and agents that this one sees by gossip, itself included.", "role")
 )
 
 func (o *own) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{raftLeader, raftHasLeader, raftReady, raftTerm, raftLast, raftCommit, raftApplied, raftContact, raftVoters} {
+	for _, d := range []*prometheus.Desc{raftLeader, raftHasLeader, raftReady, raftTerm, raftLast, raftCommit, raftApplied, raftContact, raftVoters, gossipMembers} {
 		ch <- d
 	}
 }
@@ -38,6 +39,11 @@ func (o *own) Collect(ch chan<- prometheus.Metric) {
 	gauge(raftCommit, float64(r.Commit))
 	gauge(raftApplied, float64(r.Applied))
 	gauge(raftVoters, float64(r.Voters))
+	if o.Gossip != nil {
+		for role, n := range o.Gossip() {
+			ch <- prometheus.MustNewConstMetric(gossipMembers, prometheus.GaugeValue, float64(n), role)
+		}
+	}
 	switch {
 	case r.Leader:
 		gauge(raftContact, 0)

@@ -18,6 +18,8 @@ type Cluster interface {
 	// Agree answers a founder, which is told that this server has a cluster.
 	Agree(api.FoundingRequest) error
 	Peers(ctx context.Context) []api.Peer
+	// Gossip is whom this server sees by gossip.
+	Gossip() api.Gossip
 	// Join makes a server a member, or renews what is known of one.
 	Join(ctx context.Context, r api.JoinRequest) error
 	// Admit gives a server with a join token what makes it trusted.
@@ -50,6 +52,7 @@ func (s *Server) clusterRoutes() {
 	add(s, auth.Peer, op("POST", "/v1/cluster/depart", tagCluster, "depart-server", "Take part no longer, as a server", lenient), s.departServer)
 	add(s, api.RoleServer, op("POST", "/v1/cluster/admit", tagCluster, "admit-server", "Get a server's certificate for a join token", lenient), s.admitServer)
 	add(s, api.RoleViewer, op("GET", "/v1/cluster/peers", tagCluster, "list-peers", "List the servers of the control plane"), s.listPeers)
+	add(s, api.RoleViewer, op("GET", "/v1/cluster/gossip", tagCluster, "list-gossip-members", "List whom the server that is asked sees by gossip"), s.listGossip)
 	add(s, api.RoleAdmin, op("POST", "/v1/cluster/peers/{id}/remove", tagCluster, "remove-peer", "Remove a server that is gone", func(o *huma.Operation) {
 		o.Description = "Refused where the servers that stay and can be reached would be no quorum, unless forced."
 	}), s.removePeer)
@@ -60,7 +63,7 @@ func (s *Server) clusterRoutes() {
 // staysHere are the routes under /v1 that each server answers by itself.
 func staysHere(path string) bool {
 	switch path {
-	case "/v1/version", "/v1/cluster/hello", "/v1/cluster/founding", "/v1/cluster/leave":
+	case "/v1/version", "/v1/cluster/hello", "/v1/cluster/founding", "/v1/cluster/leave", "/v1/cluster/gossip":
 		return true
 	}
 	return false
@@ -106,6 +109,10 @@ func (s *Server) listPeers(ctx context.Context, in *readIn) (*listOut[api.Peer],
 		return nil, err
 	}
 	return listed(s.Cluster.Peers(ctx)), nil
+}
+
+func (s *Server) listGossip(context.Context, *struct{}) (*one[api.Gossip], error) {
+	return &one[api.Gossip]{s.Cluster.Gossip()}, nil
 }
 
 type removePeerIn struct {

@@ -84,6 +84,7 @@ var (
 	spoolBytes     = desc("spool_bytes", "What the attempts here have printed and the agent keeps.")
 	spoolPending   = desc("spool_pending_bytes", "What of the spool the control plane has not acknowledged.")
 	spoolLimit     = desc("spool_limit_bytes", "What one attempt's lines may take before some are dropped, with a gap event that says which.")
+	gossipMembers  = desc("gossip_members", "Servers and agents that this one sees by gossip, itself included.", "role")
 	cacheBytes     = desc("cache_bytes", "Inputs kept on this machine.")
 	cacheLimit     = desc("cache_limit_bytes", "What the cache may hold.")
 	cacheHits      = desc("cache_hits_total", "Inputs that were here already.")
@@ -92,7 +93,7 @@ var (
 
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{gpuUtilization, gpuMemory, gpuTemperature, cpuBusy, memoryFree, diskFree, running, heartbeatAge,
-		spoolBytes, spoolPending, spoolLimit, cacheBytes, cacheLimit, cacheHits, cacheMisses} {
+		spoolBytes, spoolPending, spoolLimit, cacheBytes, cacheLimit, cacheHits, cacheMisses, gossipMembers} {
 		ch <- d
 	}
 }
@@ -120,6 +121,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(diskFree, float64(f.Load.DiskFreeBytes))
 	for kind, n := range f.Running {
 		gauge(running, float64(n), kind)
+	}
+	for role, n := range f.GossipMembers {
+		gauge(gossipMembers, float64(n), role)
 	}
 	gauge(heartbeatAge, f.HeartbeatAge.Seconds())
 	gauge(spoolBytes, float64(f.SpoolBytes))

@@ -56,7 +56,8 @@ var figures = nodeagent.Figures{
 		{Index: 1, UtilPercent: of(0.0)},
 	}},
 	Running: map[string]int{"training": 1}, HeartbeatAge: 1500 * time.Millisecond, SpoolBytes: 100, SpoolPending: 40,
-	Cache: cache.Stats{Bytes: 10, Limit: 20, Hits: 3, Misses: 4},
+	GossipMembers: map[string]int{"server": 3},
+	Cache:         cache.Stats{Bytes: 10, Limit: 20, Hits: 3, Misses: 4},
 }
 
 func TestAnAgentIsTheGPUExporter(t *testing.T) {
@@ -65,7 +66,7 @@ func TestAnAgentIsTheGPUExporter(t *testing.T) {
 		`gpu_utilization_percent{gpu_id="0"} 97`, `gpu_utilization_percent{gpu_id="1"} 0`, `gpu_memory_used_bytes{gpu_id="0"} 123`,
 		`gpu_temperature_celsius{gpu_id="0"} 71`, "node_cpu_busy_ratio 0.5", `agent_attempts_running{queue="training"} 1`,
 		"agent_heartbeat_age_seconds 1.5", "spool_bytes 100", "spool_pending_bytes 40", "cache_bytes 10", "cache_limit_bytes 20",
-		"cache_hits_total 3", "cache_misses_total 4", "tunemesh_build_info{",
+		"cache_hits_total 3", "cache_misses_total 4", "tunemesh_build_info{", `gossip_members{role="server"} 3`,
 	} {
 		if !strings.Contains(got, "\n"+line) {
 			t.Errorf("no line %s", line)
