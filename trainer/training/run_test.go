@@ -140,6 +140,29 @@ func TestTrainingLowersTheLossAndLeavesWhatItPromises(t *testing.T) {
 	}
 }
 
+// A zero in the config is a zero where the steps are made: without a warm-up the
+// first step has the full rate, and without a norm to clip to nothing is clipped.
+func TestAZeroInTheConfigReachesTheSteps(t *testing.T) {
+	first := func(settings string) history.Step {
+		t.Helper()
+		in := job(t, `{"model":"tiny","export":{"skip_merged":true},"training":{`+settings+`"epochs":12,"batch_size":8,"rank":4,"learning_rate":0.01,"logging_steps":1,"schedule":"constant","evaluations_per_epoch":1}}`)
+		if _, _, err := stagetest.Run(t.Context(), t, training.Run, in); err != nil {
+			t.Fatal(err)
+		}
+		log, err := history.Read(filepath.Join(in.OutputDir, history.FileName))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return log.Steps[0]
+	}
+	if s := first(``); s.LearningRate >= 0.01 {
+		t.Errorf("by default there is no warm-up, so that the test says nothing: %+v", s)
+	}
+	if s := first(`"warmup_ratio":0,"max_grad_norm":0,`); s.LearningRate != 0.01 || s.GradNorm == 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
 // stopAt cancels a context when the log reports a step.
 type stopAt struct {
 	step   int64
