@@ -26,7 +26,14 @@ type normalizerConfig struct {
 	Content     string            `json:"content"`
 	StripLeft   bool              `json:"strip_left"`
 	StripRight  bool              `json:"strip_right"`
+	Charsmap    []byte            `json:"precompiled_charsmap"` // base64
+	Match       string            `json:"match"`                // of Precompiled: ours, see MatchLongest
 }
+
+// MatchLongest as the "match" of a Precompiled normalizer says that a text is normalized as
+// SentencePiece does it. The original passes over it and does it nearly so, as it does for
+// every Precompiled (see charsmap).
+const MatchLongest = "longest"
 
 func parseNormalizer(raw json.RawMessage) (normalizer, error) {
 	if isNull(raw) {
@@ -79,6 +86,18 @@ func parseNormalizer(raw json.RawMessage) (normalizer, error) {
 			return nil, fmt.Errorf("normalizer Replace: %w", err)
 		}
 		return normalizerFunc(func(s string) string { return replaceAll(s, p, c.Content) }), nil
+	case "Precompiled":
+		m, err := parseCharsmap(c.Charsmap)
+		if err != nil {
+			return nil, fmt.Errorf("normalizer Precompiled: %w", err)
+		}
+		switch c.Match {
+		case "":
+			return normalizerFunc(m.clusters), nil
+		case MatchLongest:
+			return normalizerFunc(m.longest), nil
+		}
+		return nil, unsupported("normalizer Precompiled with match", c.Match)
 	case "ByteLevel":
 		return normalizerFunc(toPrintable), nil
 	case "Sequence":

@@ -36,8 +36,8 @@ type Model struct {
 	ByteFallback bool    // characters without a piece are spelled in bytes
 	DummyPrefix  bool    // a space goes before each text
 	RemoveSpaces bool    // spaces at the ends go, and runs of them become one
-	Normalizer   string  // name of the normalization: identity, nmt_nfkc, ...
-	charsmap     []byte  // how to do it; empty: nothing
+	Normalizer   string  // name of the normalization, for people: identity, nmt_nfkc, ...
+	Charsmap     []byte  // how to do it (see package tokenizer); empty: nothing
 	Unk, BOS     int32   // ids, -1 where there is none
 	EOS, Pad     int32
 }
@@ -49,7 +49,7 @@ const maxPieces = 1 << 22
 // escaped spaces is refused.
 func Read(data []byte) (*Model, error) {
 	m := &Model{DummyPrefix: true, RemoveSpaces: true, BOS: 1, EOS: 2, Pad: -1} // the proto's defaults
-	kind, escape, suffix := uint64(1), true, false
+	kind, escape, suffix, denormalized := uint64(1), true, false, false
 	err := fields(data, func(n protowire.Number, v value) error {
 		switch n {
 		case 1:
@@ -85,7 +85,7 @@ func Read(data []byte) (*Model, error) {
 				case 1:
 					m.Normalizer = string(v.bytes)
 				case 2:
-					m.charsmap = v.bytes
+					m.Charsmap = v.bytes
 				case 3:
 					m.DummyPrefix = v.number != 0
 				case 4:
@@ -93,6 +93,11 @@ func Read(data []byte) (*Model, error) {
 				case 5:
 					escape = v.number != 0
 				}
+				return nil
+			})
+		case 5:
+			return fields(v.bytes, func(n protowire.Number, v value) error {
+				denormalized = denormalized || n == 2 && len(v.bytes) > 0
 				return nil
 			})
 		}
@@ -108,8 +113,8 @@ func Read(data []byte) (*Model, error) {
 		err = fmt.Errorf("model type %d; read are 1 (unigram) and 2 (bpe)", kind)
 	case !escape || suffix:
 		err = errors.New("spaces are not marked at the beginning of words, which is not supported")
-	case len(m.charsmap) > 0:
-		err = fmt.Errorf("the text is normalized by %q, which is not supported: save the model once with AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR), which writes a tokenizer.json", m.Normalizer)
+	case denormalized:
+		err = errors.New("its texts are denormalized after decoding, which is not supported")
 	default:
 		err = m.check()
 	}

@@ -128,15 +128,36 @@ func setting(n protowire.Number, v uint64) []byte {
 	return protowire.AppendVarint(protowire.AppendTag(nil, n, protowire.VarintType), v)
 }
 
+func charsmap(blob []byte) []byte {
+	return protowire.AppendBytes(protowire.AppendTag(nil, 2, protowire.BytesType), blob)
+}
+
+// A charsmap that cannot be read is refused with the tokenizer.json, before a model is
+// imported.
+func TestABrokenCharsmapIsRefused(t *testing.T) {
+	m, err := sentencepiece.Read(message([]string{"a", "b"}, nil, charsmap([]byte{1, 2, 3, 4})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := m.TokenizerJSON(sentencepiece.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tokenizer.Parse(file); err == nil || !strings.Contains(err.Error(), "Precompiled") {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestWhatIsNotSupportedIsRefused(t *testing.T) {
-	charsmap := protowire.AppendBytes(protowire.AppendTag(nil, 2, protowire.BytesType), []byte{1, 2, 3, 4})
+	denormalized := message([]string{"a", "b"}, nil, nil)
+	denormalized = protowire.AppendBytes(protowire.AppendTag(denormalized, 5, protowire.BytesType), charsmap([]byte{1, 2, 3, 4}))
 	for want, data := range map[string][]byte{
 		"no pieces":           nil,
 		"not supported":       message([]string{"a", "b"}, setting(3, 2), setting(5, 0)),
 		"model type 3":        message([]string{"a", "b"}, setting(3, 3), nil),
 		"are both":            message([]string{"a", "a"}, nil, nil),
 		"no UTF-8":            message([]string{"a", "\xff"}, nil, nil),
-		"normalized by":       message([]string{"a", "b"}, nil, charsmap),
+		"denormalized":        denormalized,
 		"at the beginning of": message([]string{"a", "b"}, setting(24, 1), nil),
 		"sentencepiece":       []byte("{\"json\": 1}"),
 	} {
@@ -150,6 +171,11 @@ func TestWhatIsNotSupportedIsRefused(t *testing.T) {
 func FuzzRead(f *testing.F) {
 	f.Add(message([]string{"<unk>", "a", "b", "ab", "\u2581"}, setting(3, 2), setting(3, 1)), "a b ab")
 	f.Add(message([]string{"<unk>", "a", "b", "ab", "\u2581"}, setting(3, 1), setting(4, 0)), "a b ab")
+	if normalized, err := os.ReadFile("testdata/bpe-nfkc-cf.model"); err != nil {
+		f.Fatal(err)
+	} else {
+		f.Add(normalized, "\uff21 \ufb01\u3000e\u0301")
+	}
 	f.Fuzz(func(t *testing.T, data []byte, text string) {
 		m, err := sentencepiece.Read(data)
 		if err != nil || len(m.Pieces) > 1000 {

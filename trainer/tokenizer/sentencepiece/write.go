@@ -82,23 +82,25 @@ func (m *Model) text(file object) {
 	replace := func(pattern object, with string) object {
 		return object{"type": "Replace", "pattern": pattern, "content": with}
 	}
-	spaces := replace(object{"String": " "}, mark)
 	var normalizers []object
-	if m.RemoveSpaces {
-		normalizers = append(normalizers, replace(object{"Regex": " {2,}"}, " "), replace(object{"Regex": `\A | \z`}, ""))
+	add := func(when bool, o object) {
+		if when {
+			normalizers = append(normalizers, o)
+		}
 	}
-	end := replace(object{"Regex": mark + `+\z`}, "") // of marks in the text too
+	// Before each piece between added tokens, as llama.cpp and the files of Llama 2 do; the
+	// library, which knows user defined tokens only, puts it once. It stands before a text
+	// that is normalized to nothing too, unless spaces at the end are removed.
+	prefix := object{"type": "Prepend", "prepend": mark}
+	add(m.DummyPrefix && !m.RemoveSpaces, prefix)
+	add(len(m.Charsmap) > 0, object{"type": "Precompiled", "precompiled_charsmap": m.Charsmap, "match": tokenizer.MatchLongest})
+	add(m.RemoveSpaces, replace(object{"Regex": " {2,}"}, " "))
+	add(m.RemoveSpaces, replace(object{"Regex": `\A | \z`}, ""))
+	add(m.DummyPrefix && m.RemoveSpaces, prefix)
+	add(true, replace(object{"String": " "}, mark))
+	add(m.RemoveSpaces, replace(object{"Regex": mark + `+\z`}, "")) // of marks in the text too
 	decoders := []object{replace(object{"String": mark}, " "), {"type": "ByteFallback"}, {"type": "Fuse"}}
 	file["pre_tokenizer"] = nil
-	if m.DummyPrefix {
-		// Before each piece between added tokens, as llama.cpp and the files of Llama 2
-		// do; the library, which knows user defined tokens only, puts it once.
-		normalizers = append(normalizers, object{"type": "Prepend", "prepend": mark})
-	}
-	normalizers = append(normalizers, spaces)
-	if m.RemoveSpaces {
-		normalizers = append(normalizers, end)
-	}
 	if m.DummyPrefix {
 		decoders = append(decoders, object{"type": "Strip", "content": " ", "start": 1, "stop": 0})
 	}

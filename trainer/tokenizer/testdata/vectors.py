@@ -1,7 +1,8 @@
 """Makes the reference vectors of this folder with the original tokenizers.
 
-    python3 -m venv v && v/bin/pip install tokenizers==0.23.3
+    python3 -m venv v && v/bin/pip install tokenizers==0.23.3 sentencepiece==0.2.3 protobuf
     v/bin/python vectors.py
+    v/bin/python vectors.py KIND ...              these only
 
 Small tokenizers of each kind that models in use have are trained on the text
 below, saved as KIND.tokenizer.json, and encode and decode a list of hard strings;
@@ -22,7 +23,10 @@ import sys
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-HERE = sys.argv[1] if len(sys.argv) > 1 else os.path.dirname(os.path.abspath(__file__))
+HOME = os.path.dirname(os.path.abspath(__file__))
+GIVEN = [arg.split("=", 1) for arg in sys.argv[2:] if "=" in arg]
+HERE = sys.argv[1] if GIVEN else HOME
+PIECES = os.path.join(HOME, "..", "sentencepiece", "testdata", "bpe-nfkc-cf")
 
 CORPUS = [
     "The mesh places each stage of a job on a node that can run it, and the node reports what it did.",
@@ -204,15 +208,43 @@ def unigram(byte_fallback):
     return t
 
 
+def charsmap():
+    from sentencepiece import sentencepiece_model_pb2
+
+    with open(PIECES + ".model", "rb") as f:
+        return sentencepiece_model_pb2.ModelProto.FromString(f.read()).normalizer_spec.precompiled_charsmap
+
+
+def normalized_texts():
+    with open(PIECES + ".vectors.json", encoding="utf-8") as f:
+        return [v["text"] for v in json.load(f)]
+
+
+def precompiled():
+    """As transformers converts T5's tokenizer.model."""
+    t = unigram(False)
+    t.normalizer = normalizers.Sequence([normalizers.Precompiled(charsmap()), normalizers.Strip(left=False, right=True), normalizers.Replace(Regex(" {2,}"), "\u2581")])
+    return t
+
+
+def precompiled_bytes():
+    """As transformers converts OpenLLaMA's."""
+    t = llama2()
+    t.normalizer = normalizers.Sequence([normalizers.Precompiled(charsmap()), normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    return t
+
+
 KINDS = {
+    "precompiled": precompiled, "precompiled-bytes": precompiled_bytes,
     "unigram": lambda: unigram(False), "unigram-bytes": lambda: unigram(True),
     "gpt2": gpt2, "gpt2-prefix-space": gpt2_prefix_space, "llama3": llama3, "qwen2": qwen2, "smollm": smollm,
     "llama2": llama2, "mistral": mistral_metaspace, "metaspace-unk": lambda: metaspace_unk(False),
     "metaspace-fuse": lambda: metaspace_unk(True), "uncased": uncased, "clip": clip, "splits": splits,
 }
 
-for arg in sys.argv[2:]:
-    name, path = arg.split("=", 1)
+if not GIVEN and len(sys.argv) > 1:
+    KINDS = {k: KINDS[k] for k in sys.argv[1:]}
+for name, path in GIVEN:
     KINDS = {k: v for k, v in KINDS.items() if not callable(v) or v.__name__ == "given"}
 
     def given(path=path):
@@ -232,7 +264,7 @@ for kind, make in KINDS.items():
     with open(os.path.join(HERE, kind + ".vectors.json"), "w", encoding="utf-8") as f:
         lines = []
         renamed = {i for i, a in t.get_added_tokens_decoder().items() if a.normalized and t.normalizer and t.normalizer.normalize_str(a.content) != a.content}
-        for s in STRINGS + fuzzed(int(os.environ.get("FUZZED", "40")), kind):
+        for s in STRINGS + fuzzed(int(os.environ.get("FUZZED", "40")), kind) + (normalized_texts() if "precompiled" in kind else []):
             s = s.encode("utf-8", "replace").decode("utf-8")
             ids = t.encode(s, add_special_tokens=False).ids
             whole = t.encode(s, add_special_tokens=True).ids
