@@ -23,8 +23,9 @@ type Engine struct {
 	tile    tile
 	vec     vector
 	scratch []scratch
-	rounds  []float32 // the left operands of one call's rounded terms
-	team    *team     // nil outside With
+	rounds  []float32    // the left operands of one call's rounded terms
+	left    []*blocksOf8 // those of its terms with integers
+	team    *team        // nil outside With
 }
 
 // scratch is one worker's buffers, grown on demand and kept.

@@ -11,7 +11,8 @@ type Term struct {
 	// float32.
 	Round bool
 
-	paired bool // A holds pairs
+	paired bool       // A holds pairs
+	left   *blocksOf8 // A rounded, where codes are multiplied with codes
 }
 
 // tile is a register tile: micro-kernels for up to mr rows by nr columns.
@@ -59,15 +60,19 @@ type Product struct {
 // costs less than one call per term, because C stays in cache, and several
 // products in one call keep all workers busy to the end.
 func (e *Engine) Gemm(products ...Product) {
-	round := false
+	round, integers := false, false
 	for _, p := range products {
 		checkTerms(p.C, p.Terms)
+		integers = integers || p.byIntegers()
 		for _, t := range p.Terms {
 			round = round || t.Round
 		}
 	}
 	if round {
 		products = e.roundTerms(products)
+	}
+	if integers {
+		products = e.roundForIntegers(products)
 	}
 	var tasks []block
 	for i := range products {

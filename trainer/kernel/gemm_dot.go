@@ -26,24 +26,45 @@ func canDot(p *Product) bool {
 // with a KV cache has them.
 func (e *Engine) dotBlock(p *Product, n0, n1 int) {
 	c := p.C
-	for n := n0; n < n1; n++ {
-		for m := range c.rows {
-			var sum float32
-			if p.Add {
-				sum = c.f32[m*c.rs+n]
+	var products [dotCols]float32
+	dots := products[:n1-n0]
+	for m := range c.rows {
+		row := c.f32[m*c.rs+n0 : m*c.rs+n1]
+		if !p.Add {
+			clear(row)
+		}
+		for _, t := range p.Terms {
+			e.dotColumns(dots, t, m, n0)
+			for i, d := range dots {
+				row[i] += d
 			}
-			for _, t := range p.Terms {
-				k := t.A.cols
-				x := t.A.f32[m*t.A.rs : m*t.A.rs+k]
-				if q := t.B.q; q != nil {
-					sum += e.dotRow(x, q, n)
-				} else if off := n * t.B.cs; t.B.f32 != nil {
-					sum += e.vec.dot(x, t.B.f32[off:off+k])
-				} else {
-					sum += e.vec.dotBF16(x, t.B.bf16[off:off+k])
-				}
-			}
-			c.f32[m*c.rs+n] = sum
+		}
+	}
+}
+
+// dotColumns sets dots to the products of A's row m with columns of B from n0 on.
+func (e *Engine) dotColumns(dots []float32, t Term, m, n0 int) {
+	k, q := t.A.cols, t.B.q
+	x := t.A.f32[m*t.A.rs : m*t.A.rs+k]
+	switch {
+	case t.left != nil:
+		at := n0 * q.blocks
+		e.vec.dotIntegers(dots, t.left.row(m), q.codes[at*QuantBlock:], q.scales[at:])
+	case q != nil:
+		for i := range dots {
+			dots[i] = e.dotRow(x, q, n0+i)
+		}
+	case t.B.f32 != nil:
+		for i := range dots {
+			off := (n0 + i) * t.B.cs
+			dots[i] = e.vec.dot(x, t.B.f32[off:off+k])
+		}
+	case k%32 == 0 && k > 0 && t.B.cs == k:
+		e.vec.dotRowsBF16(dots, x, t.B.bf16[n0*k:])
+	default:
+		for i := range dots {
+			off := (n0 + i) * t.B.cs
+			dots[i] = e.vec.dotBF16(x, t.B.bf16[off:off+k])
 		}
 	}
 }

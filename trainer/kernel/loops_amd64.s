@@ -10441,6 +10441,447 @@ rank:
 	VZEROUPPER
 	RET
 
+// func dotIntegersAVX2(out *float32, codes *byte, magnitudes *byte, left *float32, w *byte, scales *float32, blocks int, rows int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·dotIntegersAVX2(SB), NOSPLIT, $0-64
+	MOVQ         out+0(FP), AX
+	MOVQ         codes+8(FP), CX
+	MOVQ         magnitudes+16(FP), DX
+	MOVQ         left+24(FP), BX
+	MOVQ         w+32(FP), SI
+	MOVQ         scales+40(FP), DI
+	MOVQ         blocks+48(FP), R8
+	MOVQ         rows+56(FP), R9
+	MOVL         $0x00010001, R10
+	VMOVD        R10, X0
+	VPBROADCASTD X0, Y0
+	MOVQ         R8, R10
+	SHLQ         $0x05, R8
+	SHLQ         $0x02, R10
+	SUBQ         $0x04, R9
+	JLT          rest
+
+groups:
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	LEAQ   (SI)(R8*2), R11
+	LEAQ   (DI)(R10*2), R12
+	MOVQ   R8, R13
+
+blocksOfGroup:
+	VMOVDQU      (CX), Y5
+	VMOVDQU      (DX), Y6
+	VBROADCASTSS (BX), Y7
+	VMOVDQU      (SI), Y8
+	VPSIGNB      Y5, Y8, Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPMADDWD     Y0, Y8, Y8
+	VCVTDQ2PS    Y8, Y8
+	VBROADCASTSS (DI), Y9
+	VMULPS       Y7, Y9, Y9
+	VFMADD231PS  Y8, Y9, Y1
+	VMOVDQU      (SI)(R8*1), Y8
+	VPSIGNB      Y5, Y8, Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPMADDWD     Y0, Y8, Y8
+	VCVTDQ2PS    Y8, Y8
+	VBROADCASTSS (DI)(R10*1), Y9
+	VMULPS       Y7, Y9, Y9
+	VFMADD231PS  Y8, Y9, Y2
+	VMOVDQU      (R11), Y8
+	VPSIGNB      Y5, Y8, Y8
+	VPMADDUBSW   Y8, Y6, Y8
+	VPMADDWD     Y0, Y8, Y8
+	VCVTDQ2PS    Y8, Y8
+	VBROADCASTSS (R12), Y9
+	VMULPS       Y7, Y9, Y9
+	VFMADD231PS  Y8, Y9, Y3
+	VMOVDQU      (R11)(R8*1), Y8
+	VPSIGNB      Y5, Y8, Y8
+	VPMADDUBSW   Y8, Y6, Y5
+	VPMADDWD     Y0, Y5, Y5
+	VCVTDQ2PS    Y5, Y5
+	VBROADCASTSS (R12)(R10*1), Y6
+	VMULPS       Y7, Y6, Y6
+	VFMADD231PS  Y5, Y6, Y4
+	ADDQ         $0x20, CX
+	ADDQ         $0x20, DX
+	ADDQ         $0x20, SI
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, DI
+	ADDQ         $0x20, R11
+	ADDQ         $0x04, R12
+	SUBQ         $0x20, R13
+	JNZ          blocksOfGroup
+	VPERM2F128   $0x01, Y1, Y1, Y5
+	VADDPS       Y5, Y1, Y1
+	VPERMILPS    $0x4e, Y1, Y5
+	VADDPS       Y5, Y1, Y1
+	VPERMILPS    $0xb1, Y1, Y5
+	VADDPS       Y5, Y1, Y1
+	VMOVSS       X1, (AX)
+	VPERM2F128   $0x01, Y2, Y2, Y1
+	VADDPS       Y1, Y2, Y2
+	VPERMILPS    $0x4e, Y2, Y1
+	VADDPS       Y1, Y2, Y2
+	VPERMILPS    $0xb1, Y2, Y1
+	VADDPS       Y1, Y2, Y2
+	VMOVSS       X2, 4(AX)
+	VPERM2F128   $0x01, Y3, Y3, Y1
+	VADDPS       Y1, Y3, Y3
+	VPERMILPS    $0x4e, Y3, Y1
+	VADDPS       Y1, Y3, Y3
+	VPERMILPS    $0xb1, Y3, Y1
+	VADDPS       Y1, Y3, Y3
+	VMOVSS       X3, 8(AX)
+	VPERM2F128   $0x01, Y4, Y4, Y1
+	VADDPS       Y1, Y4, Y4
+	VPERMILPS    $0x4e, Y4, Y1
+	VADDPS       Y1, Y4, Y4
+	VPERMILPS    $0xb1, Y4, Y1
+	VADDPS       Y1, Y4, Y4
+	VMOVSS       X4, 12(AX)
+	ADDQ         $0x10, AX
+	SUBQ         R8, CX
+	SUBQ         R8, DX
+	SUBQ         R10, BX
+	LEAQ         (R11)(R8*1), SI
+	LEAQ         (R12)(R10*1), DI
+	SUBQ         $0x04, R9
+	JGE          groups
+
+rest:
+	ADDQ $0x04, R9
+	JZ   done
+
+single:
+	VXORPS Y1, Y1, Y1
+	MOVQ   R8, R11
+
+blocksOfSingle:
+	VMOVDQU      (CX), Y2
+	VMOVDQU      (DX), Y3
+	VBROADCASTSS (BX), Y4
+	VMOVDQU      (SI), Y5
+	VPSIGNB      Y2, Y5, Y5
+	VPMADDUBSW   Y5, Y3, Y2
+	VPMADDWD     Y0, Y2, Y2
+	VCVTDQ2PS    Y2, Y2
+	VBROADCASTSS (DI), Y3
+	VMULPS       Y4, Y3, Y3
+	VFMADD231PS  Y2, Y3, Y1
+	ADDQ         $0x20, CX
+	ADDQ         $0x20, DX
+	ADDQ         $0x20, SI
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, DI
+	SUBQ         $0x20, R11
+	JNZ          blocksOfSingle
+	VPERM2F128   $0x01, Y1, Y1, Y2
+	VADDPS       Y2, Y1, Y1
+	VPERMILPS    $0x4e, Y1, Y2
+	VADDPS       Y2, Y1, Y1
+	VPERMILPS    $0xb1, Y1, Y2
+	VADDPS       Y2, Y1, Y1
+	VMOVSS       X1, (AX)
+	ADDQ         $0x04, AX
+	SUBQ         R8, CX
+	SUBQ         R8, DX
+	SUBQ         R10, BX
+	DECQ         R9
+	JNZ          single
+
+done:
+	VZEROUPPER
+	RET
+
+// func dotIntegersVNNI(out *float32, codes *byte, magnitudes *byte, left *float32, w *byte, scales *float32, blocks int, rows int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·dotIntegersVNNI(SB), NOSPLIT, $0-64
+	MOVQ out+0(FP), AX
+	MOVQ codes+8(FP), CX
+	MOVQ magnitudes+16(FP), DX
+	MOVQ left+24(FP), BX
+	MOVQ w+32(FP), SI
+	MOVQ scales+40(FP), DI
+	MOVQ blocks+48(FP), R8
+	MOVQ rows+56(FP), R9
+	MOVQ R8, R10
+	SHLQ $0x05, R8
+	SHLQ $0x02, R10
+	SUBQ $0x04, R9
+	JLT  rest
+
+groups:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	LEAQ   (SI)(R8*2), R11
+	LEAQ   (DI)(R10*2), R12
+	MOVQ   R8, R13
+
+blocksOfGroup:
+	VMOVDQU      (CX), Y4
+	VMOVDQU      (DX), Y5
+	VBROADCASTSS (BX), Y6
+	VMOVDQU      (SI), Y7
+	VPSIGNB      Y4, Y7, Y7
+	VPXOR        Y8, Y8, Y8
+	VPDPBUSD     Y7, Y5, Y8
+	VCVTDQ2PS    Y8, Y8
+	VBROADCASTSS (DI), Y7
+	VMULPS       Y6, Y7, Y7
+	VFMADD231PS  Y8, Y7, Y0
+	VMOVDQU      (SI)(R8*1), Y7
+	VPSIGNB      Y4, Y7, Y7
+	VPXOR        Y8, Y8, Y8
+	VPDPBUSD     Y7, Y5, Y8
+	VCVTDQ2PS    Y8, Y8
+	VBROADCASTSS (DI)(R10*1), Y7
+	VMULPS       Y6, Y7, Y7
+	VFMADD231PS  Y8, Y7, Y1
+	VMOVDQU      (R11), Y7
+	VPSIGNB      Y4, Y7, Y7
+	VPXOR        Y8, Y8, Y8
+	VPDPBUSD     Y7, Y5, Y8
+	VCVTDQ2PS    Y8, Y8
+	VBROADCASTSS (R12), Y7
+	VMULPS       Y6, Y7, Y7
+	VFMADD231PS  Y8, Y7, Y2
+	VMOVDQU      (R11)(R8*1), Y7
+	VPSIGNB      Y4, Y7, Y7
+	VPXOR        Y4, Y4, Y4
+	VPDPBUSD     Y7, Y5, Y4
+	VCVTDQ2PS    Y4, Y4
+	VBROADCASTSS (R12)(R10*1), Y5
+	VMULPS       Y6, Y5, Y5
+	VFMADD231PS  Y4, Y5, Y3
+	ADDQ         $0x20, CX
+	ADDQ         $0x20, DX
+	ADDQ         $0x20, SI
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, DI
+	ADDQ         $0x20, R11
+	ADDQ         $0x04, R12
+	SUBQ         $0x20, R13
+	JNZ          blocksOfGroup
+	VPERM2F128   $0x01, Y0, Y0, Y4
+	VADDPS       Y4, Y0, Y0
+	VPERMILPS    $0x4e, Y0, Y4
+	VADDPS       Y4, Y0, Y0
+	VPERMILPS    $0xb1, Y0, Y4
+	VADDPS       Y4, Y0, Y0
+	VMOVSS       X0, (AX)
+	VPERM2F128   $0x01, Y1, Y1, Y0
+	VADDPS       Y0, Y1, Y1
+	VPERMILPS    $0x4e, Y1, Y0
+	VADDPS       Y0, Y1, Y1
+	VPERMILPS    $0xb1, Y1, Y0
+	VADDPS       Y0, Y1, Y1
+	VMOVSS       X1, 4(AX)
+	VPERM2F128   $0x01, Y2, Y2, Y0
+	VADDPS       Y0, Y2, Y2
+	VPERMILPS    $0x4e, Y2, Y0
+	VADDPS       Y0, Y2, Y2
+	VPERMILPS    $0xb1, Y2, Y0
+	VADDPS       Y0, Y2, Y2
+	VMOVSS       X2, 8(AX)
+	VPERM2F128   $0x01, Y3, Y3, Y0
+	VADDPS       Y0, Y3, Y3
+	VPERMILPS    $0x4e, Y3, Y0
+	VADDPS       Y0, Y3, Y3
+	VPERMILPS    $0xb1, Y3, Y0
+	VADDPS       Y0, Y3, Y3
+	VMOVSS       X3, 12(AX)
+	ADDQ         $0x10, AX
+	SUBQ         R8, CX
+	SUBQ         R8, DX
+	SUBQ         R10, BX
+	LEAQ         (R11)(R8*1), SI
+	LEAQ         (R12)(R10*1), DI
+	SUBQ         $0x04, R9
+	JGE          groups
+
+rest:
+	ADDQ $0x04, R9
+	JZ   done
+
+single:
+	VXORPS Y0, Y0, Y0
+	MOVQ   R8, R11
+
+blocksOfSingle:
+	VMOVDQU      (CX), Y1
+	VMOVDQU      (DX), Y2
+	VBROADCASTSS (BX), Y3
+	VMOVDQU      (SI), Y4
+	VPSIGNB      Y1, Y4, Y4
+	VPXOR        Y1, Y1, Y1
+	VPDPBUSD     Y4, Y2, Y1
+	VCVTDQ2PS    Y1, Y1
+	VBROADCASTSS (DI), Y2
+	VMULPS       Y3, Y2, Y2
+	VFMADD231PS  Y1, Y2, Y0
+	ADDQ         $0x20, CX
+	ADDQ         $0x20, DX
+	ADDQ         $0x20, SI
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, DI
+	SUBQ         $0x20, R11
+	JNZ          blocksOfSingle
+	VPERM2F128   $0x01, Y0, Y0, Y1
+	VADDPS       Y1, Y0, Y0
+	VPERMILPS    $0x4e, Y0, Y1
+	VADDPS       Y1, Y0, Y0
+	VPERMILPS    $0xb1, Y0, Y1
+	VADDPS       Y1, Y0, Y0
+	VMOVSS       X0, (AX)
+	ADDQ         $0x04, AX
+	SUBQ         R8, CX
+	SUBQ         R8, DX
+	SUBQ         R10, BX
+	DECQ         R9
+	JNZ          single
+
+done:
+	VZEROUPPER
+	RET
+
+DATA order<>+0(SB)/4, $0x00000000
+DATA order<>+4(SB)/4, $0x00000004
+DATA order<>+8(SB)/4, $0x00000001
+DATA order<>+12(SB)/4, $0x00000005
+DATA order<>+16(SB)/4, $0x00000002
+DATA order<>+20(SB)/4, $0x00000006
+DATA order<>+24(SB)/4, $0x00000003
+DATA order<>+28(SB)/4, $0x00000007
+GLOBL order<>(SB), RODATA|NOPTR, $32
+
+// func quantizeLeftAVX2(codes *byte, magnitudes *byte, scales *float32, x *float32, blocks int)
+// Requires: AVX, AVX2
+TEXT ·quantizeLeftAVX2(SB), NOSPLIT, $0-40
+	MOVQ         codes+0(FP), AX
+	MOVQ         magnitudes+8(FP), CX
+	MOVQ         scales+16(FP), DX
+	MOVQ         x+24(FP), BX
+	MOVQ         blocks+32(FP), SI
+	MOVL         $0x7fffffff, DI
+	VMOVD        DI, X0
+	VPBROADCASTD X0, Y0
+	MOVL         $0x3f800000, DI
+	VMOVD        DI, X1
+	VPBROADCASTD X1, Y1
+	MOVL         $0x7f800000, DI
+	VMOVD        DI, X2
+	VPBROADCASTD X2, Y2
+	MOVL         $0x42fe0000, DI
+	VMOVD        DI, X3
+	VPBROADCASTD X3, Y3
+	VMOVDQU      order<>+0(SB), Y4
+
+loop:
+	VXORPS     Y5, Y5, Y5
+	VXORPS     Y6, Y6, Y6
+	VXORPS     Y7, Y7, Y7
+	VXORPS     Y8, Y8, Y8
+	VMOVUPS    (BX), Y9
+	VPAND      Y0, Y9, Y5
+	VMOVUPS    32(BX), Y10
+	VPAND      Y0, Y10, Y6
+	VMOVUPS    64(BX), Y11
+	VPAND      Y0, Y11, Y7
+	VMOVUPS    96(BX), Y12
+	VPAND      Y0, Y12, Y8
+	VPMAXSD    Y7, Y5, Y5
+	VPMAXSD    Y8, Y6, Y6
+	VPMAXSD    Y6, Y5, Y5
+	VPERM2F128 $0x01, Y5, Y5, Y6
+	VPMAXSD    Y6, Y5, Y5
+	VPERMILPS  $0x4e, Y5, Y6
+	VPMAXSD    Y6, Y5, Y5
+	VPERMILPS  $0xb1, Y5, Y6
+	VPMAXSD    Y6, Y5, Y5
+	VDIVPS     Y3, Y5, Y5
+	VMOVSS     X5, (DX)
+	VDIVPS     Y5, Y1, Y5
+	VCMPPS     $0x11, Y2, Y5, Y6
+	VANDPS     Y6, Y5, Y5
+	VMULPS     Y5, Y9, Y9
+	VCVTPS2DQ  Y9, Y9
+	VMULPS     Y5, Y10, Y10
+	VCVTPS2DQ  Y10, Y10
+	VMULPS     Y5, Y11, Y11
+	VCVTPS2DQ  Y11, Y11
+	VMULPS     Y5, Y12, Y12
+	VCVTPS2DQ  Y12, Y12
+	VPACKSSDW  Y10, Y9, Y9
+	VPACKSSDW  Y12, Y11, Y11
+	VPACKSSWB  Y11, Y9, Y9
+	VPERMD     Y9, Y4, Y9
+	VMOVDQU    Y9, (AX)
+	VPABSB     Y9, Y9
+	VMOVDQU    Y9, (CX)
+	ADDQ       $0x20, AX
+	ADDQ       $0x20, CX
+	ADDQ       $0x04, DX
+	ADDQ       $0x00000080, BX
+	DECQ       SI
+	JNZ        loop
+	VZEROUPPER
+	RET
+
+// func dotRowsBF16AVX2(out *float32, x *float32, w *uint16, n int, rows int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·dotRowsBF16AVX2(SB), NOSPLIT, $0-40
+	MOVQ out+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ w+16(FP), DX
+	MOVQ n+24(FP), BX
+	MOVQ rows+32(FP), SI
+
+row:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	XORQ   DI, DI
+
+loop:
+	VPMOVZXWD   (DX)(DI*2), Y4
+	VPSLLD      $0x10, Y4, Y4
+	VFMADD231PS (CX)(DI*4), Y4, Y0
+	VPMOVZXWD   16(DX)(DI*2), Y4
+	VPSLLD      $0x10, Y4, Y4
+	VFMADD231PS 32(CX)(DI*4), Y4, Y1
+	VPMOVZXWD   32(DX)(DI*2), Y4
+	VPSLLD      $0x10, Y4, Y4
+	VFMADD231PS 64(CX)(DI*4), Y4, Y2
+	VPMOVZXWD   48(DX)(DI*2), Y4
+	VPSLLD      $0x10, Y4, Y4
+	VFMADD231PS 96(CX)(DI*4), Y4, Y3
+	ADDQ        $0x20, DI
+	CMPQ        DI, BX
+	JNE         loop
+	VADDPS      Y2, Y0, Y0
+	VADDPS      Y3, Y1, Y1
+	VADDPS      Y1, Y0, Y0
+	VPERM2F128  $0x01, Y0, Y0, Y1
+	VADDPS      Y1, Y0, Y0
+	VPERMILPS   $0x4e, Y0, Y1
+	VADDPS      Y1, Y0, Y0
+	VPERMILPS   $0xb1, Y0, Y1
+	VADDPS      Y1, Y0, Y0
+	VMOVSS      X0, (AX)
+	ADDQ        $0x04, AX
+	LEAQ        (DX)(BX*2), DX
+	DECQ        SI
+	JNZ         row
+	VZEROUPPER
+	RET
+
 DATA lanes<>+0(SB)/4, $0xffffffff
 DATA lanes<>+4(SB)/4, $0xffffffff
 DATA lanes<>+8(SB)/4, $0xffffffff

@@ -16,7 +16,8 @@ const QuantBlock = 32
 // matrix never exists as float32.
 type Quantized struct {
 	bits, rows, cols int
-	blocks           int // in a row; the last one is filled with zeros
+	quantize         quantizer // nil without SetIntegers
+	blocks           int       // in a row; the last one is filled with zeros
 	codes            []byte
 	scales           []float32
 }
@@ -50,6 +51,12 @@ func (q *Quantized) Matrix() Matrix {
 func (q *Quantized) SetRow(r int, values []float32) {
 	if len(values) != q.cols {
 		panic(fmt.Sprintf("kernel: a row of %d values for a matrix of %d columns", len(values), q.cols))
+	}
+	if q.quantize != nil {
+		at, size := r*q.blocks, QuantBlock
+		row := blocksOf8{blocks: q.blocks, codes: q.codes[at*size : (at+q.blocks)*size], magnitudes: make([]byte, q.blocks*size), scales: q.scales[at : at+q.blocks]}
+		row.roundRow(q.quantize, values)
+		return
 	}
 	var block [QuantBlock]float32
 	for b := range q.blocks {

@@ -153,7 +153,8 @@ func BenchmarkOneRow(b *testing.B) {
 	x, c := kernel.F32(random(rng, k), 1, k), kernel.F32(make([]float32, n), 1, n)
 	q8, _ := quantized(rng, 8, n, k)
 	q4, _ := quantized(rng, 4, n, k)
-	for name, w := range map[string]kernel.Matrix{"bf16": kernel.BF16(make([]uint16, n*k), n, k), "8-bit": q8.Matrix(), "4-bit": q4.Matrix()} {
+	integers := integerMatrix(rng, n, k)
+	for name, w := range map[string]kernel.Matrix{"bf16": kernel.BF16(make([]uint16, n*k), n, k), "8-bit": q8.Matrix(), "4-bit": q4.Matrix(), "integers": integers.Matrix()} {
 		b.Run(name, func(b *testing.B) {
 			e := kernel.New(kernel.Best())
 			for b.Loop() {

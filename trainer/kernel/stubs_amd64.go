@@ -234,6 +234,18 @@ func dotQ4AVX2(x *float32, src *byte, scales *float32, blocks int) float32
 func mergeRowAVX2(row *float32, b *float32, a *float32, rank int, stride int, blocks int, scale float64)
 
 //go:noescape
+func dotIntegersAVX2(out *float32, codes *byte, magnitudes *byte, left *float32, w *byte, scales *float32, blocks int, rows int)
+
+//go:noescape
+func dotIntegersVNNI(out *float32, codes *byte, magnitudes *byte, left *float32, w *byte, scales *float32, blocks int, rows int)
+
+//go:noescape
+func quantizeLeftAVX2(codes *byte, magnitudes *byte, scales *float32, x *float32, blocks int)
+
+//go:noescape
+func dotRowsBF16AVX2(out *float32, x *float32, w *uint16, n int, rows int)
+
+//go:noescape
 func dotAVX2(x *float32, y *float32, n int) float32
 
 //go:noescape

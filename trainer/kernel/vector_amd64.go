@@ -25,7 +25,10 @@ func asmVector() vector {
 			}
 			return s
 		},
-		dotCodes: asmDotCodes,
+		dotRowsBF16:  asmDotRowsBF16,
+		dotIntegers:  asmDotIntegers(),
+		quantizeLeft: asmQuantizeLeft,
+		dotCodes:     asmDotCodes,
 		dot3: func(x, y, z []float32) float32 {
 			if len(x) == 0 {
 				return 0

@@ -7,6 +7,12 @@ import "math"
 type vector struct {
 	dot     func(x, y []float32) float32
 	dotBF16 func(x []float32, y []uint16) float32
+	// dotRowsBF16 is dotBF16 for rows of w that lie one after the other; len(x) is a
+	// multiple of 32.
+	dotRowsBF16 func(out, x []float32, w []uint16)
+	// dotIntegers is the product of a rounded row with rows of codes.
+	dotIntegers  func(out []float32, left blocksOf8, codes []byte, scales []float32)
+	quantizeLeft quantizer
 	// dotCodes is Σ x·code·scale over whole blocks of codes of so many bits.
 	dotCodes func(bits int, x []float32, codes []byte, scales []float32) float32
 	dot3     func(x, y, z []float32) float32    // Σ x·y·z
@@ -50,7 +56,18 @@ func pureVector() vector {
 			}
 			return s
 		},
-		dotCodes: pureDotCodes,
+		dotRowsBF16: func(out, x []float32, w []uint16) {
+			for r := range out {
+				var s float32
+				for i, v := range x {
+					s += v * fromBF16(w[r*len(x)+i])
+				}
+				out[r] = s
+			}
+		},
+		dotIntegers:  pureDotIntegers,
+		quantizeLeft: pureQuantizeLeft,
+		dotCodes:     pureDotCodes,
 		dot3: func(x, y, z []float32) float32 {
 			var s float32
 			for i, v := range x {

@@ -101,10 +101,7 @@ func declareBlockConstants() {
 		at++
 	}
 	divisors = steps
-	blockOrder = GLOBL("order", RODATA|NOPTR)
-	for i, v := range []uint32{0, 4, 1, 5, 2, 6, 3, 7} { // undoes what packing within halves does
-		DATA(4*i, U32(v))
-	}
+	blockOrder = packedOrder()
 }
 
 var stepsMin, divisors Mem

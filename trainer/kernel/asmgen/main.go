@@ -52,6 +52,8 @@ func kernels() {
 	dotCodes(8)
 	dotCodes(4)
 	mergeRow()
+	integers()
+	dotRowsBF16()
 	vectors()
 	peak("peakAVX512", zmm)
 	peak("peakAVX2", ymm)
