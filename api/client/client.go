@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -55,7 +54,7 @@ const (
 type Client struct {
 	servers     atomic.Pointer[[]string]
 	renew       func(ctx context.Context) (string, error)
-	renewing    sync.Mutex
+	renewing    chan struct{} // has room for the one who renews the token
 	token       atomic.Pointer[string]
 	invalid     error // what is wrong with the configuration
 	http        *http.Client
@@ -68,7 +67,7 @@ type Client struct {
 // New returns a client. It sends nothing yet; without any server every call
 // fails with a clear error.
 func New(c Config) *Client {
-	out := &Client{http: c.HTTP, userAgent: c.UserAgent, retries: c.Retries, callTimeout: c.CallTimeout}
+	out := &Client{http: c.HTTP, userAgent: c.UserAgent, retries: c.Retries, callTimeout: c.CallTimeout, renewing: make(chan struct{}, 1)}
 	token, err := api.ParseToken(c.Token)
 	if err != nil {
 		out.invalid = fmt.Errorf("client: %w", err)
@@ -163,8 +162,12 @@ func (c *Client) renewed(ctx context.Context, refused string) bool {
 	if c.renew == nil {
 		return false
 	}
-	c.renewing.Lock()
-	defer c.renewing.Unlock()
+	select {
+	case c.renewing <- struct{}{}:
+	case <-ctx.Done():
+		return false
+	}
+	defer func() { <-c.renewing }()
 	if *c.token.Load() != refused {
 		return true // somebody else got one
 	}

@@ -39,7 +39,7 @@ type fanout struct {
 
 type shared struct {
 	key   chunkKey
-	once  sync.Once
+	made  chan struct{} // closed when chunk and err are there
 	chunk chunk
 	err   error
 	size  int // counted in fanout.bytes
@@ -47,24 +47,34 @@ type shared struct {
 
 func newFanout() *fanout { return &fanout{byKey: map[chunkKey]*lru.Element{}, recent: lru.New()} }
 
-// get returns a chunk, made by make if nobody has. One that is empty or failed
-// is not kept: the next reader tries again.
-func (f *fanout) get(key chunkKey, make func() (chunk, error)) (chunk, error) {
+// get returns a chunk, made by produce if nobody has or does. One that is empty or
+// failed is not kept: the next reader tries again. Who waits for another's goes
+// with its context: the event store may be slow, and a reader that has left or a
+// server that closes must not be.
+func (f *fanout) get(ctx context.Context, key chunkKey, produce func() (chunk, error)) (chunk, error) {
 	f.mu.Lock()
 	e := f.byKey[key]
-	if e == nil {
-		e = f.recent.PushFront(&shared{key: key})
+	first := e == nil
+	if first {
+		e = f.recent.PushFront(&shared{key: key, made: make(chan struct{})})
 		f.byKey[key] = e
 	} else {
 		f.recent.MoveToFront(e)
 	}
-	f.mu.Unlock()
 	v := e.Value.(*shared)
-	made := false
-	v.once.Do(func() { v.chunk, v.err = make(); made = true })
-	if !made {
-		return v.chunk, v.err
+	f.mu.Unlock()
+	if !first {
+		select {
+		case <-v.made:
+			return v.chunk, v.err
+		case <-ctx.Done():
+			return chunk{}, ctx.Err()
+		}
 	}
+	func() {
+		defer close(v.made) // also where it panics
+		v.chunk, v.err = produce()
+	}()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.byKey[key] == e {
@@ -101,7 +111,7 @@ func (s *Server) nextChunk(ctx context.Context, q streamRequest, after uint64, l
 	// Whoever comes first reads for all who are at this place: that it goes away
 	// must not hurt them.
 	shared := context.WithoutCancel(ctx)
-	c, err = s.fanout.get(chunkKey{q.job, life, q.filter, after, q.ndjson}, func() (chunk, error) {
+	c, err = s.fanout.get(ctx, chunkKey{q.job, life, q.filter, after, q.ndjson}, func() (chunk, error) {
 		list, err := s.Events.Read(shared, q.job, after, batchSize)
 		if err != nil || len(list) == 0 {
 			return chunk{}, err
