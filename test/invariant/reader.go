@@ -16,9 +16,12 @@ import (
 	"github.com/tunemesh/tunemesh/api"
 )
 
-// Reader follows a job's events and hangs up every 200 ms, each time at another
+// Reader follows a job's events and hangs up again and again, each time at another
 // server; what it reads must be 1, 2, 3 ... all the same.
 type Reader struct {
+	// Stay is how long it stays connected, Pause how long it then waits.
+	Stay, Pause time.Duration
+
 	job    string
 	mu     sync.Mutex
 	last   uint64
@@ -32,11 +35,11 @@ type Reader struct {
 	faults  []string
 }
 
-// hangUp is how long a reader stays connected, pause how long it then waits.
-const hangUp, pause = 200 * time.Millisecond, 300 * time.Millisecond
-
-// NewReader returns one that has read nothing of a job yet.
-func NewReader(job string) *Reader { return &Reader{job: job} }
+// NewReader returns one that has read nothing of a job yet and hangs up every
+// 200 ms. Hundreds that came back at once would be a load test.
+func NewReader(job string) *Reader {
+	return &Reader{job: job, Stay: 200 * time.Millisecond, Pause: 300 * time.Millisecond}
+}
 
 // Follow reads from one server after another, from the one with the number first
 // on, until the stream has ended or ctx has.
@@ -45,9 +48,8 @@ func (r *Reader) Follow(ctx context.Context, hc *http.Client, servers []string, 
 		if r.connect(ctx, hc, servers[i%len(servers)], token) {
 			return
 		}
-		// Hundreds of readers would be a load test.
 		select {
-		case <-time.After(pause):
+		case <-time.After(r.Pause):
 		case <-ctx.Done():
 			return
 		}
@@ -97,7 +99,7 @@ func (r *Reader) connect(ctx context.Context, hc *http.Client, server, token str
 	if resp.StatusCode != http.StatusOK {
 		return false
 	}
-	hang := time.AfterFunc(hangUp, cancel)
+	hang := time.AfterFunc(r.Stay, cancel)
 	defer hang.Stop()
 	scan := bufio.NewScanner(resp.Body)
 	scan.Buffer(nil, 1<<20)

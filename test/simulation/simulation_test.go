@@ -1,0 +1,147 @@
+package simulation
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/api/client"
+)
+
+// outcome is what became of one seed.
+type outcome struct {
+	plan                           plan
+	faults                         map[string]int // by kind, those that hit something
+	violations                     []string
+	jobs, attempts, lost, trainers int
+	events, resets                 int
+	operations, unknown            int
+	took                           time.Duration // of simulated time
+	network                        figures
+}
+
+func (o outcome) String() string {
+	n := 0
+	for _, c := range o.faults {
+		n += c
+	}
+	return fmt.Sprintf("seed %d: %d faults in %s, %d jobs, %d attempts (%d lost), %d processes, %d events (%d resets), %d operations (%d unknown), %+v",
+		o.plan.seed, n, o.took.Round(time.Second), o.jobs, o.attempts, o.lost, o.trainers, o.events, o.resets, o.operations, o.unknown, o.network)
+}
+
+// simulate runs one plan in a bubble of its own.
+func simulate(t *testing.T, p plan, broken plant) (o outcome) {
+	dir, err := os.MkdirTemp(memoryDir(), "simulation-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	log := slog.New(slog.DiscardHandler)
+	if os.Getenv("TUNEMESH_SIMULATION_LOG") != "" {
+		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	synctest.Test(t, func(t *testing.T) { o = inBubble(t, p, broken, dir, log) })
+	return o
+}
+
+// memoryDir is where files cost least; empty for the system's choice.
+func memoryDir() string {
+	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {
+		return "/dev/shm"
+	}
+	return ""
+}
+
+// settleTime is how long, after the last fault, everything may take to end: the
+// longest grace, the longest backoff, and stages that begin anew.
+const settleTime = 30 * time.Minute
+
+func inBubble(t *testing.T, p plan, broken plant, dir string, log *slog.Logger) outcome {
+	o := outcome{plan: p}
+	began := time.Now()
+	m, err := newMesh(p, broken, dir, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newClients(m)
+	if err := c.begin(); err != nil {
+		m.fail("%v", err)
+	} else {
+		x := &nemesis{mesh: m, begin: time.Now(), done: map[string]int{}}
+		x.blow()
+		o.faults = x.done
+		c.settle(settleTime)
+		c.stop()
+		c.running.Wait()
+		// The last lines are heard, and stages that nobody wants are stopped.
+		time.Sleep(2 * time.Minute)
+		c.verify(&o)
+	}
+	c.web.CloseIdleConnections()
+	o.took = time.Since(began)
+	o.network = m.net.figures
+	if err := m.close(); err != nil {
+		m.fail("close: %v", err)
+	}
+	c.process.kill(false)
+	c.reading.Wait()
+	c.web.CloseIdleConnections()
+	o.violations = m.faults
+	return o
+}
+
+func TestMain(m *testing.M) {
+	// The client's encoder is made once for the process, with channels that must not
+	// belong to a bubble.
+	big := strings.Repeat("x", 8<<10)
+	c := client.New(client.Config{Servers: []string{"http://nowhere"}, HTTP: &http.Client{Transport: nowhere{}}, Retries: -1})
+	_, _ = c.AppendEvents(context.Background(), 1, api.EventBatch{Events: []api.Event{{Message: big}}})
+	os.Exit(m.Run())
+}
+
+type nowhere struct{}
+
+func (nowhere) RoundTrip(*http.Request) (*http.Response, error) { return nil, http.ErrServerClosed }
+
+func number(name string, otherwise int) int {
+	n, err := strconv.Atoi(os.Getenv(name))
+	if err != nil {
+		return otherwise
+	}
+	return n
+}
+
+// TestAMeshInCalm has nothing break: one server and one agent, then three of each.
+func TestAMeshInCalm(t *testing.T) {
+	for _, size := range []int{1, 3} {
+		p := newPlan(uint64(size))
+		p.servers, p.agents, p.faults = size, size, nil
+		o := simulate(t, p, plant{})
+		t.Log(o)
+		for _, v := range o.violations {
+			t.Error(v)
+		}
+	}
+}
+
+// TestSimulation runs seeds: TUNEMESH_SIMULATION_SEEDS of them from
+// TUNEMESH_SIMULATION_FIRST on.
+func TestSimulation(t *testing.T) {
+	first, count := number("TUNEMESH_SIMULATION_FIRST", 1), number("TUNEMESH_SIMULATION_SEEDS", 2)
+	for seed := first; seed < first+count; seed++ {
+		o := simulate(t, newPlan(uint64(seed)), plant{})
+		t.Log(o)
+		if len(o.violations) > 0 {
+			t.Fatalf("seed %d breaks %s\nrepeat: make test-simulation SEED=%d\n%s%s", seed, cmp.Or(strings.Join(o.violations, "\n"), "nothing"), seed, o.plan, "")
+		}
+	}
+}
