@@ -31,7 +31,7 @@ pipeline may have several replicas, and examples/inference.json has two.`,
 
 func newInferenceServe() *cobra.Command {
 	var files tuned.Files
-	var addr, name, templateName string
+	var addr, name, templateName, precision string
 	var limits inference.Limits
 	cmd := &cobra.Command{
 		Use:   "serve --model FOLDER",
@@ -48,7 +48,7 @@ func newInferenceServe() *cobra.Command {
 				return fmt.Errorf("listen: %w (another service? choose another --addr)", err)
 			}
 			defer l.Close()
-			loaded, err := inference.Load(name, files, templateName)
+			loaded, err := inference.Load(name, files, templateName, precision)
 			if err != nil {
 				return asGiven(err)
 			}
@@ -65,6 +65,7 @@ func newInferenceServe() *cobra.Command {
 	f.StringVar(&files.Full, "full", "", "`FOLDER` of a full set of tuned weights")
 	f.StringVar(&name, "name", "", "what the model is called")
 	f.StringVar(&templateName, "template", "", "chat template: auto, or a builtin's name (default: the model's own)")
+	f.StringVar(&precision, "precision", "stored", "stored, as the weights are, or q8: 8 bits, faster and a little less exact")
 	f.StringVar(&addr, "addr", "127.0.0.1:8001", "`ADDRESS` of gRPC")
 	f.IntVar(&limits.Concurrent, "concurrent", 4, "requests that are computed in turn")
 	f.IntVar(&limits.Waiting, "waiting", 64, "requests that may wait beyond those")

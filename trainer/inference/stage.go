@@ -36,7 +36,7 @@ func Stage(ctx context.Context, in contract.Input, emit *contract.Emitter) (cont
 		}
 		files = tuned.Files{Base: base}
 	}
-	l, err := Load(config.Model, files, config.Template)
+	l, err := Load(config.Model, files, config.Template, config.Inference.Precision)
 	if err != nil {
 		return contract.Result{}, err
 	}

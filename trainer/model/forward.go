@@ -43,6 +43,10 @@ func (m *Model) embedRows(x []float32, tokens []int32) {
 			copy(row, m.embed.f32[int(t)*d:])
 			continue
 		}
+		if m.embed.q != nil {
+			m.embed.q.Row(row, int(t))
+			continue
+		}
 		for j, b := range m.embed.bf16[int(t)*d:][:d] {
 			row[j] = math.Float32frombits(uint32(b) << 16)
 		}

@@ -2,6 +2,7 @@ package model_test
 
 import (
 	"math"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -67,7 +68,7 @@ func TestThePrecisionOfTheBaseMovesTheLossALittle(t *testing.T) {
 		p        model.Precision
 		within   float64 // nats per target
 		atLeast0 bool    // differs at all
-	}{{model.Stored, 0, false}, {model.F32, 0, false}, {model.BF16, 0.01, true}, {model.Int8, 0.01, true}, {model.Int4, 0.1, true}} {
+	}{{model.Stored, 0, false}, {model.F32, 0, false}, {model.BF16, 0.01, true}, {model.Int8, 0.01, true}, {model.Q8, 0.01, true}, {model.Int4, 0.1, true}} {
 		got, _, err := loadAs(t, src, cfg, c.p).Loss(batch)
 		if err != nil {
 			t.Fatal(err)
@@ -117,6 +118,7 @@ func TestBytesThatAreNotKeptAreReleased(t *testing.T) {
 		{"BF16", model.Stored, func(string, bool, bool) bool { return false }},
 		{"F32", model.Stored, func(string, bool, bool) bool { return true }},
 		{"BF16", model.Int8, func(_ string, _, linear bool) bool { return linear }},
+		{"BF16", model.Q8, func(_ string, matrix, _ bool) bool { return matrix }},
 		{"BF16", model.F32, func(_ string, matrix, _ bool) bool { return matrix }},
 	} {
 		src := &releasing{mapSource: checkpoint(cfg, c.dtype)}
@@ -136,4 +138,71 @@ func TestCodesCannotBeTrained(t *testing.T) {
 	if err := loadAs(t, checkpoint(cfg, "BF16"), cfg, model.Int8).TrainAll(); err == nil {
 		t.Error("full training on codes was accepted")
 	}
+}
+
+// A session in 8 bits goes through integers token by token: its distribution of the
+// next token is that of the model but for rounding, with an adapter too, and the same
+// again however many processors there are.
+func TestASessionInEightBitsIsNearTheModel(t *testing.T) {
+	cfg := midsize()
+	stored := lively(t, cfg, 3)
+	for _, spec := range cfg.Tensors() {
+		if _, data, _ := stored.MergedTensor(spec.Name); len(spec.Shape) == 2 {
+			for i := range data {
+				data[i] /= 6 // tamer: a real model does not saturate
+			}
+		}
+	}
+	src, tokens := source(t, stored), rowsOf(500, 1, 20)[0].Tokens
+	adapted := func(p model.Precision) *model.Model {
+		m := loadAs(t, src, cfg, p)
+		if err := m.AddLoRA(model.LoRAConfig{Rank: 2, Alpha: 3, TargetModules: []string{"all-linear"}}, 6); err != nil {
+			t.Fatal(err)
+		}
+		stir(m, 7)
+		return m
+	}
+	write := func(m *model.Model) (all [][]float32) {
+		s := m.NewSession()
+		for i := range tokens {
+			logits, err := s.Append(tokens[i : i+1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, slices.Clone(logits))
+		}
+		return all
+	}
+	want, eight := write(adapted(model.Stored)), adapted(model.Q8)
+	got := write(eight)
+	for i := range want {
+		if kl := divergence(want[i], got[i]); !(kl > 0 && kl < 1e-2) {
+			t.Errorf("after %d tokens the divergence is %.2g nats", i+1, kl)
+		}
+	}
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	for i, logits := range write(eight) {
+		if !slices.Equal(logits, got[i]) {
+			t.Fatalf("after %d tokens one processor has other logits than several", i+1)
+		}
+	}
+}
+
+// divergence is the Kullback-Leibler divergence of two distributions given by logits.
+func divergence(p, q []float32) float64 {
+	normalized := func(logits []float32) []float64 {
+		sum, out := 0.0, make([]float64, len(logits))
+		for _, v := range logits {
+			sum += math.Exp(float64(v))
+		}
+		for i, v := range logits {
+			out[i] = float64(v) - math.Log(sum)
+		}
+		return out
+	}
+	kl, a, b := 0.0, normalized(p), normalized(q)
+	for i := range a {
+		kl += math.Exp(a[i]) * (a[i] - b[i])
+	}
+	return kl
 }

@@ -26,7 +26,7 @@ type Source interface {
 type weights struct {
 	f32  []float32
 	bf16 []uint16
-	q    *kernel.Quantized // of linear layers only
+	q    *kernel.Quantized
 }
 
 func (w weights) len() int {

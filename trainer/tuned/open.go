@@ -58,11 +58,22 @@ func (f Files) OpenBase() (*Model, error) { return Open(f.Base) }
 
 // OpenTuned loads the tuned model: the base model with its adapter, or the full
 // set of weights.
-func (f Files) OpenTuned() (*Model, error) {
-	if f.Adapter == "" {
-		return Open(f.Full)
+func (f Files) OpenTuned() (*Model, error) { return f.openTuned(model.Stored) }
+
+// OpenAs loads the tuned model, or the base model where there is no tuned one, with its
+// weights in a precision.
+func (f Files) OpenAs(p model.Precision) (*Model, error) {
+	if f.Adapter == "" && f.Full == "" {
+		return openAs(f.Base, p)
 	}
-	m, err := Open(f.Base)
+	return f.openTuned(p)
+}
+
+func (f Files) openTuned(p model.Precision) (*Model, error) {
+	if f.Adapter == "" {
+		return openAs(f.Full, p)
+	}
+	m, err := openAs(f.Base, p)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +85,9 @@ func (f Files) OpenTuned() (*Model, error) {
 }
 
 // Open loads the model in a Hugging Face folder.
-func Open(dir string) (*Model, error) {
+func Open(dir string) (*Model, error) { return openAs(dir, model.Stored) }
+
+func openAs(dir string, p model.Precision) (*Model, error) {
 	cfg, err := Config(dir)
 	if err != nil {
 		return nil, err
@@ -83,7 +96,7 @@ func Open(dir string) (*Model, error) {
 	if err != nil {
 		return nil, Unusable(err)
 	}
-	m, err := model.Load(cfg, files)
+	m, err := model.LoadAs(cfg, files, p)
 	if err != nil {
 		files.Close()
 		return nil, Unusable(err)
