@@ -102,7 +102,7 @@ func TestTheModelIsNeverInMemoryAsAWhole(t *testing.T) {
 	const layers, width = 48, 512
 	for _, dtype := range []string{weights.BF16, weights.F32, weights.F16} {
 		t.Run(dtype, func(t *testing.T) {
-			in := tunedtest.Job(t, tunedtest.Tickets(60), `{"model":"synthetic"}`, dtype)
+			in := tunedtest.Job(t, tunedtest.Tickets(60), `{"model":"synthetic","export":{"gguf":["f32","f16","bf16","q8_0","q4_k_m"]}}`, dtype)
 			dir, err := in.Dir(contract.ModelInputs, "")
 			if err != nil {
 				t.Fatal(err)
