@@ -32,6 +32,8 @@ type Options struct {
 	// NewClusterSecret makes a cluster secret, for `token new-cluster`; nil leaves
 	// the verb out.
 	NewClusterSecret func() string
+	// Recover is the work of the verb `cluster recover`; nil leaves the verb out.
+	Recover Recoverer
 	// Import prepares models for the verb `model import`; nil leaves the verb out.
 	Import Importer
 	// Preview reads files for the verb `dataset preview`; nil leaves the verb out.

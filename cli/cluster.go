@@ -61,6 +61,9 @@ and votes when it has caught up.`,
   tunemesh cluster transfer-leader s2`,
 	}
 	group.AddCommand(a.clusterPeers(), a.clusterGossip(), a.clusterRemove(), a.clusterTransfer(), a.clusterLeave(), a.clusterSettings())
+	if a.Recover != nil {
+		group.AddCommand(a.clusterRecover())
+	}
 	return group
 }
 

@@ -96,7 +96,7 @@ With nothing else installed this binary is a whole mesh of one node:
 		c.GroupID = "roles"
 		root.AddCommand(c)
 	}
-	for _, c := range cli.Commands(cli.Options{Version: build(), NewClusterSecret: func() string { return trust.NewSecret().String() }, Import: importModel, Preview: previewDataset}) {
+	for _, c := range cli.Commands(cli.Options{Version: build(), NewClusterSecret: func() string { return trust.NewSecret().String() }, Recover: recoverCluster, Import: importModel, Preview: previewDataset}) {
 		c.GroupID = "client"
 		root.AddCommand(c)
 	}
