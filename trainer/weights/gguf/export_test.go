@@ -52,7 +52,7 @@ func shapes() map[string][]int {
 
 // folder writes a model in which the value of an element is its index in its
 // tensor.
-func folder(t *testing.T, c config, shapes map[string][]int, value func(i int) float32) string {
+func folder(t testing.TB, c config, shapes map[string][]int, value func(i int) float32) string {
 	t.Helper()
 	dir := t.TempDir()
 	raw, err := json.Marshal(c)

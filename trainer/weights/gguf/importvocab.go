@@ -9,24 +9,30 @@ import (
 // vocabulary is the tokenizer as the metadata have it. An id is -1 where there is
 // none.
 type vocabulary struct {
-	sentencePiece bool
+	sentencePiece bool // BPE with scores
+	unigram       bool
 	pre           string
 	tokens        []string
 	types         []int32
-	scores        []float32 // of SentencePiece
+	scores        []float32 // of SentencePiece, BPE and Unigram
 	merges        []string  // of byte-level BPE
 
 	bos, eos, eot, unk, pad int32
 	addBOS, addEOS          bool
 	spacePrefix             bool
+	removeSpaces            bool   // of Unigram
+	charsmap                []byte // of Unigram
 	chatTemplate            string
 	notes                   []string
 }
 
 // kind names the tokenizer for people.
 func (v vocabulary) kind() string {
-	if v.sentencePiece {
+	switch {
+	case v.sentencePiece:
 		return "llama"
+	case v.unigram:
+		return modelUnigram
 	}
 	return v.pre
 }
@@ -47,6 +53,9 @@ func preTokenizerOf(name string) (string, bool) {
 	return "", false
 }
 
+// unigramDefaults are the ids that llama.cpp takes where a Unigram vocabulary names none.
+var unigramDefaults = map[string]int32{"eos": 1, "unknown": 2, "padding": 0}
+
 // vocabulary reads and checks the tokenizer's entries. What llama.cpp assumes where
 // an entry is missing is assumed here.
 func (m metadata) vocabulary() (vocabulary, error) {
@@ -61,16 +70,21 @@ func (m metadata) vocabulary() (vocabulary, error) {
 		}
 	case "llama":
 		v.sentencePiece = true
+	case modelUnigram:
+		v.unigram = true
 	case "":
 		return v, fmt.Errorf("tokenizer.ggml.model is missing: a file without a vocabulary cannot be trained on text")
 	default:
-		return v, fmt.Errorf("tokenizer.ggml.model is %q; imported are gpt2 (byte-level BPE) and llama (SentencePiece)", kind)
+		return v, fmt.Errorf("tokenizer.ggml.model is %q; imported are gpt2 (byte-level BPE), llama (BPE of SentencePiece) and t5 (Unigram)", kind)
 	}
 	if err := m.tokenLists(&v); err != nil {
 		return v, err
 	}
 	for key, to := range map[string]*int32{"bos": &v.bos, "eos": &v.eos, "eot": &v.eot, "unknown": &v.unk, "padding": &v.pad} {
 		*to = -1
+		if n, ok := unigramDefaults[key]; ok && v.unigram && n < int32(len(v.tokens)) {
+			*to = n
+		}
 		n, ok := m.integer("tokenizer.ggml." + key + "_token_id")
 		if ok && n >= 0 && n < len(v.tokens) {
 			*to = int32(n)
@@ -78,14 +92,19 @@ func (m metadata) vocabulary() (vocabulary, error) {
 			return v, fmt.Errorf("tokenizer.ggml.%s_token_id is %d, but there are %d tokens", key, n, len(v.tokens))
 		}
 	}
-	if v.sentencePiece && v.unk < 0 {
+	if (v.sentencePiece || v.unigram) && v.unk < 0 {
 		v.unk = int32(slices.Index(v.types, tokenUnknown))
 	}
 	v.addBOS = m.boolean("tokenizer.ggml.add_bos_token", v.sentencePiece || v.pre == "llama-bpe") && v.bos >= 0
-	v.addEOS = m.boolean("tokenizer.ggml.add_eos_token", false) && v.eos >= 0
+	v.addEOS = m.boolean("tokenizer.ggml.add_eos_token", v.unigram) && v.eos >= 0
 	v.spacePrefix = m.boolean("tokenizer.ggml.add_space_prefix", true)
 	if v.sentencePiece && (m.boolean("tokenizer.ggml.remove_extra_whitespaces", false) || has(m, "tokenizer.ggml.precompiled_charsmap")) {
 		return v, fmt.Errorf("the vocabulary normalizes text (remove_extra_whitespaces or precompiled_charsmap), which is not imported")
+	}
+	if v.unigram {
+		if err := m.unigramSettings(&v); err != nil {
+			return v, err
+		}
 	}
 	v.chatTemplate, _ = m.text("tokenizer.chat_template")
 	if has(m, "tokenizer.chat_templates") {
@@ -113,7 +132,7 @@ func (m metadata) tokenLists(v *vocabulary) error {
 	if len(v.types) != n {
 		return fmt.Errorf("%d tokens, but %d token types", n, len(v.types))
 	}
-	if v.sentencePiece {
+	if v.sentencePiece || v.unigram {
 		if v.scores, _ = value("scores").([]float32); len(v.scores) != n {
 			return fmt.Errorf("%d tokens, but %d scores", n, len(v.scores))
 		}
@@ -127,7 +146,7 @@ func (m metadata) tokenLists(v *vocabulary) error {
 
 // filler says whether a token only fills up the embedding: no text becomes it.
 func (v vocabulary) filler(id int) bool {
-	return v.types[id] == tokenUnused && v.tokens[id] == fmt.Sprintf("[PAD%d]", id)
+	return (v.types[id] == tokenUnused || v.types[id] == tokenUndefined) && v.tokens[id] == fmt.Sprintf("[PAD%d]", id)
 }
 
 // object is a JSON object of few keys.
@@ -135,6 +154,9 @@ type object map[string]any
 
 // tokenizerJSON is the vocabulary as a tokenizer.json that gives the same ids.
 func (v vocabulary) tokenizerJSON() ([]byte, error) {
+	if v.unigram {
+		return v.unigramJSON()
+	}
 	ids := make(map[string]int32, len(v.tokens))
 	var added []object
 	for id, t := range v.tokens {

@@ -3,6 +3,7 @@ package gguf
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/tunemesh/tunemesh/trainer/tokenizer"
@@ -44,6 +45,9 @@ func preTokenizer(tok *tokenizer.Tokenizer) (string, error) {
 	}
 	var whole part
 	raw := tok.Parts().PreTokenizer
+	if bytes.Contains(tok.Parts().Normalizer, []byte(`"Precompiled"`)) {
+		return "", errors.New("tokenizer.json: the text is normalized by a precompiled charsmap, which llama.cpp does with Unigram vocabularies only")
+	}
 	if !tok.ByteLevel() || raw == nil {
 		return refuse("the vocabulary is not byte-level BPE")
 	}
@@ -125,6 +129,8 @@ func vocabMetadata(tok *tokenizer.Tokenizer, c modelConfig, eosToken, jinja stri
 	kind := byteLevelMetadata
 	if _, ok := sentencePieceKind(tok); ok {
 		kind = sentencePieceMetadata
+	} else if tok.Unigram() {
+		kind = unigramMetadata
 	}
 	kvs, err := kind(tok, tokens, types)
 	if err != nil {
