@@ -75,9 +75,9 @@ func (n *Node) open() (err error) {
 	if n.stream, err = listen(c); err != nil {
 		return err
 	}
-	transport := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	transport := networkTransport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: n.stream, MaxPool: 3, Timeout: 10 * time.Second, Logger: log,
-	})
+	})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, transport.Close())
