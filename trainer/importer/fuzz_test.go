@@ -14,7 +14,7 @@ import (
 // No file makes the import fail otherwise than by an error, and after an error
 // nothing is left.
 func FuzzImportGGUF(f *testing.F) {
-	for _, vocab := range [][]gguf.KV{byteLevel(), sentencePiece()} {
+	for _, vocab := range [][]gguf.KV{byteLevel(), sentencePiece(), unigram()} {
 		f.Add(tinyGGUF(f, vocab))
 	}
 	for _, arch := range []string{"qwen2", "qwen3"} {
@@ -33,7 +33,7 @@ func FuzzImportGGUF(f *testing.F) {
 	})
 }
 
-// byteLevel and sentencePiece are vocabularies of 4 tokens.
+// byteLevel, sentencePiece and unigram are vocabularies of 4 tokens.
 func byteLevel() []gguf.KV {
 	return []gguf.KV{
 		{Key: "tokenizer.ggml.model", Value: "gpt2"}, {Key: "tokenizer.ggml.pre", Value: "smollm"}, {Key: "tokenizer.ggml.tokens", Value: []string{"a", "b", "ab", "<e>"}},
@@ -45,6 +45,13 @@ func sentencePiece() []gguf.KV {
 	return []gguf.KV{
 		{Key: "tokenizer.ggml.model", Value: "llama"}, {Key: "tokenizer.ggml.tokens", Value: []string{"<u>", "<s>", "▁", "▁▁"}}, {Key: "tokenizer.ggml.scores", Value: []float32{0, 0, -2, -1}},
 		{Key: "tokenizer.ggml.token_type", Value: []int32{2, 3, 1, 1}}, {Key: "tokenizer.ggml.bos_token_id", Value: uint32(1)},
+	}
+}
+
+func unigram() []gguf.KV {
+	return []gguf.KV{
+		{Key: "tokenizer.ggml.model", Value: "t5"}, {Key: "tokenizer.ggml.tokens", Value: []string{"<u>", "</s>", "▁", "▁a"}}, {Key: "tokenizer.ggml.scores", Value: []float32{0, 0, -2, -1}},
+		{Key: "tokenizer.ggml.token_type", Value: []int32{2, 3, 1, 1}}, {Key: "tokenizer.ggml.unknown_token_id", Value: uint32(0)}, {Key: "tokenizer.ggml.remove_extra_whitespaces", Value: true},
 	}
 }
 
@@ -114,16 +121,17 @@ func tinyGGUF(t testing.TB, vocab []gguf.KV, change ...func(kvs map[string]any, 
 
 // The seeds of the fuzzing are models: otherwise it would look at the first check only.
 func TestTheSeedsAreImported(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "x.gguf")
-	data := tinyGGUF(t, sentencePiece())
-	if err := os.WriteFile(path, data, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	d, _ := run(t, path, importer.Options{})
-	if d.Parameters == 0 || d.Tokenizer != "SentencePiece BPE, 4 tokens" || d.Template != "none" {
-		t.Errorf("%+v", d)
-	}
-	for _, w := range d.Warnings {
-		t.Log(w)
+	for want, vocab := range map[string][]gguf.KV{"SentencePiece BPE, 4 tokens": sentencePiece(), "SentencePiece Unigram, 4 tokens": unigram()} {
+		path := filepath.Join(t.TempDir(), "x.gguf")
+		if err := os.WriteFile(path, tinyGGUF(t, vocab), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		d, _ := run(t, path, importer.Options{})
+		if d.Parameters == 0 || d.Tokenizer != want || d.Template != "none" {
+			t.Errorf("%+v", d)
+		}
+		for _, w := range d.Warnings {
+			t.Log(w)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package importer_test
 
 import (
 	"context"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -51,7 +52,8 @@ func TestGGUFRefusals(t *testing.T) {
 		},
 		"blk.0.ffn_up.weight is missing": func(_ map[string]any, tensors map[string]*gguf.TensorInfo) { delete(tensors, "blk.0.ffn_up.weight") },
 		`tokenizer.ggml.pre is "tekken"`: set("tokenizer.ggml.pre", "tekken"),
-		`tokenizer.ggml.model is "t5"`:   set("tokenizer.ggml.model", "t5"),
+		`tokenizer.ggml.model is "rwkv"`: set("tokenizer.ggml.model", "rwkv"),
+		"4 tokens, but 0 scores":         set("tokenizer.ggml.model", "t5"),
 		"without a vocabulary":           drop("tokenizer.ggml.model"),
 		"tokens is missing or empty":     drop("tokenizer.ggml.tokens"),
 		"5 tokens, but the embedding has 4 rows": func(kvs map[string]any, _ map[string]*gguf.TensorInfo) {
@@ -114,6 +116,29 @@ func TestGGUFDefaults(t *testing.T) {
 		}
 		if len(tok.Prefix()) != c.prefix || len(tok.Suffix()) != c.suffix {
 			t.Errorf("%s: %v before and %v after a text", c.label, tok.Prefix(), tok.Suffix())
+		}
+	}
+}
+
+// A Unigram vocabulary that llama.cpp reads otherwise than SentencePiece meant it is refused.
+func TestUnigramRefusals(t *testing.T) {
+	set := func(key string, value any) func(kvs map[string]any, _ map[string]*gguf.TensorInfo) {
+		return func(kvs map[string]any, _ map[string]*gguf.TensorInfo) { kvs["tokenizer.ggml."+key] = value }
+	}
+	for want, c := range map[string]func(kvs map[string]any, tensors map[string]*gguf.TensorInfo){
+		"marks spaces behind words":        set("treat_whitespace_as_suffix", true),
+		"has none before a text":           set("add_space_prefix", false),
+		"is []string instead of bytes":     set("precompiled_charsmap", []string{"ALwC"}),
+		"normalizer Precompiled: the char": set("precompiled_charsmap", []byte{1}),
+		"no finite score":                  set("scores", []float32{0, 0, float32(math.Inf(1)), -1}),
+		"are both":                         set("tokens", []string{"<u>", "</s>", "a", "a"}),
+	} {
+		path := filepath.Join(t.TempDir(), "x.gguf")
+		if err := os.WriteFile(path, tinyGGUF(t, unigram(), c), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := importer.Import(context.Background(), path, filepath.Join(t.TempDir(), "out"), importer.Options{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
 		}
 	}
 }

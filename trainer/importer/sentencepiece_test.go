@@ -1,6 +1,8 @@
 package importer_test
 
 import (
+	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +13,7 @@ import (
 	"github.com/tunemesh/tunemesh/trainer/template"
 	"github.com/tunemesh/tunemesh/trainer/tokenizer"
 	"github.com/tunemesh/tunemesh/trainer/weights"
+	"github.com/tunemesh/tunemesh/trainer/weights/gguf"
 )
 
 // A folder with a tokenizer.model gets a tokenizer.json, with what the other files say of
@@ -54,4 +57,75 @@ func TestATokenizerModelBecomesATokenizerJSON(t *testing.T) {
 			t.Errorf("%s: eos %q, %v", kind, eos, err)
 		}
 	}
+}
+
+// A Unigram vocabulary goes through GGUF with its normalization: what comes back gives the
+// ids of the library. What llama.cpp does otherwise than the model is refused with what it
+// is, by Exportable, which jobs ask before they train.
+func TestATokenizerModelThroughGGUF(t *testing.T) {
+	for kind, refused := range map[string]string{
+		"unigram": "", "unigram-nfkc": "",
+		"bpe":             "",
+		"bpe-nfkc":        "normalized by a precompiled charsmap, which llama.cpp does with Unigram vocabularies only",
+		"unigram-bytes":   "spelled in bytes, which llama.cpp does not do with a Unigram vocabulary",
+		"unigram-nfkc-cf": "spelled in bytes",
+	} {
+		s := newSource(t, "smollm", map[string]any{"vocab_size": 1000, "eos_token_id": 2})
+		s.save(s.tensors(weights.BF16))
+		if err := os.Remove(filepath.Join(s.dir, "tokenizer.json")); err != nil {
+			t.Fatal(err)
+		}
+		const models = "../tokenizer/sentencepiece/testdata/"
+		raw, err := os.ReadFile(models + kind + ".model")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.write("tokenizer.model", raw)
+		d, out := run(t, s.dir, importer.Options{})
+		err = gguf.Exportable(out)
+		if refused != "" {
+			if err == nil || !strings.Contains(err.Error(), refused) {
+				t.Errorf("%s: %v, want %q", kind, err, refused)
+			}
+			if !slices.ContainsFunc(d.Warnings, func(w string) bool { return strings.Contains(w, refused) }) {
+				t.Errorf("%s: the import warns of %q", kind, d.Warnings)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", kind, err)
+		}
+		file := filepath.Join(t.TempDir(), "x.gguf")
+		if err := gguf.Export(context.Background(), out, file, gguf.Options{Type: "F16"}); err != nil {
+			t.Fatal(err)
+		}
+		_, again := run(t, file, importer.Options{})
+		sameIDs(t, out, again, false)
+		tok, err := tokenizer.Load(again)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range vectors(t, models+kind+".vectors.json") {
+			if got := tok.Encode(v.Text, false); !slices.Equal(got, v.IDs) {
+				t.Errorf("%s: %q became %v, want %v", kind, v.Text, got, v.IDs)
+			}
+		}
+	}
+}
+
+type vector struct {
+	Text string
+	IDs  []int32
+}
+
+func vectors(t *testing.T, path string) (out []vector) {
+	t.Helper()
+	raw, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(raw, &out)
+	}
+	if err != nil || len(out) == 0 {
+		t.Fatalf("%d vectors: %v", len(out), err)
+	}
+	return out
 }

@@ -116,6 +116,7 @@ func parse(data []byte) (*Tokenizer, error) {
 	if t.unigram == nil && t.cut == nil {
 		t.marks = t.model.marks()
 	}
+	t.border = borderOf(t.normalizer)
 	t.parts = Parts{notNull(c.Normalizer), notNull(c.PreTokenizer)}
 	t.byteLevel = usesByteLevel(c.PreTokenizer) || usesByteLevel(c.Normalizer)
 	return t, nil

@@ -19,6 +19,7 @@ type Tokenizer struct {
 	decoder      decoder // nil: tokens are joined by spaces
 	size         int
 	byteLevel    bool
+	border       string // a character that no token has with others
 	parts        Parts
 
 	// Short cuts with the same outcome: how a byte-level pre-tokenizer cuts (nil: by the
@@ -56,16 +57,25 @@ func (t *Tokenizer) AppendNext(ids []int32, before, text string) []int32 {
 	if t.byteLevel || before == "" || text == "" {
 		return t.AppendEncode(ids, text, false)
 	}
-	// If a token would reach over the border, the text follows a control character
-	// instead: that becomes a byte token or the unknown one, which no merge joins
-	// with anything.
-	for _, b := range []string{before, "\x01"} {
+	// If a token would reach over the border, the text follows a character instead that
+	// becomes a byte token or the unknown one, which no merge joins with anything.
+	for _, b := range []string{before, t.border} {
 		head, whole := t.Encode(b, false), t.Encode(b+text, false)
 		if len(whole) >= len(head) && slices.Equal(whole[:len(head)], head) {
 			return append(ids, whole[len(head):]...)
 		}
 	}
 	return t.AppendEncode(ids, text, false)
+}
+
+// borderOf chooses a control character, or one for private use where a normalizer takes
+// control characters away.
+func borderOf(n normalizer) string {
+	const control, private = "\x01", "\ue000"
+	if n != nil && !strings.Contains(n.normalize(control), control) {
+		return private
+	}
+	return control
 }
 
 // Prefix and Suffix are the ids that Encode with addSpecial puts before and after
