@@ -21,6 +21,9 @@ type ModelFile struct {
 //	POST /v1/models/{name}/uploads
 type ModelUploads struct {
 	Files []ModelFile `json:"files"`
+	// Sealed: as in UploadRequest. A file above MaxPut gets no link: it goes in
+	// parts.
+	Sealed bool `json:"sealed,omitempty"`
 }
 
 // ModelObjects are the files that somebody has laid into the bucket models under base/NAME/;

@@ -15,6 +15,18 @@ const (
 	MaxPartLinks = 100
 )
 
+// MultipartStep says what a request about an upload in parts asks for: the rest
+// of its path.
+type MultipartStep string
+
+// The steps of an upload in parts.
+const (
+	MultipartBegin    MultipartStep = "multipart"
+	MultipartLinks    MultipartStep = "multipart/links"
+	MultipartComplete MultipartStep = "multipart/complete"
+	MultipartAbort    MultipartStep = "multipart/abort"
+)
+
 // MultipartRequest begins the upload of an attempt's file in parts, or goes on
 // with it.
 //
@@ -31,6 +43,21 @@ type MultipartRequest struct {
 	UploadID string `json:"upload_id,omitempty"`
 	// Parts are those to have links for.
 	Parts []UploadPart `json:"parts,omitempty"`
+}
+
+// ModelMultipart is MultipartRequest for a file of a base model.
+//
+//	POST /v1/models/{name}/multipart
+//	POST /v1/models/{name}/multipart/links
+//	POST /v1/models/{name}/multipart/complete
+//	POST /v1/models/{name}/multipart/abort
+type ModelMultipart struct {
+	// Files are all of the model's: together they say where it lies. File is the
+	// name of the one that is sent.
+	Files    []ModelFile  `json:"files"`
+	File     string       `json:"file"`
+	UploadID string       `json:"upload_id,omitempty"`
+	Parts    []UploadPart `json:"parts,omitempty"`
 }
 
 // UploadPart is one part of a file; all but the last have the same size.

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/api/transfer"
 	"github.com/tunemesh/tunemesh/cli/format"
 	"github.com/tunemesh/tunemesh/cli/table"
 )
@@ -217,7 +219,7 @@ func (c *call) fetchOne(a api.Artifact, path string) error {
 	defer os.Remove(tmp.Name())
 	defer tmp.Close()
 	bar := c.progress(filepath.Base(path), a.Size)
-	err = c.mesh.Download(c.ctx, a, bar.writer(tmp))
+	err = c.download(a, tmp, bar)
 	bar.end()
 	if err != nil {
 		return err
@@ -232,6 +234,28 @@ func (c *call) fetchOne(a api.Artifact, path string) error {
 		return wrong("", "%s cannot be written: %s", clip(path), reason(err))
 	}
 	return nil
+}
+
+// anew is how often a file is fetched from its beginning.
+const anew = 3
+
+// download writes an artifact into an empty file, and again from its beginning
+// where wrong bytes came.
+func (c *call) download(a api.Artifact, to *os.File, bar *progress) error {
+	before := bar.line.Done
+	for n := 1; ; n++ {
+		err := c.mesh.Download(c.ctx, a, bar.writer(to))
+		if !errors.Is(err, transfer.ErrCorrupt) || n == anew {
+			return err
+		}
+		bar.line.Done = before
+		if err := to.Truncate(0); err != nil {
+			return err
+		}
+		if _, err := to.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+	}
 }
 
 func (a *app) completeArtifacts() cobra.CompletionFunc {

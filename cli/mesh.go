@@ -33,7 +33,7 @@ type Mesh interface {
 	ModelFiles(ctx context.Context, name string) ([]api.Artifact, error)
 	ModelObjects(ctx context.Context, name string) ([]api.Artifact, error)
 	RequestModelUploads(ctx context.Context, name string, files []api.ModelFile) ([]api.Artifact, error)
-	Put(ctx context.Context, a api.Artifact, body io.Reader) error
+	SendModelFile(ctx context.Context, model string, files []api.ModelFile, to api.Artifact, from io.ReaderAt, moved func(int64)) error
 	CreateModel(ctx context.Context, name string, m api.ModelManifest) (api.Model, error)
 	Version(ctx context.Context) (api.Version, error)
 	Ready(ctx context.Context) error

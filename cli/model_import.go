@@ -10,7 +10,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -240,11 +239,6 @@ func (c *call) uploadModel(f importFlags, folder string, found Imported) (api.Mo
 			return list[at], nil
 		}
 	}
-	for _, file := range found.Files {
-		if file.Size > maxModelFile {
-			return have, wrong("convert it to 16 bits with --dtype BF16, or choose a smaller model", "%s is %s large; the mesh takes %s in one file", file.Name, format.Bytes(file.Size), format.Bytes(maxModelFile))
-		}
-	}
 	places, err := c.mesh.RequestModelUploads(c.ctx, f.name, found.Files)
 	if err != nil {
 		return have, err
@@ -255,7 +249,7 @@ func (c *call) uploadModel(f importFlags, folder string, found Imported) (api.Mo
 	}
 	bar := c.progress("upload "+f.name, total)
 	for _, p := range places {
-		if err := c.putModelFile(bar, p, filepath.Join(folder, filepath.FromSlash(p.Name))); err != nil {
+		if err := c.putModelFile(bar, f.name, found.Files, p, filepath.Join(folder, filepath.FromSlash(p.Name))); err != nil {
 			bar.end()
 			return have, err
 		}
@@ -266,31 +260,14 @@ func (c *call) uploadModel(f importFlags, folder string, found Imported) (api.Mo
 	})
 }
 
-// maxModelFile is what the object store takes in one PUT.
-const maxModelFile = 5 << 30
-
-// putTries is how often a file is sent whose connection breaks.
-const putTries = 4
-
-// putModelFile sends one file, again where that may help.
-func (c *call) putModelFile(bar *progress, place api.Artifact, path string) error {
-	before := bar.line.Done
-	for try := 1; ; try++ {
-		file, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		err = c.mesh.Put(c.ctx, place, &counter{r: file, p: bar})
-		file.Close()
-		if err == nil || c.ctx.Err() != nil || try == putTries {
-			return err
-		}
-		bar.line.Done = before
-		select {
-		case <-c.ctx.Done():
-		case <-time.After(time.Duration(try) * time.Second):
-		}
+// putModelFile sends one file.
+func (c *call) putModelFile(bar *progress, model string, files []api.ModelFile, to api.Artifact, path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
 	}
+	defer file.Close()
+	return c.mesh.SendModelFile(c.ctx, model, files, to, file, bar.moved)
 }
 
 func (c *call) showImported(m Imported, name string) {

@@ -45,9 +45,6 @@ func fakeImport(_ context.Context, r cli.ImportRequest) (cli.Imported, error) {
 	if err := os.WriteFile(filepath.Join(outDir, "model.safetensors"), data, 0o644); err != nil {
 		return cli.Imported{}, err
 	}
-	if string(data) == "huge" {
-		return cli.Imported{Files: []api.ModelFile{{Name: "model.safetensors", Size: 6 << 30}}}, nil
-	}
 	progress(1, 2)
 	progress(2, 2)
 	sum := sha256.Sum256(data)
@@ -126,7 +123,6 @@ func TestWrongImportsAreRefusedBeforeTheWork(t *testing.T) {
 	mesh := demoMesh()
 	for want, args := range map[string][]string{
 		"no such file":              {"nothing.gguf"},
-		"5.4 GB in one file":        {modelFile(t, "huge")},
 		"Qwen2ForCausalLM":          {modelFile(t, "refuse")},
 		"none that is known":        {modelFile(t, "weights"), "--dtype", "int4"},
 		"is no name for a model":    {modelFile(t, "weights"), "--name", "../x"},

@@ -53,7 +53,7 @@ func (c *call) fetchObject(bar *progress, f api.Artifact, path string) error {
 		return err
 	}
 	defer file.Close()
-	if err := c.mesh.Download(c.ctx, f, bar.writer(file)); err != nil {
+	if err := c.download(f, file, bar); err != nil {
 		return err
 	}
 	return file.Close()

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/tunemesh/tunemesh/cli/view"
@@ -10,6 +11,7 @@ import (
 
 // progress is a bar on standard error, or nothing where that is no terminal.
 type progress struct {
+	mu    sync.Mutex // of moved
 	line  view.Transfer
 	c     *call
 	scr   Screen
@@ -19,6 +21,13 @@ type progress struct {
 
 func (c *call) progress(name string, total int64) *progress {
 	return &progress{line: view.Transfer{Name: name, Total: total}, c: c, scr: c.Screen(c.err), start: c.Now()}
+}
+
+// moved is add for bytes that several goroutines move.
+func (p *progress) moved(n int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.add(n)
 }
 
 // add counts n bytes and redraws ten times a second at most.

@@ -9,9 +9,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/api/transfer"
 	"github.com/tunemesh/tunemesh/failpoint"
 	"github.com/tunemesh/tunemesh/nodeagent/cache"
 	"github.com/tunemesh/tunemesh/nodeagent/launcher"
@@ -23,6 +25,7 @@ type Agent struct {
 	cp       ControlPlane
 	id       Identity
 	cache    *cache.Cache
+	transfer transfer.Client
 	launcher launcher.Launcher
 	lease    *lease
 	sampler  sampler
@@ -33,6 +36,8 @@ type Agent struct {
 	// they were reported may still name them.
 	settled map[uint64]bool
 	running sync.WaitGroup // runners
+
+	toUpload atomic.Int64 // bytes of files that are on their way
 }
 
 // New prepares an agent on its directory.
@@ -53,14 +58,15 @@ func New(cfg Config, cp ControlPlane) (*Agent, error) {
 	if cfg.HTTP == nil {
 		cfg.HTTP = &http.Client{Transport: &http.Transport{
 			Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: 8, IdleConnTimeout: 60 * time.Second,
-			TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: 60 * time.Second,
+			TLSHandshakeTimeout: 10 * time.Second,
 		}}
 	}
-	blobs, err := cache.Open(filepath.Join(cfg.Dir, "cache"), cfg.CacheBytes, cfg.HTTP, cfg.RetryBase)
+	a := &Agent{cfg: cfg, cp: cp, id: id, launcher: cfg.Launcher, runners: map[uint64]*runner{}, settled: map[uint64]bool{}}
+	a.transfer = transfer.Client{HTTP: cfg.HTTP, Stall: cfg.StallTimeout, Backoff: a.backoff}
+	a.cache, err = cache.Open(filepath.Join(cfg.Dir, "cache"), cfg.CacheBytes, a.transfer)
 	if err != nil {
 		return nil, err
 	}
-	a := &Agent{cfg: cfg, cp: cp, id: id, cache: blobs, launcher: cfg.Launcher, runners: map[uint64]*runner{}, settled: map[uint64]bool{}}
 	if a.launcher == nil {
 		a.launcher = launcher.NewLocal(cfg.Executable)
 	}
@@ -207,6 +213,12 @@ func (a *Agent) fences() []uint64 {
 func isStale(err error) bool {
 	var p *api.Problem
 	return errors.As(err, &p) && (p.Type == api.ProblemStaleFence || p.Type == api.ProblemNotFound)
+}
+
+// isNotStored says that the object store lacks what was sent to it.
+func isNotStored(err error) bool {
+	var p *api.Problem
+	return errors.As(err, &p) && p.Type == api.ProblemNotStored
 }
 
 // isRefused says whether repeating a call unchanged is pointless.

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/api/transfer"
 	"github.com/tunemesh/tunemesh/failpoint"
 )
 
@@ -39,7 +40,17 @@ func (r *runner) copyCheckpoints(ctx context.Context, noMore <-chan struct{}) {
 		case isStale(err) || errors.Is(err, errStale):
 			r.stop(reasonStale)
 			return
-		case errors.Is(err, errChanged) && failures < 3, !errors.Is(err, fs.ErrNotExist) && !isRefused(err) && failures < refusals:
+		case isNotStored(err) && failures < refusals:
+			failures++
+			r.log.Warn("the object store lacks files of a checkpoint: they are sent again", "checkpoint", name)
+			if err := r.sent.forget(name); err != nil {
+				r.log.Warn("the list of sent files cannot be kept", "error", err)
+			}
+			if !sleep(ctx, r.a.backoff(failures)) {
+				return
+			}
+			continue
+		case errors.Is(err, transfer.ErrChanged) && failures < 3, !errors.Is(err, fs.ErrNotExist) && !isRefused(err) && failures < refusals:
 			failures++
 			r.log.Warn("checkpoint upload is tried again", "checkpoint", name, "error", err)
 			if !sleep(ctx, r.a.backoff(failures)) {
@@ -52,6 +63,9 @@ func (r *runner) copyCheckpoints(ctx context.Context, noMore <-chan struct{}) {
 		failures = 0
 		if err := r.ship.settled(name); err != nil {
 			r.log.Warn("checkpoint queue cannot be kept", "error", err)
+		}
+		if err := r.sent.forget(name); err != nil {
+			r.log.Warn("the list of sent files cannot be kept", "error", err)
 		}
 	}
 }

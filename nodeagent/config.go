@@ -31,6 +31,8 @@ type ControlPlane interface {
 	AppendEvents(ctx context.Context, fence uint64, b api.EventBatch) (api.EventAck, error)
 	// RequestUploads asks for presigned PUT links.
 	RequestUploads(ctx context.Context, fence uint64, r api.UploadRequest) (api.UploadReply, error)
+	// Multipart takes one step of the upload of a file in parts.
+	Multipart(ctx context.Context, fence uint64, step api.MultipartStep, r api.MultipartRequest) (api.Multipart, error)
 	// ReportCheckpoint makes an uploaded checkpoint known.
 	ReportCheckpoint(ctx context.Context, fence uint64, r api.CheckpointReport) error
 	// ReportAttempt reports an attempt's start or end.
@@ -90,6 +92,10 @@ type Config struct {
 	// RetryBase is the first pause after a failed call, doubled up to RetryMax;
 	// 200 ms and 10 s by default.
 	RetryBase, RetryMax time.Duration
+
+	// StallTimeout is how long no byte of a transfer may move before it is begun
+	// again; 1 minute by default.
+	StallTimeout time.Duration
 
 	// CacheBytes bounds the input cache; 20 GiB by default.
 	CacheBytes int64
@@ -151,6 +157,7 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.SpoolBytes, 1<<30)
 	def(&c.RetryBase, 200*time.Millisecond)
 	def(&c.RetryMax, 10*time.Second)
+	def(&c.StallTimeout, time.Minute)
 	def(&c.DetectInterval, 5*time.Minute)
 	def(&c.CacheBytes, 20<<30)
 	def(&c.KeepJobs, 7*24*time.Hour)

@@ -45,7 +45,13 @@ type plane struct {
 	ackLost     int // so many batches are stored, but their answer is lost
 	breakAfter  int // GETs break after so many bytes, so many times
 	breaks      int
-	putFailures int // so many PUTs answer 503
+	putFailures int                    // so many PUTs answer 503
+	noParts     bool                   // an older control plane, without uploads in parts
+	uploads     map[string]*partUpload // in parts, by their id
+	partsLeft   int                    // more than so many parts hang; 0: none does
+	partPuts    int                    // parts that were stored
+	stalls      map[string]int         // so many transfers hang, by their method
+	losing      int                    // so many reports are refused: the store has lost their files
 	ttl         time.Duration
 	keeps       bool            // lines of attempts that are over are welcome
 	archived    map[uint64]bool // lines that need not be kept
@@ -237,6 +243,13 @@ func (p *plane) ReportAttempt(_ context.Context, fence uint64, r api.AttemptRepo
 	if err := p.admitLocked(fence); err != nil {
 		return err
 	}
+	if p.losing > 0 && len(r.Artifacts) > 0 {
+		p.losing--
+		for _, a := range r.Artifacts {
+			delete(p.objects, a.Key)
+		}
+		return &api.Problem{Type: api.ProblemNotStored, Title: "not there", Status: http.StatusUnprocessableEntity}
+	}
 	p.reports[fence] = append(p.reports[fence], r)
 	if r.State.Terminal() {
 		delete(p.set, fence)
@@ -245,9 +258,103 @@ func (p *plane) ReportAttempt(_ context.Context, fence uint64, r api.AttemptRepo
 	return nil
 }
 
+// partUpload is a file on its way in parts.
+type partUpload struct {
+	file  api.UploadFile
+	key   string
+	parts map[int][]byte
+}
+
+func (p *plane) Multipart(_ context.Context, fence uint64, step api.MultipartStep, r api.MultipartRequest) (api.Multipart, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.noParts {
+		return api.Multipart{}, &api.Problem{Type: api.ProblemNotFound, Title: "no such route", Status: http.StatusNotFound}
+	}
+	if err := p.admitLocked(fence); err != nil {
+		return api.Multipart{}, err
+	}
+	key := fmt.Sprintf("%d/%s/%s", fence, r.Checkpoint, r.File.Name)
+	m := api.Multipart{UploadID: r.UploadID, File: api.Artifact{Name: r.File.Name, Bucket: r.File.Place, Key: key, Size: r.File.Size, SHA256: r.File.SHA256}}
+	u := p.uploads[r.UploadID]
+	notStored := &api.Problem{Type: api.ProblemNotStored, Title: "not whole", Status: http.StatusUnprocessableEntity}
+	switch step {
+	case api.MultipartBegin:
+		if sum := sha256.Sum256(p.objects[key]); hex.EncodeToString(sum[:]) == r.File.SHA256 {
+			m.Done = true
+			return m, nil
+		}
+		if u == nil {
+			m.UploadID = fmt.Sprintf("upload-%d", len(p.uploads))
+			u = &partUpload{file: r.File, key: key, parts: map[int][]byte{}}
+			if p.uploads == nil {
+				p.uploads = map[string]*partUpload{}
+			}
+			p.uploads[m.UploadID] = u
+		}
+		for n, data := range u.parts {
+			sum := sha256.Sum256(data)
+			m.Parts = append(m.Parts, api.UploadPart{Number: n, Size: int64(len(data)), SHA256: hex.EncodeToString(sum[:])})
+		}
+	case api.MultipartLinks:
+		for _, part := range r.Parts {
+			part.URL = fmt.Sprintf("%s/%s?uploadId=%s&partNumber=%d", p.store.URL, key, r.UploadID, part.Number)
+			m.Parts = append(m.Parts, part)
+		}
+	case api.MultipartComplete:
+		if u == nil {
+			return m, notStored
+		}
+		var whole []byte
+		for n := 1; n <= len(u.parts); n++ {
+			whole = append(whole, u.parts[n]...)
+		}
+		if int64(len(whole)) != r.File.Size {
+			return m, notStored
+		}
+		p.objects[key] = whole
+		p.uploads[r.UploadID] = nil
+	case api.MultipartAbort:
+		p.uploads[r.UploadID] = nil
+	}
+	return m, nil
+}
+
+// servePart takes a part, or hangs.
+func (p *plane) servePart(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	n, _ := strconv.Atoi(r.FormValue("partNumber"))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	u := p.uploads[r.FormValue("uploadId")]
+	switch {
+	case err != nil:
+	case u == nil:
+		w.WriteHeader(http.StatusNotFound)
+	case p.partsLeft > 0 && p.partPuts >= p.partsLeft:
+		p.mu.Unlock()
+		<-r.Context().Done()
+		p.mu.Lock()
+	default:
+		u.parts[n] = body
+		p.partPuts++
+	}
+}
+
 func (p *plane) serveObject(w http.ResponseWriter, r *http.Request) {
 	key := strings.TrimPrefix(r.URL.Path, "/")
+	if r.FormValue("uploadId") != "" {
+		p.servePart(w, r)
+		return
+	}
 	p.mu.Lock()
+	if p.stalls[r.Method] > 0 {
+		p.stalls[r.Method]--
+		p.mu.Unlock()
+		_, _ = io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+		return
+	}
 	if r.Method == http.MethodPut && p.putFailures > 0 {
 		p.putFailures--
 		p.mu.Unlock()
@@ -365,6 +472,11 @@ func (p *plane) handler() http.Handler {
 	mux.HandleFunc("POST /v1/attempts/{fence}/uploads", serve(p, func(r *http.Request, in api.UploadRequest) (any, error) {
 		return p.RequestUploads(r.Context(), fenceOf(r), in)
 	}))
+	for _, step := range []api.MultipartStep{api.MultipartBegin, api.MultipartLinks, api.MultipartComplete, api.MultipartAbort} {
+		mux.HandleFunc("POST /v1/attempts/{fence}/"+string(step), serve(p, func(r *http.Request, in api.MultipartRequest) (any, error) {
+			return p.Multipart(r.Context(), fenceOf(r), step, in)
+		}))
+	}
 	mux.HandleFunc("POST /v1/attempts/{fence}/checkpoints", serve(p, func(r *http.Request, in api.CheckpointReport) (any, error) {
 		return struct{}{}, p.ReportCheckpoint(r.Context(), fenceOf(r), in)
 	}))

@@ -25,11 +25,14 @@ type Figures struct {
 	// GossipMembers counts whom this agent sees by gossip, by role; nil: no gossip.
 	// The agent does not know it; who assembles the figures adds it.
 	GossipMembers map[string]int
+	// UploadBytes is what is still to be sent of files on their way to the object
+	// store.
+	UploadBytes int64
 }
 
 // Figures looks at the agent.
 func (a *Agent) Figures() Figures {
-	f := Figures{NodeID: a.id.NodeID, Load: a.sampler.load(), Running: map[string]int{}, HeartbeatAge: a.lease.age(), Cache: a.cache.Stats()}
+	f := Figures{NodeID: a.id.NodeID, Load: a.sampler.load(), Running: map[string]int{}, HeartbeatAge: a.lease.age(), Cache: a.cache.Stats(), UploadBytes: a.toUpload.Load()}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, r := range a.runners {

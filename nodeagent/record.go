@@ -51,6 +51,7 @@ type paths struct{ root string }
 
 func (p paths) record() string  { return filepath.Join(p.root, "record.json") }
 func (p paths) shipped() string { return filepath.Join(p.root, "shipped.json") }
+func (p paths) sent() string    { return filepath.Join(p.root, "sent.json") }
 func (p paths) launch() string  { return filepath.Join(p.root, "launch") }
 func (p paths) events() string  { return filepath.Join(p.root, "events.log") }
 func (p paths) input() string   { return filepath.Join(p.root, "input.json") }

@@ -42,6 +42,7 @@ type runner struct {
 	p     paths
 	log   *slog.Logger
 	ship  *shipped
+	sent  *sentFiles
 
 	// processEnded is closed when no process of the attempt runs any more.
 	processEnded chan struct{}
@@ -59,9 +60,13 @@ func newRunner(a *Agent, rec record, links *api.Assignment) (*runner, error) {
 	if err != nil {
 		return nil, err
 	}
+	sent, err := loadSent(p.sent())
+	if err != nil {
+		return nil, err
+	}
 	as := rec.Assignment
 	r := &runner{
-		a: a, as: as, links: links, p: p, ship: s, rec: rec,
+		a: a, as: as, links: links, p: p, ship: s, sent: sent, rec: rec,
 		log:          a.cfg.Logger.With("job", as.JobID, "stage", as.Stage.Name, "fence", as.Fence),
 		processEnded: make(chan struct{}), stopping: make(chan struct{}), stale: make(chan struct{}),
 	}
@@ -172,7 +177,7 @@ func (r *runner) run(work context.Context) (over bool) {
 	}
 	r.rec.Report = &api.AttemptReport{State: api.AttemptFailed, Error: asStageError(err)}
 	r.mu.Unlock()
-	if err := r.report(ctx); work.Err() != nil && err != nil {
+	if err := r.report(ctx, true); work.Err() != nil && err != nil {
 		return false
 	}
 	r.clear()
@@ -201,19 +206,37 @@ func (r *runner) advance(ctx, work context.Context) error {
 		if err := r.supervise(ctx, work); err != nil {
 			return err
 		}
-		uploading, span := tracing.Begin(ctx, "upload")
-		err := r.conclude(uploading)
-		span.End(err)
-		if err != nil {
-			return err
-		}
 	} else {
 		close(r.processEnded)
 	}
-	reporting, span := tracing.Begin(ctx, "report")
-	err := r.report(reporting)
-	span.End(err)
-	return err
+	for again := 0; ; again++ {
+		if r.snapshot().Phase != phaseUploaded {
+			uploading, span := tracing.Begin(ctx, "upload")
+			err := r.conclude(uploading)
+			span.End(err)
+			if err != nil {
+				return err
+			}
+		}
+		reporting, span := tracing.Begin(ctx, "report")
+		err := r.report(reporting, again == refusals)
+		span.End(err)
+		if !isNotStored(err) {
+			return err
+		}
+		if err := r.sendAgain(); err != nil {
+			return err
+		}
+	}
+}
+
+// sendAgain undoes conclude: the object store lacks what was sent to it.
+func (r *runner) sendAgain() error {
+	r.log.Warn("the object store lacks files that were sent: they are sent again")
+	if err := r.sent.forget(""); err != nil {
+		return err
+	}
+	return r.update(func(rec *record) { rec.Phase, rec.Report = phaseExited, nil })
 }
 
 // prepareAndLaunch ends in phase launched, or in phase exited with a failure.
@@ -404,9 +427,12 @@ func (r *runner) reportRunning(ctx context.Context, ended <-chan struct{}) {
 	}
 }
 
-// report tells how the attempt ended, until that is accepted or stale.
-func (r *runner) report(ctx context.Context) error {
+// report tells how the attempt ended, until that is accepted or stale. An
+// *api.Problem of the kind not-stored says that the object store lacks files,
+// which may be sent again; with final, that is a failure like others.
+func (r *runner) report(ctx context.Context, final bool) error {
 	rep := *r.snapshot().Report
+	lacks := 0
 	_ = failpoint.At(failpoint.ReportUnsent)
 	for n := 0; ; n++ {
 		err := r.a.cp.ReportAttempt(ctx, r.as.Fence, rep)
@@ -418,6 +444,11 @@ func (r *runner) report(ctx context.Context) error {
 		case isStale(err):
 			r.stop(reasonStale)
 			return errStale
+		case isNotStored(err) && !final:
+			// Asked once more: a store may lag behind its own answers.
+			if lacks++; lacks > 1 {
+				return err
+			}
 		case isRefused(err):
 			r.log.Error("the control plane refuses the report", "state", rep.State, "error", err)
 			if rep.State == api.AttemptFailed && rep.Error.Code == "REPORT_REFUSED" {

@@ -51,8 +51,28 @@ func (c *Client) AppendEvents(ctx context.Context, fence uint64, b api.EventBatc
 	return out, err
 }
 
+// Multipart takes one step of the upload of a file in parts. Each may be repeated.
+func (c *Client) Multipart(ctx context.Context, fence uint64, step api.MultipartStep, r api.MultipartRequest) (api.Multipart, error) {
+	var out api.Multipart
+	err := c.do(ctx, multipartCall(attemptPath(fence, string(step)), step, r), &out)
+	return out, err
+}
+
+// multipartTime bounds one try of a step: a store may copy all parts of a large
+// file to make one of them.
+const multipartTime = 15 * time.Minute
+
+func multipartCall(path string, step api.MultipartStep, body any) call {
+	k := call{method: http.MethodPost, path: path, body: body}
+	if step == api.MultipartComplete {
+		k.timeout = multipartTime
+	}
+	return k
+}
+
 // RequestUploads asks for presigned PUT URLs, in the order of the request. Send
-// each with a plain PUT whose Content-Length is the file's size.
+// each with a PUT whose Content-Length is the file's size and, where Sealed was
+// asked for, with the headers that the link names.
 func (c *Client) RequestUploads(ctx context.Context, fence uint64, r api.UploadRequest) (api.UploadReply, error) {
 	var out api.UploadReply
 	err := c.do(ctx, call{method: http.MethodPost, path: attemptPath(fence, "uploads"), body: r}, &out)

@@ -166,7 +166,7 @@ func TestACallEndsWithItsContext(t *testing.T) {
 func TestADownloadIsChecked(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("hello")) }))
 	defer server.Close()
-	c, _ := start(t, hangUp)
+	c := client.New(client.Config{Servers: []string{server.URL}, Retries: 1, HTTP: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}})
 	const sum = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 	a := api.Artifact{Name: "a", Size: 5, SHA256: sum, URL: server.URL + "/a?X-Amz-Signature=secret"}
 	var got bytes.Buffer

@@ -3,14 +3,15 @@ package client
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/api/transfer"
 )
 
 // askFirst is the size in bytes from which on an upload asks before it sends.
@@ -83,66 +84,39 @@ func (c *Client) Dataset(ctx context.Context, id string) (api.Dataset, error) {
 	return get[api.Dataset](ctx, c, "/v1/datasets/"+esc(id))
 }
 
-// Download copies an artifact's bytes from its presigned URL to w and checks
-// size and SHA-256; on an error w holds a part of the file. It is tried once.
+// uploadPatience is how long somebody who waits at a terminal may see an upload
+// not get on.
+const uploadPatience = 3 * time.Minute
+
+// transfers is what moves bytes by presigned links.
+func (c *Client) transfers(moved func(int64)) transfer.Client {
+	return transfer.Client{HTTP: c.http, Tries: c.retries + 1, Patience: uploadPatience, Moved: moved, Backoff: func(n int) time.Duration {
+		return min(backoffFirst<<min(n, 10), backoffMost)
+	}}
+}
+
+// Download copies an artifact's bytes from its presigned URL to w, goes on where
+// a connection breaks, and checks size and SHA-256; on an error w holds a part of
+// the file, or, with transfer.ErrCorrupt, other bytes.
 func (c *Client) Download(ctx context.Context, a api.Artifact, w io.Writer) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.URL, nil)
-	if err != nil {
+	d := transfer.Download{Link: a.URL, Size: a.Size, SHA256: a.SHA256, To: w, Sum: sha256.New()}
+	if err := c.transfers(nil).Fetch(ctx, &d); err != nil {
 		return fmt.Errorf("client: download %s: %w", a.Name, err)
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return fmt.Errorf("client: download %s: %w", a.Name, hideQuery(err))
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("client: download %s: the object store answers %s", a.Name, resp.Status)
-	}
-	sum := sha256.New()
-	n, err := io.Copy(io.MultiWriter(w, sum), resp.Body)
-	if err != nil {
-		return fmt.Errorf("client: download %s: %w", a.Name, err)
-	}
-	if n != a.Size {
-		return fmt.Errorf("client: download %s: got %d bytes, want %d", a.Name, n, a.Size)
-	}
-	if got := hex.EncodeToString(sum.Sum(nil)); a.SHA256 != "" && got != a.SHA256 {
-		return fmt.Errorf("client: download %s: its SHA-256 is %s, want %s", a.Name, got, a.SHA256)
 	}
 	return nil
 }
 
-// Put sends a file to an artifact's presigned URL. It is tried once.
-func (c *Client) Put(ctx context.Context, a api.Artifact, body io.Reader) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPut, a.URL, struct{ io.Reader }{body})
+// Put sends a file to an artifact's presigned URL.
+func (c *Client) Put(ctx context.Context, a api.Artifact, from io.ReaderAt) error {
+	return c.put(ctx, a, from, c.transfers(nil), func(context.Context) (string, error) {
+		return "", errors.New("the link has expired, or was never good")
+	})
+}
+
+func (c *Client) put(ctx context.Context, a api.Artifact, from io.ReaderAt, by transfer.Client, renew func(context.Context) (string, error)) error {
+	err := by.Send(ctx, transfer.Piece{From: from, Size: a.Size, SHA256: a.SHA256}, a.URL, renew)
 	if err != nil {
 		return fmt.Errorf("client: upload %s: %w", a.Name, err)
 	}
-	req.ContentLength = a.Size
-	if a.Size == 0 {
-		req.Body = http.NoBody
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return fmt.Errorf("client: upload %s: %w", a.Name, hideQuery(err))
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode/100 != 2 {
-		data, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
-		return fmt.Errorf("client: upload %s: the object store answers %s: %s", a.Name, resp.Status, firstLine(data))
-	}
 	return nil
-}
-
-// hideQuery keeps a presigned URL's signature out of errors and logs.
-func hideQuery(err error) error {
-	var ue *url.Error
-	if !errors.As(err, &ue) {
-		return err
-	}
-	if u, parseErr := url.Parse(ue.URL); parseErr == nil {
-		u.RawQuery = ""
-		return &url.Error{Op: ue.Op, URL: u.String(), Err: ue.Err}
-	}
-	return ue.Err
 }

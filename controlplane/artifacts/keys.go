@@ -83,6 +83,12 @@ func DatasetKey(id, extension string) string { return "raw/" + id + "." + extens
 // another of its name never changes the files of an attempt that runs.
 func ModelKey(model, sum, file string) string { return "base/" + model + "/" + sum[:12] + "/" + file }
 
+// ofModel says whether a key is one that ModelKey makes. Under base/MODEL/ people
+// may lay files of their own.
+func ofModel(bucket, key string) bool {
+	return bucket == api.BucketModels && strings.HasPrefix(key, "base/") && strings.Count(key, "/") > 2
+}
+
 // PlaceKey is where an attempt's file lies; an empty place is an artifact. The
 // fence in the key keeps the tries of a stage apart: no key is written twice.
 func PlaceKey(place, job string, fence uint64, name string) (bucket, key string, err error) {

@@ -182,10 +182,11 @@ func noUpload(err error) bool {
 	return err != nil && minio.ToErrorResponse(err).Code == "NoSuchUpload"
 }
 
-// SweepUploads gives up multipart uploads of attempts that began longer than age
-// ago and that nobody is at any more: live says whether somebody is, by the
-// fence in the key. A killed agent leaves such uploads, and their parts cost
-// space that no listing of objects shows. It returns how many it gave up.
+// SweepUploads gives up multipart uploads of attempts and base models that began
+// longer than age ago and that nobody is at any more: live says whether an
+// attempt is, by the fence in the key. Who is killed leaves such uploads, and
+// their parts cost space that no listing of objects shows. It returns how many
+// it gave up.
 func (s *Store) SweepUploads(ctx context.Context, age time.Duration, live func(fence uint64) bool) (int, error) {
 	before := time.Now().Add(-age)
 	var faults []error
@@ -197,7 +198,7 @@ func (s *Store) SweepUploads(ctx context.Context, age time.Duration, live func(f
 				break
 			}
 			fence, ours := fenceOf(bucket, u.Key)
-			if !ours || live(fence) || u.Initiated.After(before) {
+			if ours && live(fence) || !ours && !ofModel(bucket, u.Key) || u.Initiated.After(before) {
 				continue
 			}
 			err := s.AbortMultipart(ctx, bucket, u.Key, u.UploadID)

@@ -190,11 +190,16 @@ func TestUploadsThatNobodyIsAtAreGivenUp(t *testing.T) {
 		api.BucketArtifacts: "01JOB/7/a.bin", api.BucketCheckpoints: "01JOB/step-1/8/a.bin",
 		api.BucketDatasets: "processed/01JOB/8/a.bin", api.BucketModels: "merged/01JOB/8/a.bin",
 	}
-	for bucket, key := range keys {
+	begin := func(bucket, key string) {
 		if _, err := s.BeginMultipart(ctx, bucket, key, "", 10<<20, sumOf(nil)); err != nil {
 			t.Fatal(err)
 		}
 	}
+	for bucket, key := range keys {
+		begin(bucket, key)
+	}
+	begin(api.BucketModels, artifacts.ModelKey("llama", sumOf(nil), "model.safetensors"))
+	begin(api.BucketModels, "base/llama/by-hand.safetensors")
 	count := func() (n int) {
 		for bucket := range keys {
 			for range raw(t, e).ListIncompleteUploads(ctx, bucket, "", true) {
@@ -203,16 +208,16 @@ func TestUploadsThatNobodyIsAtAreGivenUp(t *testing.T) {
 		}
 		return n
 	}
-	if n := count(); n != 4 {
+	if n := count(); n != 6 {
 		t.Fatalf("%d uploads were begun", n)
 	}
 	if n, err := s.SweepUploads(ctx, 1<<40, func(uint64) bool { return false }); n != 0 || err != nil {
 		t.Errorf("young ones: %d given up, %v", n, err)
 	}
-	if n, err := s.SweepUploads(ctx, 0, func(f uint64) bool { return f == 7 }); n != 3 || err != nil {
-		t.Errorf("%d given up, %v; want 3", n, err)
+	if n, err := s.SweepUploads(ctx, 0, func(f uint64) bool { return f == 7 }); n != 4 || err != nil {
+		t.Errorf("%d given up, %v; want 4", n, err)
 	}
-	if n := count(); n != 1 {
-		t.Errorf("%d left, want that of the live attempt", n)
+	if n := count(); n != 2 {
+		t.Errorf("%d left, want those of the live attempt and of whoever copies a model there by hand", n)
 	}
 }

@@ -265,11 +265,8 @@ type uploadsIn struct {
 	Body  api.UploadRequest
 }
 
-// Limits of an attempt's files.
-const (
-	maxFiles = 10_000
-	maxFile  = 5 << 30 // what S3 takes in one PUT
-)
+// maxFiles bounds an attempt's files.
+const maxFiles = 10_000
 
 var sha256Hex = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
@@ -288,14 +285,15 @@ func (s *Server) requestUploads(ctx context.Context, in *uploadsIn) (*one[api.Up
 	}
 	names := map[string][]string{} // by place
 	reply := api.UploadReply{Files: make([]api.Artifact, 0, len(in.Body.Files))}
+	link := s.putLink(in.Body.Sealed)
 	for i, f := range in.Body.Files {
 		field := fmt.Sprintf("files[%d]", i)
-		out, err := s.destination(in.Body.Checkpoint, a, f, field)
+		out, err := s.destination(in.Body.Checkpoint, a, f, field, api.MaxPut)
 		if err != nil {
 			return nil, err
 		}
 		names[f.Place] = append(names[f.Place], f.Name)
-		if out.URL, err = s.Objects.PresignPut(ctx, out.Bucket, out.Key); err != nil {
+		if out.URL, err = link(ctx, out); err != nil {
 			return nil, err
 		}
 		reply.Files = append(reply.Files, out)
@@ -308,14 +306,27 @@ func (s *Server) requestUploads(ctx context.Context, in *uploadsIn) (*one[api.Up
 	return &one[api.UploadReply]{reply}, nil
 }
 
+// putLink makes presigned PUTs: bound to the files' hashes where the caller and
+// the store can do that.
+func (s *Server) putLink(sealed bool) func(context.Context, api.Artifact) (string, error) {
+	if store, ok := s.Objects.(sealer); ok && sealed {
+		return func(ctx context.Context, a api.Artifact) (string, error) {
+			return store.PresignSealedPut(ctx, a.Bucket, a.Key, a.SHA256)
+		}
+	}
+	return func(ctx context.Context, a api.Artifact) (string, error) {
+		return s.Objects.PresignPut(ctx, a.Bucket, a.Key)
+	}
+}
+
 // destination says where an attempt's file goes, or what is wrong with it.
-func (s *Server) destination(checkpoint string, a api.Attempt, f api.UploadFile, field string) (api.Artifact, error) {
+func (s *Server) destination(checkpoint string, a api.Attempt, f api.UploadFile, field string, most int64) (api.Artifact, error) {
 	out := api.Artifact{Name: f.Name, Size: f.Size, SHA256: f.SHA256}
 	if err := artifacts.CheckName(f.Name); err != nil {
 		return out, fault(field+".name", "%v", err)
 	}
-	if f.Size < 0 || f.Size > maxFile {
-		return out, fault(field+".size", "is %d bytes, want 0 to %d", f.Size, int64(maxFile))
+	if f.Size < 0 || f.Size > most {
+		return out, fault(field+".size", "is %d bytes, want 0 to %d", f.Size, most)
 	}
 	if !sha256Hex.MatchString(f.SHA256) {
 		return out, fault(field+".sha256", "is no SHA-256 in hex")
@@ -377,7 +388,9 @@ func (s *Server) present(ctx context.Context, field string, list []api.Artifact)
 				break
 			}
 		}
-		return fault(field, "%v: upload it before it is reported", err)
+		p := notStored("%v: upload it before it is reported", err)
+		p.Errors = []api.FieldError{{Field: field, Message: missing.Error()}}
+		return p
 	}
 	s.Log.Error("reported files could not be checked", "err", err)
 	return problem(http.StatusServiceUnavailable, api.ProblemOverloaded, "the object store does not answer: report it again")

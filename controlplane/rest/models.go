@@ -31,8 +31,12 @@ func (s *Server) requestModelUploads(ctx context.Context, in *modelUploadsIn) (*
 	if len(faults) > 0 {
 		return nil, invalid(faults...)
 	}
+	link := s.putLink(in.Body.Sealed)
 	for i, f := range model.Files {
-		url, err := s.Objects.PresignPut(ctx, f.Bucket, f.Key)
+		if f.Size > api.MaxPut {
+			continue // goes in parts
+		}
+		url, err := link(ctx, f)
 		if err != nil {
 			return nil, err
 		}
@@ -128,8 +132,8 @@ func checkModel(name string, files []api.ModelFile) (api.Model, []api.FieldError
 		}
 		seen[f.Name] = true
 		names = append(names, f.Name)
-		if f.Size < 0 || f.Size > maxFile {
-			fail(field+".size", "is %d bytes, want 0 to %d", f.Size, int64(maxFile))
+		if f.Size < 0 || f.Size > api.MaxObject {
+			fail(field+".size", "is %d bytes, want 0 to %d", f.Size, int64(api.MaxObject))
 		}
 		if !sha256Hex.MatchString(f.SHA256) {
 			fail(field+".sha256", "is no SHA-256 in hex")

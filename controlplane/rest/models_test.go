@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -50,10 +51,26 @@ func send(t *testing.T, c *client.Client, name string, announced []api.ModelFile
 		if !ok {
 			continue
 		}
-		p.Size = int64(len(data))
 		if err := c.Put(t.Context(), p, strings.NewReader(data)); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// sendUnsealed uploads other bytes than were announced, which only the links of
+// older clients allow.
+func (m *mesh) sendUnsealed(t *testing.T, name string, announced []api.ModelFile, which int, data string) {
+	t.Helper()
+	body, err := json.Marshal(api.ModelUploads{Files: announced})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var reply api.UploadReply
+	m.do(t, http.MethodPost, "/v1/models/"+name+"/uploads", body, &reply)
+	to := reply.Files[which]
+	to.Size, to.SHA256 = int64(len(data)), sum([]byte(data))
+	if err := m.client(api.RoleUser).Put(t.Context(), to, strings.NewReader(data)); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -162,7 +179,12 @@ func TestAModelWithoutItsBytesIsRefused(t *testing.T) {
 			wrong["model.safetensors"] = sent.data
 		}
 		name := strings.ReplaceAll(what, " ", "-")
+		weightsData := wrong["model.safetensors"]
+		delete(wrong, "model.safetensors")
 		send(t, user, name, announced, wrong)
+		if weightsData != "" {
+			m.sendUnsealed(t, name, announced, at, weightsData)
+		}
 		_, err := user.CreateModel(t.Context(), name, manifest)
 		if p := refusal(t, err); p.Status != http.StatusUnprocessableEntity || len(p.Errors) != 1 || p.Errors[0].Field != sent.field {
 			t.Errorf("%s: %v %+v, want a fault of %s", what, err, p.Errors, sent.field)
@@ -189,7 +211,7 @@ func TestModelListsNameTheirFaults(t *testing.T) {
 	for want, spoil := range map[string]func(*api.ModelManifest){
 		"files[0].name":   func(m *api.ModelManifest) { m.Files[0].Name = "../README.md" },
 		"files[1].name":   func(m *api.ModelManifest) { m.Files[0].Name = "config.json" },
-		"files[2].size":   func(m *api.ModelManifest) { m.Files[2].Size = 6 << 30 },
+		"files[2].size":   func(m *api.ModelManifest) { m.Files[2].Size = 6 << 40 },
 		"files[3].sha256": func(m *api.ModelManifest) { m.Files[3].SHA256 = "abc" },
 		"files":           func(m *api.ModelManifest) { m.Files[0].Name = "config.json/x" },
 		"files missing":   func(m *api.ModelManifest) { m.Files = m.Files[:3] },

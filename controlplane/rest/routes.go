@@ -74,6 +74,7 @@ func (s *Server) routes() {
 	s.tokenRoutes()
 	s.clusterRoutes()
 	s.probeRoutes()
+	s.multipartRoutes()
 
 	add(s, auth.Public, op("GET", "/v1/version", tagServer, "get-version", "Get the server's version"), s.version)
 	add(s, auth.Public, op("GET", "/healthz", tagServer, "healthz", "The process lives"), s.healthz)

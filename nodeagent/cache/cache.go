@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -14,10 +13,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/tunemesh/tunemesh/api/transfer"
 )
 
 // ErrCorrupt: the bytes behind a link do not have the hash they should have.
-var ErrCorrupt = errors.New("cache: wrong bytes")
+var ErrCorrupt = transfer.ErrCorrupt
 
 // sealed is the modification time of every whole file. A stage that writes into
 // its input, which is a link to the same file, changes it, and the file is
@@ -39,8 +40,7 @@ type Item struct {
 type Cache struct {
 	dir    string
 	max    int64
-	client *http.Client
-	pause  time.Duration // before the second try
+	client transfer.Client
 
 	mu   sync.Mutex
 	busy map[string]chan struct{} // fetches in flight; closed at their end
@@ -70,14 +70,14 @@ func (c *Cache) Stats() Stats {
 }
 
 // Open opens a cache that keeps at most max bytes, as far as what is in use
-// allows. pause is the wait before a second try, doubled for each further one.
-func Open(dir string, max int64, client *http.Client, pause time.Duration) (*Cache, error) {
+// allows.
+func Open(dir string, max int64, client transfer.Client) (*Cache, error) {
 	for _, sub := range []string{"blobs", "used", "partial"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o750); err != nil {
 			return nil, fmt.Errorf("cache: %w", err)
 		}
 	}
-	return &Cache{dir: dir, max: max, client: client, pause: pause, busy: map[string]chan struct{}{}, pins: map[string]int{}}, nil
+	return &Cache{dir: dir, max: max, client: client, busy: map[string]chan struct{}{}, pins: map[string]int{}}, nil
 }
 
 var hexSum = regexp.MustCompile(`^[0-9a-f]{64}$`)

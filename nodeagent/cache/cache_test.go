@@ -18,6 +18,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/tunemesh/tunemesh/api/transfer"
 	"github.com/tunemesh/tunemesh/nodeagent/cache"
 )
 
@@ -80,7 +81,7 @@ func open(t *testing.T, dir string, max int64) *cache.Cache {
 	t.Helper()
 	tr := &http.Transport{}
 	t.Cleanup(tr.CloseIdleConnections)
-	c, err := cache.Open(dir, max, &http.Client{Transport: tr}, time.Millisecond)
+	c, err := cache.Open(dir, max, transfer.Client{HTTP: &http.Client{Transport: tr}, Backoff: func(n int) time.Duration { return time.Millisecond << min(n, 5) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +182,7 @@ func TestAnExpiredLinkIsNotTriedAgainAndABusyStoreIs(t *testing.T) {
 	s := serve(t, bytesOf(1000, 1))
 	c := open(t, t.TempDir(), 1<<30)
 	s.status.Store(http.StatusForbidden)
-	var status *cache.StatusError
+	var status *transfer.StatusError
 	if err := c.Place(t.Context(), item(s), filepath.Join(t.TempDir(), "a")); !errors.As(err, &status) || status.Code != 403 {
 		t.Errorf("Place = %v", err)
 	}

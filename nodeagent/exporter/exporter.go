@@ -84,6 +84,7 @@ var (
 	spoolBytes     = desc("spool_bytes", "What the attempts here have printed and the agent keeps.")
 	spoolPending   = desc("spool_pending_bytes", "What of the spool the control plane has not acknowledged.")
 	spoolLimit     = desc("spool_limit_bytes", "What one attempt's lines may take before some are dropped, with a gap event that says which.")
+	uploadBytes    = desc("upload_pending_bytes", "What is still to be sent of files on their way to the object store.")
 	gossipMembers  = desc("gossip_members", "Servers and agents that this one sees by gossip, itself included.", "role")
 	cacheBytes     = desc("cache_bytes", "Inputs kept on this machine.")
 	cacheLimit     = desc("cache_limit_bytes", "What the cache may hold.")
@@ -93,7 +94,7 @@ var (
 
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{gpuUtilization, gpuMemory, gpuTemperature, cpuBusy, memoryFree, diskFree, running, heartbeatAge,
-		spoolBytes, spoolPending, spoolLimit, cacheBytes, cacheLimit, cacheHits, cacheMisses, gossipMembers} {
+		spoolBytes, spoolPending, spoolLimit, uploadBytes, cacheBytes, cacheLimit, cacheHits, cacheMisses, gossipMembers} {
 		ch <- d
 	}
 }
@@ -131,6 +132,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	if f.SpoolLimit > 0 {
 		gauge(spoolLimit, float64(f.SpoolLimit))
 	}
+	gauge(uploadBytes, float64(f.UploadBytes))
 	gauge(cacheBytes, float64(f.Cache.Bytes))
 	gauge(cacheLimit, float64(f.Cache.Limit))
 	tell(cacheHits, prometheus.CounterValue, float64(f.Cache.Hits))
