@@ -262,7 +262,7 @@ func (c *cluster) join(line, name string) *process {
 	dir := filepath.Join(c.dir, name)
 	a := &process{name: name, dir: dir, args: append(words[1:], "--data-dir", dir, "--name", name, "--gossip-addr", "127.0.0.1:0", "--metrics-addr", "")}
 	c.agents = append(c.agents, a)
-	c.start(a)
+	c.start(a, powerMark+dir)
 	return a
 }
 

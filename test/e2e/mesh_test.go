@@ -186,6 +186,9 @@ func (m *mesh) crash() {
 // carries its mark, and the stages, which see a clean environment but work in
 // its folder.
 func (m *mesh) processes() []int {
+	if m.dir == "" || m.mark == "" {
+		m.t.Fatal("a mesh without folder and mark would take every process of this machine for its own")
+	}
 	entries, _ := os.ReadDir("/proc")
 	var pids []int
 	for _, e := range entries {

@@ -29,20 +29,20 @@ mv "$TUNEMESH_RESULT.tmp" "$TUNEMESH_RESULT"
 
 // waiting submits a job of one stage that runs until a flag is raised, and returns
 // when it runs.
-func (c *cluster) waiting(flag string) api.JobDetail {
+func (c *cluster) waiting(s api.StageSpec) api.JobDetail {
 	c.t.Helper()
 	ds, err := c.client().UploadDataset(c.t.Context(), "small.csv", strings.NewReader(smallCSV), int64(len(smallCSV)))
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	job, err := c.client().SubmitJob(c.t.Context(), api.JobSpec{Dataset: ds.ID, Pipeline: &api.Pipeline{Nodes: []api.StageSpec{untilFlag("wait", flag)}}})
+	job, err := c.client().SubmitJob(c.t.Context(), api.JobSpec{Dataset: ds.ID, Pipeline: &api.Pipeline{Nodes: []api.StageSpec{s}}})
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	deadline := time.Now().Add(time.Minute)
 	for {
 		seen, err := c.client().Job(c.t.Context(), job.ID)
-		if err == nil && stage(c.t, seen, "wait").State == api.StageRunning {
+		if err == nil && stage(c.t, seen, s.Name).State == api.StageRunning {
 			return job
 		}
 		if time.Now().After(deadline) {
@@ -90,7 +90,7 @@ func TestAClusterComesBackFromTheDiskOfOneServer(t *testing.T) {
 	c.join(line, "ws1")
 	c.awaitNodes(1)
 	flag := filepath.Join(t.TempDir(), "flag")
-	job := c.waiting(flag)
+	job := c.waiting(untilFlag("wait", flag))
 	before, err := c.client().Attempts(t.Context(), job.ID)
 	if err != nil || len(before) != 1 {
 		t.Fatalf("%s %v", pretty(before), err)
@@ -159,7 +159,7 @@ func TestAClusterComesBackFromTheDiskOfOneServer(t *testing.T) {
 	}
 	c.awaitPeers("three voters again", func(list []api.Peer) bool { return len(list) == 3 && voters(list) == 3 })
 	second := filepath.Join(t.TempDir(), "flag")
-	next := c.waiting(second)
+	next := c.waiting(untilFlag("wait", second))
 	raise(t, second)
 	if end := c.await(next.ID, 2*time.Minute); end.State != api.JobSucceeded {
 		t.Errorf("the next job is %s: %s", end.State, end.Reason)
