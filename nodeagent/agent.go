@@ -125,6 +125,7 @@ func (a *Agent) Run(ctx context.Context) error {
 // here: what was not yet launched comes again with the assignments, if it is
 // still wanted.
 func (a *Agent) recover(work context.Context) error {
+	a.clearBroken()
 	entries, err := os.ReadDir(filepath.Join(a.cfg.Dir, "attempts"))
 	if err != nil {
 		return fmt.Errorf("nodeagent: recover: %w", err)

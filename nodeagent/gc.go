@@ -35,6 +35,17 @@ func (a *Agent) collectGarbage(ctx context.Context) {
 	}
 }
 
+// clearBroken removes checkpoints that an agent was downloading when it was
+// killed. Nobody downloads any before the agent has come up.
+func (a *Agent) clearBroken() {
+	left, _ := filepath.Glob(filepath.Join(a.cfg.Dir, "jobs", "*", "checkpoints", restoring))
+	for _, dir := range left {
+		if err := os.RemoveAll(dir); err != nil {
+			a.cfg.Logger.Warn("a checkpoint that was not downloaded whole cannot be removed", "dir", dir, "error", err)
+		}
+	}
+}
+
 func (a *Agent) collect(now time.Time, pressed bool) {
 	busy := map[string]bool{}
 	a.mu.Lock()

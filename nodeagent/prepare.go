@@ -177,9 +177,12 @@ func (r *runner) restoreCheckpoint(ctx context.Context, as api.Assignment, dir s
 	return nil
 }
 
+// restoring are folders beside the checkpoints', while one is downloaded.
+const restoring = ".restore-*"
+
 // downloadCheckpoint replaces what is in dir by one whole checkpoint.
 func (r *runner) downloadCheckpoint(ctx context.Context, c api.Checkpoint, dir string) error {
-	tmp, err := os.MkdirTemp(filepath.Dir(dir), ".restore-*")
+	tmp, err := os.MkdirTemp(filepath.Dir(dir), restoring)
 	if err != nil {
 		return fmt.Errorf("nodeagent: restore checkpoint: %w", err)
 	}

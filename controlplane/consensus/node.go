@@ -68,6 +68,9 @@ func (n *Node) open() (err error) {
 			err = errors.Join(err, n.bolt.Close())
 		}
 	}()
+	if err := sweep(c.Dir); err != nil {
+		return err
+	}
 	snapshots, err := raft.NewFileSnapshotStoreWithLogger(c.Dir, 2, log)
 	if err != nil {
 		return fmt.Errorf("consensus: snapshots in %s: %w", c.Dir, err)

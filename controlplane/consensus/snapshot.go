@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/hashicorp/raft"
 
@@ -65,9 +66,30 @@ func (n *Node) Restore(ctx context.Context, r io.Reader) error {
 	return nil
 }
 
+// spilled are the temporary files of spill.
+const spilled = "restore-*"
+
+// sweep removes what servers that were killed left in a directory that nobody
+// else uses now: snapshots without a name, which Raft passes over and keeps, and
+// backups on their way into the cluster.
+func sweep(dir string) error {
+	var faults []error
+	for _, pattern := range []string{filepath.Join("snapshots", "*.tmp"), spilled} {
+		left, err := filepath.Glob(filepath.Join(dir, pattern))
+		faults = append(faults, err)
+		for _, path := range left {
+			faults = append(faults, os.RemoveAll(path))
+		}
+	}
+	if err := errors.Join(faults...); err != nil {
+		return fmt.Errorf("consensus: remove what a crash left in %s: %w", dir, err)
+	}
+	return nil
+}
+
 // spill writes a state into a temporary file beside the log.
 func (n *Node) spill(v state.View) (*os.File, int64, error) {
-	f, err := os.CreateTemp(n.config.Dir, "restore-*")
+	f, err := os.CreateTemp(n.config.Dir, spilled)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -96,5 +99,24 @@ func TestABackupIsRestoredIntoAnotherCluster(t *testing.T) {
 	}
 	if apply(t, leader, dataset(31)); len(leader.Store().Datasets()) != 32 {
 		t.Error("no writes after the restore with a server away")
+	}
+}
+
+// A server that was killed between a snapshot and its name, or with a backup on
+// its way, leaves what nobody would ever read.
+func TestWhatAKilledServerLeftIsRemoved(t *testing.T) {
+	dir := t.TempDir()
+	left := []string{"restore-123", filepath.Join("snapshots", "6-100-1795968880239.tmp", "state.bin")}
+	for _, name := range left {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte("half"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leads(t, server(t, "s1", dir, founding))
+	for _, name := range left {
+		if _, err := os.Stat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is still there (%v)", name, err)
+		}
 	}
 }

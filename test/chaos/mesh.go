@@ -14,11 +14,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/tunemesh/tunemesh/api/client"
+	"github.com/tunemesh/tunemesh/failpoint"
 )
 
 // Ports, the same on every host.
@@ -38,6 +41,11 @@ type shape struct {
 	smallDisks bool
 	// injected: the binary is the test build, which takes orders to do wrong.
 	injected bool
+	// snapshots is after how many entries a server takes one; 0 means the
+	// product's default. It and orders need injected.
+	snapshots int
+	// orders are given before the first process starts.
+	orders map[failpoint.Point]string
 	// env is added to the servers' and agents' environment.
 	env []string
 }
@@ -78,6 +86,14 @@ func newMesh(dir, binary string, s shape, say func(string, ...any)) (m *mesh, er
 			m = nil
 		}
 	}()
+	if s.injected {
+		m.shape.env = append(slices.Clone(s.env), "TUNEMESH_FAILPOINTS="+m.orders())
+	}
+	for p, what := range s.orders {
+		if err := m.order(p, what); err != nil {
+			return m, err
+		}
+	}
 	names := []string{"client", "store", "redis"}
 	for i := range s.servers {
 		names = append(names, fmt.Sprintf("s%d", i+1))
@@ -213,6 +229,11 @@ func (m *mesh) startServers() error {
 		}
 		s := &member{process: m.process(name, name), dir: dir, url: "https://" + m.address(name, httpPort), small: small}
 		s.env = append(m.serverEnv(), "TUNEMESH_CHAOS_ORDERS="+filepath.Join(m.dir, name))
+		if m.shape.snapshots > 0 {
+			if err := os.WriteFile(filepath.Join(m.dir, name+".snapshots"), []byte(strconv.Itoa(m.shape.snapshots)), 0o644); err != nil {
+				return err
+			}
+		}
 		m.servers = append(m.servers, s)
 	}
 	return m.formCluster()

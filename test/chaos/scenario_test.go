@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/tunemesh/tunemesh/api"
-	"github.com/tunemesh/tunemesh/test/invariant"
 )
 
 // The leader is killed again and again; each time it is measured how long it
@@ -73,8 +72,7 @@ func (w *workload) prepare(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.datasets = append(w.datasets, d.ID)
-	w.history.Add(0, 0, invariant.Input{Kind: invariant.Publish, Key: "dataset/" + d.ID}, invariant.Output{Status: 201})
+	w.published(0, 0, d.ID)
 }
 
 // runningPIDs waits until shims and commands run on the agents' hosts and

@@ -112,8 +112,7 @@ func (w *workload) begin(clients int) error {
 	if err != nil {
 		return err
 	}
-	w.datasets = append(w.datasets, d.ID)
-	w.history.Add(0, 0, invariant.Input{Kind: invariant.Publish, Key: "dataset/" + d.ID}, invariant.Output{Status: 201})
+	w.published(0, 0, d.ID)
 	for i := range clients {
 		random := rand.New(rand.NewPCG(w.seed, uint64(100+i)))
 		w.running.Go(func() { w.client(ctx, i, random) })
@@ -292,10 +291,15 @@ func (w *workload) publish(ctx context.Context, number, n int, random *rand.Rand
 	if err != nil {
 		return // its id is not known; nothing was promised
 	}
-	w.history.Add(number, called, invariant.Input{Kind: invariant.Publish, Key: "dataset/" + d.ID}, invariant.Output{Status: a.Status})
+	w.published(number, called, d.ID)
+}
+
+// published remembers a dataset that was acknowledged.
+func (w *workload) published(number int, called int64, id string) {
+	w.history.Add(number, called, invariant.Input{Kind: invariant.Publish, Key: "dataset/" + id}, invariant.Output{Status: http.StatusCreated})
 	w.mu.Lock()
-	w.datasets = append(w.datasets, d.ID)
-	w.mu.Unlock()
+	defer w.mu.Unlock()
+	w.datasets = append(w.datasets, id)
 }
 
 // submitter keeps some jobs going, cancels a few, and has each one's events
