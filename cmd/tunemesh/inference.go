@@ -14,6 +14,7 @@ import (
 	"github.com/tunemesh/tunemesh/cli"
 	"github.com/tunemesh/tunemesh/trainer/inference"
 	"github.com/tunemesh/tunemesh/trainer/inference/inferencepb"
+	"github.com/tunemesh/tunemesh/trainer/machine"
 	"github.com/tunemesh/tunemesh/trainer/tuned"
 )
 
@@ -48,7 +49,12 @@ func newInferenceServe() *cobra.Command {
 				return fmt.Errorf("listen: %w (another service? choose another --addr)", err)
 			}
 			defer l.Close()
-			loaded, err := inference.Load(name, files, templateName, precision)
+			settled, err := inference.Settle(files, precision, limits.Concurrent, machine.FreeMemory())
+			if err != nil {
+				return asGiven(err)
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), settled)
+			loaded, err := inference.Load(name, files, templateName, settled.Precision)
 			if err != nil {
 				return asGiven(err)
 			}
@@ -65,7 +71,7 @@ func newInferenceServe() *cobra.Command {
 	f.StringVar(&files.Full, "full", "", "`FOLDER` of a full set of tuned weights")
 	f.StringVar(&name, "name", "", "what the model is called")
 	f.StringVar(&templateName, "template", "", "chat template: auto, or a builtin's name (default: the model's own)")
-	f.StringVar(&precision, "precision", "stored", "stored, as the weights are, or q8: 8 bits, faster and a little less exact")
+	f.StringVar(&precision, "precision", "auto", "auto, stored, f32, bf16 or q8 (8 bits: faster, a little less exact); auto is as stored, or what fits into the free memory")
 	f.StringVar(&addr, "addr", "127.0.0.1:8001", "`ADDRESS` of gRPC")
 	f.IntVar(&limits.Concurrent, "concurrent", 4, "requests that are computed in turn")
 	f.IntVar(&limits.Waiting, "waiting", 64, "requests that may wait beyond those")

@@ -61,8 +61,9 @@ func (d *documented) run(line string) string {
 	return string(out)
 }
 
-// serve starts a service, waits until it answers, and ends it with the test.
-func (d *documented) serve(line, addr string) {
+// serve starts a service, waits until it answers, and ends it with the test. It returns what
+// the service has printed by then.
+func (d *documented) serve(line, addr string) string {
 	d.t.Helper()
 	var out lockedBuffer
 	cmd := d.command(context.Background(), line)
@@ -81,6 +82,7 @@ func (d *documented) serve(line, addr string) {
 			d.t.Fatalf("%s: nothing is served at %s: %s", line, addr, out.String())
 		}
 	}
+	return out.String()
 }
 
 // commands are the lines of the sh blocks below a heading of docs/inference.md.
@@ -105,7 +107,9 @@ func TestTheCommandsOfTheInferenceDocument(t *testing.T) {
 	for _, line := range commands(t, "By hand") {
 		line = strings.ReplaceAll(line, "127.0.0.1:8001", first)
 		if strings.Contains(line, " serve ") {
-			d.serve(line, first)
+			if out := d.serve(line, first); !strings.Contains(out, "precision is stored: exact") || !strings.Contains(out, "the weights take ") {
+				t.Errorf("%s: %s", line, out)
+			}
 			continue
 		}
 		out := d.run(line)
@@ -125,6 +129,15 @@ func TestTheCommandsOfTheInferenceDocument(t *testing.T) {
 	if answers < 3 {
 		t.Errorf("only %d answers", answers)
 	}
+
+	t.Run("precision", func(t *testing.T) {
+		d, third := d.in(t), freeAddr(t)
+		for _, line := range commands(t, "Precision") {
+			if out := d.serve(strings.ReplaceAll(line, "127.0.0.1:8003", third), third); !strings.Contains(out, "precision is q8: as asked for") {
+				t.Errorf("%s: %s", line, out)
+			}
+		}
+	})
 
 	t.Run("replicas", func(t *testing.T) {
 		d := d.in(t)

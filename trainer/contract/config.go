@@ -173,7 +173,7 @@ func (c Config) WithDefaults() Config {
 		c.Export.GGUF = []string{"f16", "q8_0", "q4_k_m"}
 	}
 	text(&c.Inference.Address, "127.0.0.1:0")
-	text(&c.Inference.Precision, "stored")
+	text(&c.Inference.Precision, "auto")
 	def(g, "inference.concurrent", &c.Inference.Concurrent, 4)
 	return c
 }

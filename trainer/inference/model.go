@@ -2,10 +2,7 @@ package inference
 
 import (
 	"fmt"
-	"maps"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/tunemesh/tunemesh/trainer/model"
@@ -20,13 +17,6 @@ type Network interface {
 	NewSession() *model.Session
 	Config() model.Config
 }
-
-// precisions are the forms in which a model is served, by the names that users give.
-var precisions = map[string]model.Precision{"stored": model.Stored, "q8": model.Q8}
-
-// Precisions are the names that Load takes: stored, as the weights are, and q8, which
-// rounds them and what they are multiplied with to 8 bits and is faster.
-func Precisions() []string { return slices.Sorted(maps.Keys(precisions)) }
 
 // Loaded is a model with all that turns text into tokens and back.
 type Loaded struct {
@@ -44,13 +34,13 @@ type Loaded struct {
 
 // Load opens the models in their folders: a base model, with an adapter in PEFT
 // layout or in the place of it a full set of tuned weights. templateName is a
-// builtin's name, or empty for the model's own. precision is one of Precisions.
+// builtin's name, or empty for the model's own. precision is what Settle chose.
 func Load(name string, f tuned.Files, templateName, precision string) (*Loaded, error) {
 	began := time.Now()
 	isTuned := f.Adapter != "" || f.Full != ""
 	p, ok := precisions[precision]
 	if !ok {
-		return nil, fmt.Errorf("inference: no precision %q; there are %s", precision, strings.Join(Precisions(), ", "))
+		return nil, fmt.Errorf("inference: no precision %q to load a model in", precision)
 	}
 	m, err := f.OpenAs(p)
 	if err != nil {

@@ -53,23 +53,6 @@ func serve(t *testing.T, limits inference.Limits) (*inference.Client, *inference
 	return c, l, s
 }
 
-// A model in 8 bits writes too, and a precision that there is not is refused by its name.
-func TestAModelIsServedInThePrecisionThatIsAskedFor(t *testing.T) {
-	dir := t.TempDir()
-	tunedtest.WriteModel(t, dir, tunedtest.Tickets(60), "F32")
-	l, err := inference.Load("tiny", tuned.Files{Base: dir}, "", "q8")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	if logits, err := l.Network.NewSession().Append([]int32{1, 2, 3}); err != nil || len(logits) != l.Network.Config().VocabSize {
-		t.Errorf("%d logits: %v", len(logits), err)
-	}
-	if _, err := inference.Load("tiny", tuned.Files{Base: dir}, "", "q3"); err == nil || !strings.Contains(err.Error(), "q8, stored") {
-		t.Errorf("q3: %v", err)
-	}
-}
-
 func text(t *testing.T, c *inference.Client, in *inferencepb.GenerateRequest) (string, *inferencepb.Finish) {
 	t.Helper()
 	var b strings.Builder

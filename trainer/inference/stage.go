@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/tunemesh/tunemesh/trainer/contract"
+	"github.com/tunemesh/tunemesh/trainer/machine"
 	"github.com/tunemesh/tunemesh/trainer/tuned"
 )
 
@@ -28,6 +29,7 @@ func Stage(ctx context.Context, in contract.Input, emit *contract.Emitter) (cont
 	if err != nil {
 		return contract.Result{}, err
 	}
+	config = config.WithDefaults()
 	files, err := tuned.Find(in)
 	if err != nil {
 		base, baseErr := in.Dir(contract.ModelInputs, "")
@@ -36,7 +38,12 @@ func Stage(ctx context.Context, in contract.Input, emit *contract.Emitter) (cont
 		}
 		files = tuned.Files{Base: base}
 	}
-	l, err := Load(config.Model, files, config.Template, config.Inference.Precision)
+	settled, err := Settle(files, config.Inference.Precision, config.Inference.Concurrent, machine.FreeMemory())
+	if err != nil {
+		return contract.Result{}, err
+	}
+	emit.Info("inference."+settled.String(), map[string]any{"field": "inference.precision", "value": settled.Precision, "weight_bytes": settled.Weights, "request_bytes": settled.Request})
+	l, err := Load(config.Model, files, config.Template, settled.Precision)
 	if err != nil {
 		return contract.Result{}, err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/tunemesh/tunemesh/failpoint"
 	"github.com/tunemesh/tunemesh/trainer/contract"
 	"github.com/tunemesh/tunemesh/trainer/dataset"
+	"github.com/tunemesh/tunemesh/trainer/machine"
 	"github.com/tunemesh/tunemesh/trainer/training/history"
 )
 
@@ -57,7 +58,7 @@ type Summary struct {
 // Run is the stage. It needs the base model, and the artifacts train.jsonl and
 // validation.jsonl of an ancestor.
 func Run(ctx context.Context, in contract.Input, emit *contract.Emitter) (contract.Result, error) {
-	return Stage{FreeMemory: freeMemory}.Run(ctx, in, emit)
+	return Stage{FreeMemory: machine.FreeMemory}.Run(ctx, in, emit)
 }
 
 // Stage is the stage with what it asks of the machine.

@@ -1,4 +1,5 @@
-package training
+// Package machine says what the machine has left for a stage. It knows no stage and no model.
+package machine
 
 import (
 	"os"
@@ -9,9 +10,9 @@ import (
 	"github.com/shirou/gopsutil/v4/mem"
 )
 
-// freeMemory is how much this process may still take without swapping, by the
-// machine and by the control groups that it is in; 0 if that cannot be found out.
-func freeMemory() int64 {
+// FreeMemory is how much this process may still take without swapping, by the
+// machine and by the control groups that it is in, in bytes; 0 if that cannot be found out.
+func FreeMemory() int64 {
 	var free int64
 	if v, err := mem.VirtualMemory(); err == nil {
 		free = int64(v.Available)
