@@ -58,8 +58,13 @@ func newAgent(m *mesh, number int) (*agent, error) {
 // start begins a life on the folder that the one before left.
 func (a *agent) start() {
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &agentLife{process: a.host.boot(), stop: cancel}
 	a.mu.Lock()
+	if a.life != nil {
+		a.mu.Unlock()
+		cancel()
+		return
+	}
+	l := &agentLife{process: a.host.boot(), stop: cancel}
 	a.life = l
 	a.lives++
 	a.mu.Unlock()

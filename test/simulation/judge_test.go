@@ -201,10 +201,7 @@ func (c *clients) judgeTrainers(sum *outcome, attempts map[uint64]api.Attempt) {
 		for _, f := range a.machine.fault {
 			m.fail("%s", f)
 		}
-		for _, t := range a.machine.table {
-			if !t.started {
-				continue
-			}
+		for _, t := range a.machine.all {
 			sum.trainers++
 			if !t.over {
 				m.fail("I7: the process of fence %d still runs on %s at the end, its attempt is %s", t.fence, a.name, attempts[t.fence].State)

@@ -29,22 +29,21 @@ type machine struct {
 	dir   string // of the agent that runs
 	boot  int
 	table map[string]*trainer // by launch folder, relative to dir
+	all   []*trainer
 	fault []string
 }
 
 // trainer is a stage's process with the record that its shim would write.
 type trainer struct {
-	machine *machine
-	launch  string // its launch folder, relative
-	fence   uint64
-	boot    int
-	// tombstone: an agent looked, found nothing, and nothing may start any more.
-	tombstone, started bool
-	begun, ended       time.Time
-	exit               launcher.Exit
-	signal             chan time.Duration // SIGTERM with its grace
-	done               chan struct{}
-	over               bool
+	machine      *machine
+	launch       string // its launch folder, relative
+	fence        uint64
+	boot         int
+	begun, ended time.Time
+	exit         launcher.Exit
+	signal       chan time.Duration // SIGTERM with its grace
+	done         chan struct{}
+	over         bool
 }
 
 // path is where a file is now: the agent's folder moves when it crashes.
@@ -71,13 +70,13 @@ func (m *machine) reboot() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.boot++
-	for _, t := range m.table {
+	for _, t := range m.all {
 		t.endLocked(launcher.Exit{Gone: true})
 	}
 }
 
 func (t *trainer) endLocked(exit launcher.Exit) {
-	if t.started && !t.over {
+	if !t.over {
 		t.over, t.ended = true, time.Now()
 		exit.StartedAt, exit.EndedAt = t.begun, t.ended
 		t.exit = exit
@@ -148,19 +147,45 @@ func (l launches) relative(spec launcher.Spec) launcher.Spec {
 	return spec
 }
 
+// claimFile is, as with the real launcher, made by whoever comes first: the shim
+// that starts the command, or an agent that will not wait for it any more.
+const claimFile, claimed, tombstone = "claim", "claimed", "tombstone"
+
+// claimLocked writes the claim of a launch folder, or returns the one that is there.
+func (m *machine) claimLocked(rel, as string) (was string, err error) {
+	path := filepath.Join(m.dir, rel, claimFile)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o640)
+	if errors.Is(err, fs.ErrExist) {
+		data, err := os.ReadFile(path)
+		return string(data), err
+	}
+	if err != nil {
+		return "", err
+	}
+	_, err = f.WriteString(as)
+	return "", errors.Join(err, f.Close())
+}
+
 func (m *machine) spawn(rel string, fence uint64, spec launcher.Spec) (*trainer, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if old := m.table[rel]; old != nil {
-		if old.started {
-			m.fault = append(m.fault, fmt.Sprintf("I8: fence %d was started twice on %s", fence, m.name))
-		}
-		if old.tombstone {
-			return nil, launcher.ErrNotStarted
-		}
+	old := m.table[rel]
+	switch was, err := m.claimLocked(rel, claimed); {
+	case errors.Is(err, fs.ErrNotExist): // the agent that wanted it has cleared it away
+		return nil, launcher.ErrNotStarted
+	case err != nil:
+		return nil, err
+	case was == tombstone:
+		return nil, launcher.ErrNotStarted
+	case was == claimed && old != nil:
+		return old, nil
 	}
-	t := &trainer{machine: m, launch: rel, fence: fence, boot: m.boot, started: true, begun: time.Now(), signal: make(chan time.Duration, 8), done: make(chan struct{})}
+	if old != nil {
+		m.fault = append(m.fault, fmt.Sprintf("I8: fence %d was started twice on %s", fence, m.name))
+	}
+	t := &trainer{machine: m, launch: rel, fence: fence, boot: m.boot, begun: time.Now(), signal: make(chan time.Duration, 8), done: make(chan struct{})}
 	m.table[rel] = t
+	m.all = append(m.all, t)
 	go t.run(spec, rand.New(rand.NewPCG(m.rand.Uint64(), fence)))
 	return t, nil
 }
@@ -179,15 +204,14 @@ func (l launches) Find(dir string) (launcher.Handle, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	rel := l.rel(dir)
-	t := m.table[rel]
-	if t == nil || m.forgets {
-		m.table[rel] = &trainer{machine: m, launch: rel, tombstone: !m.forgets}
+	if m.forgets {
 		return launcher.Handle{}, launcher.ErrNotStarted
 	}
-	if t.tombstone {
-		return launcher.Handle{}, launcher.ErrNotStarted
+	was, err := m.claimLocked(rel, tombstone)
+	if t := m.table[rel]; err == nil && was == claimed && t != nil {
+		return t.handle()
 	}
-	return t.handle()
+	return launcher.Handle{}, errors.Join(err, launcher.ErrNotStarted)
 }
 
 func (l launches) trainer(h launcher.Handle) (*trainer, error) {
@@ -201,7 +225,7 @@ func (l launches) trainer(h launcher.Handle) (*trainer, error) {
 	l.machine.mu.Lock()
 	defer l.machine.mu.Unlock()
 	t := l.machine.table[rel]
-	if t == nil || !t.started {
+	if t == nil {
 		return nil, fmt.Errorf("no process of %s", rel)
 	}
 	return t, nil

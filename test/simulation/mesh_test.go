@@ -137,12 +137,19 @@ func (m *mesh) died(s *server, l *serverLife, why error) {
 
 // startServer starts a server that is down.
 func (m *mesh) startServer(s *server) {
-	if s.running() != nil {
+	s.mu.Lock()
+	idle := s.life == nil && !s.starting
+	s.starting = s.starting || idle
+	s.mu.Unlock()
+	if !idle {
 		return
 	}
 	if err := s.start(); err != nil {
 		m.fail("%s does not start: %v", s.id, err)
 	}
+	s.mu.Lock()
+	s.starting = false
+	s.mu.Unlock()
 }
 
 // shared is a source of random numbers for several goroutines.

@@ -38,6 +38,8 @@ type server struct {
 	dir   string // of this life's snapshots
 	lives int
 	life  *serverLife // nil: it is down
+	// starting: a life is about to begin.
+	starting bool
 	// ending are lives that were killed and are being cleared away.
 	ending sync.WaitGroup
 }
@@ -206,14 +208,16 @@ func (s *server) died(l *serverLife, why error) {
 	s.mesh.died(s, l, why)
 }
 
-// close ends all goroutines of a life.
+// close ends all goroutines of a life. Raft forgets, when it is shut down, who waits
+// for what it had committed and not applied, and they wait for ever: so it is given
+// time to answer them all first.
 func (l *serverLife) close() error {
 	l.stop()
 	l.rest.Close()
 	err := l.http.Close()
-	err = errors.Join(err, l.raft.Close())
 	l.work.Wait()
-	return err
+	time.Sleep(3 * time.Second)
+	return errors.Join(err, l.raft.Close())
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {
