@@ -82,6 +82,9 @@ func TestACheckpointOfOneEngineIsContinuedByTheOther(t *testing.T) {
 			if s.ResumedAt != 10 || s.Engine != order[1] {
 				t.Fatalf("went on at step %d with %s", s.ResumedAt, s.Engine)
 			}
+			if len(s.Bits) != 2 || !strings.HasPrefix(s.Bits[0], order[0]+" ") || !strings.HasPrefix(s.Bits[1], order[1]+" ") {
+				t.Errorf("the output says that it was computed by %q", s.Bits)
+			}
 			compare(t, want, log)
 			if d := difference(t, values(t, whole), values(t, in)); d > 1e-4 {
 				t.Errorf("the adapters differ by %g", d)
