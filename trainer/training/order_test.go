@@ -54,3 +54,24 @@ func TestOrderDependsOnSeedAndEpochAlone(t *testing.T) {
 		t.Error("two seeds gave the same order")
 	}
 }
+
+// Samples of like length share a step, so that little is padded.
+func TestTheSamplesOfAStepAreOfLikeLength(t *testing.T) {
+	o := training.Order{Lengths: make([]int, 2000), PerStep: 8, Seed: 7}
+	tokens := 0
+	for i := range o.Lengths {
+		o.Lengths[i] = 1 + i*37%300
+		tokens += o.Lengths[i]
+	}
+	padded := 0
+	for _, step := range o.Epoch(0) {
+		longest := 0
+		for _, i := range step {
+			longest = max(longest, o.Lengths[i])
+		}
+		padded += longest * len(step)
+	}
+	if share := float64(padded) / float64(tokens); share > 1.25 { // 1.8 without an order
+		t.Errorf("padded to its longest, a step takes %.2f times the tokens", share)
+	}
+}
