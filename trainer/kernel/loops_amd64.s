@@ -10455,145 +10455,76 @@ TEXT ·dotIntegersAVX2(SB), NOSPLIT, $0-64
 	MOVL         $0x00010001, R10
 	VMOVD        R10, X0
 	VPBROADCASTD X0, Y0
-	MOVQ         R8, R10
-	SHLQ         $0x05, R8
-	SHLQ         $0x02, R10
-	SUBQ         $0x04, R9
-	JLT          rest
 
-groups:
+row:
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
-	VXORPS Y4, Y4, Y4
-	LEAQ   (SI)(R8*2), R11
-	LEAQ   (DI)(R10*2), R12
-	MOVQ   R8, R13
+	XORQ   R10, R10
+	MOVQ   $0x00000002, R11
+	CMPQ   R11, R8
+	JGT    odd
+	XORQ   R11, R11
+	LEAQ   -1(R8), R12
 
-blocksOfGroup:
-	VMOVDQU      (CX), Y5
-	VMOVDQU      (DX), Y6
-	VBROADCASTSS (BX), Y7
-	VMOVDQU      (SI), Y8
-	VPSIGNB      Y5, Y8, Y8
-	VPMADDUBSW   Y8, Y6, Y8
-	VPMADDWD     Y0, Y8, Y8
-	VCVTDQ2PS    Y8, Y8
-	VBROADCASTSS (DI), Y9
-	VMULPS       Y7, Y9, Y9
-	VFMADD231PS  Y8, Y9, Y1
-	VMOVDQU      (SI)(R8*1), Y8
-	VPSIGNB      Y5, Y8, Y8
-	VPMADDUBSW   Y8, Y6, Y8
-	VPMADDWD     Y0, Y8, Y8
-	VCVTDQ2PS    Y8, Y8
-	VBROADCASTSS (DI)(R10*1), Y9
-	VMULPS       Y7, Y9, Y9
-	VFMADD231PS  Y8, Y9, Y2
-	VMOVDQU      (R11), Y8
-	VPSIGNB      Y5, Y8, Y8
-	VPMADDUBSW   Y8, Y6, Y8
-	VPMADDWD     Y0, Y8, Y8
-	VCVTDQ2PS    Y8, Y8
-	VBROADCASTSS (R12), Y9
-	VMULPS       Y7, Y9, Y9
-	VFMADD231PS  Y8, Y9, Y3
-	VMOVDQU      (R11)(R8*1), Y8
-	VPSIGNB      Y5, Y8, Y8
-	VPMADDUBSW   Y8, Y6, Y5
-	VPMADDWD     Y0, Y5, Y5
-	VCVTDQ2PS    Y5, Y5
-	VBROADCASTSS (R12)(R10*1), Y6
-	VMULPS       Y7, Y6, Y6
-	VFMADD231PS  Y5, Y6, Y4
-	ADDQ         $0x20, CX
-	ADDQ         $0x20, DX
-	ADDQ         $0x20, SI
-	ADDQ         $0x04, BX
-	ADDQ         $0x04, DI
-	ADDQ         $0x20, R11
-	ADDQ         $0x04, R12
-	SUBQ         $0x20, R13
-	JNZ          blocksOfGroup
-	VPERM2F128   $0x01, Y1, Y1, Y5
-	VADDPS       Y5, Y1, Y1
-	VPERMILPS    $0x4e, Y1, Y5
-	VADDPS       Y5, Y1, Y1
-	VPERMILPS    $0xb1, Y1, Y5
-	VADDPS       Y5, Y1, Y1
-	VMOVSS       X1, (AX)
-	VPERM2F128   $0x01, Y2, Y2, Y1
-	VADDPS       Y1, Y2, Y2
-	VPERMILPS    $0x4e, Y2, Y1
-	VADDPS       Y1, Y2, Y2
-	VPERMILPS    $0xb1, Y2, Y1
-	VADDPS       Y1, Y2, Y2
-	VMOVSS       X2, 4(AX)
-	VPERM2F128   $0x01, Y3, Y3, Y1
-	VADDPS       Y1, Y3, Y3
-	VPERMILPS    $0x4e, Y3, Y1
-	VADDPS       Y1, Y3, Y3
-	VPERMILPS    $0xb1, Y3, Y1
-	VADDPS       Y1, Y3, Y3
-	VMOVSS       X3, 8(AX)
-	VPERM2F128   $0x01, Y4, Y4, Y1
-	VADDPS       Y1, Y4, Y4
-	VPERMILPS    $0x4e, Y4, Y1
-	VADDPS       Y1, Y4, Y4
-	VPERMILPS    $0xb1, Y4, Y1
-	VADDPS       Y1, Y4, Y4
-	VMOVSS       X4, 12(AX)
-	ADDQ         $0x10, AX
-	SUBQ         R8, CX
-	SUBQ         R8, DX
-	SUBQ         R10, BX
-	LEAQ         (R11)(R8*1), SI
-	LEAQ         (R12)(R10*1), DI
-	SUBQ         $0x04, R9
-	JGE          groups
+two:
+	VMOVDQU      (SI)(R10*1), Y3
+	VPSIGNB      (CX)(R10*1), Y3, Y3
+	VMOVDQU      (DX)(R10*1), Y4
+	VPMADDUBSW   Y3, Y4, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VCVTDQ2PS    Y3, Y3
+	VBROADCASTSS (DI)(R11*4), Y4
+	VBROADCASTSS (BX)(R11*4), Y5
+	VMULPS       Y5, Y4, Y4
+	VFMADD231PS  Y3, Y4, Y1
+	VMOVDQU      32(SI)(R10*1), Y3
+	VPSIGNB      32(CX)(R10*1), Y3, Y3
+	VMOVDQU      32(DX)(R10*1), Y4
+	VPMADDUBSW   Y3, Y4, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VCVTDQ2PS    Y3, Y3
+	VBROADCASTSS 4(DI)(R11*4), Y4
+	VBROADCASTSS 4(BX)(R11*4), Y5
+	VMULPS       Y5, Y4, Y4
+	VFMADD231PS  Y3, Y4, Y2
+	ADDQ         $0x40, R10
+	ADDQ         $0x02, R11
+	CMPQ         R11, R12
+	JLT          two
+	JE           single
+	JMP          sum
 
-rest:
-	ADDQ $0x04, R9
-	JZ   done
+odd:
+	XORQ R11, R11
 
 single:
-	VXORPS Y1, Y1, Y1
-	MOVQ   R8, R11
+	VMOVDQU      (SI)(R10*1), Y3
+	VPSIGNB      (CX)(R10*1), Y3, Y3
+	VMOVDQU      (DX)(R10*1), Y4
+	VPMADDUBSW   Y3, Y4, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VCVTDQ2PS    Y3, Y3
+	VBROADCASTSS (DI)(R11*4), Y4
+	VBROADCASTSS (BX)(R11*4), Y5
+	VMULPS       Y5, Y4, Y4
+	VFMADD231PS  Y3, Y4, Y1
 
-blocksOfSingle:
-	VMOVDQU      (CX), Y2
-	VMOVDQU      (DX), Y3
-	VBROADCASTSS (BX), Y4
-	VMOVDQU      (SI), Y5
-	VPSIGNB      Y2, Y5, Y5
-	VPMADDUBSW   Y5, Y3, Y2
-	VPMADDWD     Y0, Y2, Y2
-	VCVTDQ2PS    Y2, Y2
-	VBROADCASTSS (DI), Y3
-	VMULPS       Y4, Y3, Y3
-	VFMADD231PS  Y2, Y3, Y1
-	ADDQ         $0x20, CX
-	ADDQ         $0x20, DX
-	ADDQ         $0x20, SI
-	ADDQ         $0x04, BX
-	ADDQ         $0x04, DI
-	SUBQ         $0x20, R11
-	JNZ          blocksOfSingle
-	VPERM2F128   $0x01, Y1, Y1, Y2
-	VADDPS       Y2, Y1, Y1
-	VPERMILPS    $0x4e, Y1, Y2
-	VADDPS       Y2, Y1, Y1
-	VPERMILPS    $0xb1, Y1, Y2
-	VADDPS       Y2, Y1, Y1
-	VMOVSS       X1, (AX)
-	ADDQ         $0x04, AX
-	SUBQ         R8, CX
-	SUBQ         R8, DX
-	SUBQ         R10, BX
-	DECQ         R9
-	JNZ          single
-
-done:
+sum:
+	VADDPS     Y2, Y1, Y1
+	VPERM2F128 $0x01, Y1, Y1, Y2
+	VADDPS     Y2, Y1, Y1
+	VPERMILPS  $0x4e, Y1, Y2
+	VADDPS     Y2, Y1, Y1
+	VPERMILPS  $0xb1, Y1, Y2
+	VADDPS     Y2, Y1, Y1
+	VMOVSS     X1, (AX)
+	ADDQ       $0x04, AX
+	LEAQ       (DI)(R8*4), DI
+	MOVQ       R8, R11
+	SHLQ       $0x05, R11
+	ADDQ       R11, SI
+	DECQ       R9
+	JNZ        row
 	VZEROUPPER
 	RET
 
@@ -10608,145 +10539,76 @@ TEXT ·dotIntegersVNNI(SB), NOSPLIT, $0-64
 	MOVQ scales+40(FP), DI
 	MOVQ blocks+48(FP), R8
 	MOVQ rows+56(FP), R9
-	MOVQ R8, R10
-	SHLQ $0x05, R8
-	SHLQ $0x02, R10
-	SUBQ $0x04, R9
-	JLT  rest
 
-groups:
+row:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
-	LEAQ   (SI)(R8*2), R11
-	LEAQ   (DI)(R10*2), R12
-	MOVQ   R8, R13
+	XORQ   R10, R10
+	MOVQ   $0x00000002, R11
+	CMPQ   R11, R8
+	JGT    odd
+	XORQ   R11, R11
+	LEAQ   -1(R8), R12
 
-blocksOfGroup:
-	VMOVDQU      (CX), Y4
-	VMOVDQU      (DX), Y5
-	VBROADCASTSS (BX), Y6
-	VMOVDQU      (SI), Y7
-	VPSIGNB      Y4, Y7, Y7
-	VPXOR        Y8, Y8, Y8
-	VPDPBUSD     Y7, Y5, Y8
-	VCVTDQ2PS    Y8, Y8
-	VBROADCASTSS (DI), Y7
-	VMULPS       Y6, Y7, Y7
-	VFMADD231PS  Y8, Y7, Y0
-	VMOVDQU      (SI)(R8*1), Y7
-	VPSIGNB      Y4, Y7, Y7
-	VPXOR        Y8, Y8, Y8
-	VPDPBUSD     Y7, Y5, Y8
-	VCVTDQ2PS    Y8, Y8
-	VBROADCASTSS (DI)(R10*1), Y7
-	VMULPS       Y6, Y7, Y7
-	VFMADD231PS  Y8, Y7, Y1
-	VMOVDQU      (R11), Y7
-	VPSIGNB      Y4, Y7, Y7
-	VPXOR        Y8, Y8, Y8
-	VPDPBUSD     Y7, Y5, Y8
-	VCVTDQ2PS    Y8, Y8
-	VBROADCASTSS (R12), Y7
-	VMULPS       Y6, Y7, Y7
-	VFMADD231PS  Y8, Y7, Y2
-	VMOVDQU      (R11)(R8*1), Y7
-	VPSIGNB      Y4, Y7, Y7
+two:
+	VMOVDQU      (SI)(R10*1), Y2
+	VPSIGNB      (CX)(R10*1), Y2, Y2
+	VMOVDQU      (DX)(R10*1), Y3
 	VPXOR        Y4, Y4, Y4
-	VPDPBUSD     Y7, Y5, Y4
+	VPDPBUSD     Y2, Y3, Y4
 	VCVTDQ2PS    Y4, Y4
-	VBROADCASTSS (R12)(R10*1), Y5
-	VMULPS       Y6, Y5, Y5
-	VFMADD231PS  Y4, Y5, Y3
-	ADDQ         $0x20, CX
-	ADDQ         $0x20, DX
-	ADDQ         $0x20, SI
-	ADDQ         $0x04, BX
-	ADDQ         $0x04, DI
-	ADDQ         $0x20, R11
-	ADDQ         $0x04, R12
-	SUBQ         $0x20, R13
-	JNZ          blocksOfGroup
-	VPERM2F128   $0x01, Y0, Y0, Y4
-	VADDPS       Y4, Y0, Y0
-	VPERMILPS    $0x4e, Y0, Y4
-	VADDPS       Y4, Y0, Y0
-	VPERMILPS    $0xb1, Y0, Y4
-	VADDPS       Y4, Y0, Y0
-	VMOVSS       X0, (AX)
-	VPERM2F128   $0x01, Y1, Y1, Y0
-	VADDPS       Y0, Y1, Y1
-	VPERMILPS    $0x4e, Y1, Y0
-	VADDPS       Y0, Y1, Y1
-	VPERMILPS    $0xb1, Y1, Y0
-	VADDPS       Y0, Y1, Y1
-	VMOVSS       X1, 4(AX)
-	VPERM2F128   $0x01, Y2, Y2, Y0
-	VADDPS       Y0, Y2, Y2
-	VPERMILPS    $0x4e, Y2, Y0
-	VADDPS       Y0, Y2, Y2
-	VPERMILPS    $0xb1, Y2, Y0
-	VADDPS       Y0, Y2, Y2
-	VMOVSS       X2, 8(AX)
-	VPERM2F128   $0x01, Y3, Y3, Y0
-	VADDPS       Y0, Y3, Y3
-	VPERMILPS    $0x4e, Y3, Y0
-	VADDPS       Y0, Y3, Y3
-	VPERMILPS    $0xb1, Y3, Y0
-	VADDPS       Y0, Y3, Y3
-	VMOVSS       X3, 12(AX)
-	ADDQ         $0x10, AX
-	SUBQ         R8, CX
-	SUBQ         R8, DX
-	SUBQ         R10, BX
-	LEAQ         (R11)(R8*1), SI
-	LEAQ         (R12)(R10*1), DI
-	SUBQ         $0x04, R9
-	JGE          groups
+	VBROADCASTSS (DI)(R11*4), Y2
+	VBROADCASTSS (BX)(R11*4), Y3
+	VMULPS       Y3, Y2, Y2
+	VFMADD231PS  Y4, Y2, Y0
+	VMOVDQU      32(SI)(R10*1), Y2
+	VPSIGNB      32(CX)(R10*1), Y2, Y2
+	VMOVDQU      32(DX)(R10*1), Y3
+	VPXOR        Y4, Y4, Y4
+	VPDPBUSD     Y2, Y3, Y4
+	VCVTDQ2PS    Y4, Y4
+	VBROADCASTSS 4(DI)(R11*4), Y2
+	VBROADCASTSS 4(BX)(R11*4), Y3
+	VMULPS       Y3, Y2, Y2
+	VFMADD231PS  Y4, Y2, Y1
+	ADDQ         $0x40, R10
+	ADDQ         $0x02, R11
+	CMPQ         R11, R12
+	JLT          two
+	JE           single
+	JMP          sum
 
-rest:
-	ADDQ $0x04, R9
-	JZ   done
+odd:
+	XORQ R11, R11
 
 single:
-	VXORPS Y0, Y0, Y0
-	MOVQ   R8, R11
-
-blocksOfSingle:
-	VMOVDQU      (CX), Y1
-	VMOVDQU      (DX), Y2
-	VBROADCASTSS (BX), Y3
-	VMOVDQU      (SI), Y4
-	VPSIGNB      Y1, Y4, Y4
-	VPXOR        Y1, Y1, Y1
-	VPDPBUSD     Y4, Y2, Y1
-	VCVTDQ2PS    Y1, Y1
-	VBROADCASTSS (DI), Y2
+	VMOVDQU      (SI)(R10*1), Y2
+	VPSIGNB      (CX)(R10*1), Y2, Y2
+	VMOVDQU      (DX)(R10*1), Y3
+	VPXOR        Y4, Y4, Y4
+	VPDPBUSD     Y2, Y3, Y4
+	VCVTDQ2PS    Y4, Y4
+	VBROADCASTSS (DI)(R11*4), Y2
+	VBROADCASTSS (BX)(R11*4), Y3
 	VMULPS       Y3, Y2, Y2
-	VFMADD231PS  Y1, Y2, Y0
-	ADDQ         $0x20, CX
-	ADDQ         $0x20, DX
-	ADDQ         $0x20, SI
-	ADDQ         $0x04, BX
-	ADDQ         $0x04, DI
-	SUBQ         $0x20, R11
-	JNZ          blocksOfSingle
-	VPERM2F128   $0x01, Y0, Y0, Y1
-	VADDPS       Y1, Y0, Y0
-	VPERMILPS    $0x4e, Y0, Y1
-	VADDPS       Y1, Y0, Y0
-	VPERMILPS    $0xb1, Y0, Y1
-	VADDPS       Y1, Y0, Y0
-	VMOVSS       X0, (AX)
-	ADDQ         $0x04, AX
-	SUBQ         R8, CX
-	SUBQ         R8, DX
-	SUBQ         R10, BX
-	DECQ         R9
-	JNZ          single
+	VFMADD231PS  Y4, Y2, Y0
 
-done:
+sum:
+	VADDPS     Y1, Y0, Y0
+	VPERM2F128 $0x01, Y0, Y0, Y1
+	VADDPS     Y1, Y0, Y0
+	VPERMILPS  $0x4e, Y0, Y1
+	VADDPS     Y1, Y0, Y0
+	VPERMILPS  $0xb1, Y0, Y1
+	VADDPS     Y1, Y0, Y0
+	VMOVSS     X0, (AX)
+	ADDQ       $0x04, AX
+	LEAQ       (DI)(R8*4), DI
+	MOVQ       R8, R11
+	SHLQ       $0x05, R11
+	ADDQ       R11, SI
+	DECQ       R9
+	JNZ        row
 	VZEROUPPER
 	RET
 

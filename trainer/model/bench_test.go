@@ -113,9 +113,14 @@ func BenchmarkTrainStep(b *testing.B) {
 }
 
 func BenchmarkGenerate(b *testing.B) {
-	for name, cfg := range map[string]model.Config{"demo": demoShape(), "smollm2-135m": smolShape()} {
-		b.Run(name, func(b *testing.B) {
-			m, err := model.Load(cfg, bf16Source{cfg})
+	for _, s := range []struct {
+		name      string
+		cfg       model.Config
+		precision model.Precision
+	}{{"demo", demoShape(), model.Stored}, {"smollm2-135m", smolShape(), model.Stored}, {"smollm2-135m-q8", smolShape(), model.Q8}} {
+		cfg := s.cfg
+		b.Run(s.name, func(b *testing.B) {
+			m, err := model.LoadAs(cfg, bf16Source{cfg}, s.precision)
 			if err != nil {
 				b.Fatal(err)
 			}

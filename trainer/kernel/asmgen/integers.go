@@ -7,15 +7,13 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// rowsAtOnce is how many rows of codes dotIntegers reads side by side, so that one
-// loading of the left operand serves them all and no sum waits for its last addition.
-const rowsAtOnce = 4
-
 // dotIntegers emits the products of a row that is rounded to blocks of 32 codes with
-// rows of such blocks, which lie one after the other. codes and magnitudes are the
-// left row's and their absolute values. Products of codes are summed up as integers,
-// four to a lane, and lanes as float32 in the order of the blocks, each scaled by both
-// blocks' scales: the same sums whichever instructions make the integers.
+// rows of such blocks, which lie one after the other and are read from end to end: four
+// rows side by side are faster from the cache, but slower from memory, where the weights
+// are. codes and magnitudes are the left row's and their absolute values.
+// Products of codes are summed up as integers, four to a lane, and lanes as float32,
+// those of even and of odd blocks apart, each scaled by both blocks' scales: the same
+// sums whichever instructions make the integers.
 func dotIntegers(name string, prepare func(), fours func(magnitudes, codes, acc reg.VecVirtual)) {
 	begin(name, "func(out *float32, codes *byte, magnitudes *byte, left *float32, w *byte, scales *float32, blocks int, rows int)")
 	out := Load(Param("out"), GP64()).(reg.GPVirtual)
@@ -24,84 +22,55 @@ func dotIntegers(name string, prepare func(), fours func(magnitudes, codes, acc 
 	left := Load(Param("left"), GP64()).(reg.GPVirtual)
 	w := Load(Param("w"), GP64()).(reg.GPVirtual)
 	scales := Load(Param("scales"), GP64()).(reg.GPVirtual)
-	bytes := Load(Param("blocks"), GP64()).(reg.GPVirtual) // of a row of codes
+	blocks := Load(Param("blocks"), GP64()).(reg.GPVirtual)
 	rows := Load(Param("rows"), GP64()).(reg.GPVirtual)
 	prepare()
-	scaleBytes := GP64()
-	MOVQ(bytes, scaleBytes)
-	SHLQ(U8(5), bytes)
-	SHLQ(U8(2), scaleBytes)
-
-	// step does n rows; the pointers end at the next ones.
-	step := func(label string, n int) {
-		acc := zeros(n)
-		w2, scales2, count := GP64(), GP64(), GP64()
-		if n > 2 {
-			LEAQ(Mem{Base: w, Index: bytes, Scale: 2}, w2)
-			LEAQ(Mem{Base: scales, Index: scaleBytes, Scale: 2}, scales2)
-		}
-		// of gives the place of row i's next block.
-		of := func(first, third, stride reg.GPVirtual, i int) Mem {
-			m := Mem{Base: []reg.GPVirtual{first, third}[i/2]}
-			if i%2 == 1 {
-				m.Index, m.Scale = stride, 1
-			}
-			return m
-		}
-		MOVQ(bytes, count)
-		Label(label)
-		x, a, s := YMM(), YMM(), YMM()
-		VMOVDQU(Mem{Base: codes}, x)
-		VMOVDQU(Mem{Base: magnitudes}, a)
-		VBROADCASTSS(Mem{Base: left}, s)
-		for i := range n {
-			c, sum, both := YMM(), YMM(), YMM()
-			VMOVDQU(of(w, w2, bytes, i), c)
-			VPSIGNB(x, c, c)
-			fours(a, c, sum)
-			VCVTDQ2PS(sum, sum)
-			VBROADCASTSS(of(scales, scales2, scaleBytes, i), both)
-			VMULPS(s, both, both)
-			VFMADD231PS(sum, both, acc[i])
-		}
-		for _, p := range []reg.GPVirtual{codes, magnitudes, w} {
-			ADDQ(imm(32), p)
-		}
-		ADDQ(imm(4), left)
-		ADDQ(imm(4), scales)
-		if n > 2 {
-			ADDQ(imm(32), w2)
-			ADDQ(imm(4), scales2)
-		}
-		SUBQ(imm(32), count)
-		JNZ(LabelRef(label))
-		for i := range n {
-			sum := horizontal(acc[i:i+1], addPS)
-			VMOVSS(sum.AsX(), Mem{Base: out, Disp: 4 * i})
-		}
-		ADDQ(imm(4*n), out)
-		SUBQ(bytes, codes)
-		SUBQ(bytes, magnitudes)
-		SUBQ(scaleBytes, left)
-		if n > 2 {
-			LEAQ(Mem{Base: w2, Index: bytes, Scale: 1}, w)
-			LEAQ(Mem{Base: scales2, Index: scaleBytes, Scale: 1}, scales)
-		}
+	at, k := GP64(), GP64() // the place of a block's codes, and its number
+	block := func(i int, acc reg.VecVirtual) {
+		c, x, sum, both := YMM(), YMM(), YMM(), YMM()
+		VMOVDQU(Mem{Base: w, Index: at, Scale: 1, Disp: 32 * i}, c)
+		VPSIGNB(Mem{Base: codes, Index: at, Scale: 1, Disp: 32 * i}, c, c)
+		VMOVDQU(Mem{Base: magnitudes, Index: at, Scale: 1, Disp: 32 * i}, x)
+		fours(x, c, sum)
+		VCVTDQ2PS(sum, sum)
+		scale := YMM()
+		VBROADCASTSS(Mem{Base: scales, Index: k, Scale: 4, Disp: 4 * i}, both)
+		VBROADCASTSS(Mem{Base: left, Index: k, Scale: 4, Disp: 4 * i}, scale)
+		VMULPS(scale, both, both)
+		VFMADD231PS(sum, both, acc)
 	}
-	SUBQ(imm(rowsAtOnce), rows)
-	JLT(LabelRef("rest"))
-	Label("groups")
-	step("blocksOfGroup", rowsAtOnce)
-	SUBQ(imm(rowsAtOnce), rows)
-	JGE(LabelRef("groups"))
-	Label("rest")
-	ADDQ(imm(rowsAtOnce), rows)
-	JZ(LabelRef("done"))
+	Label("row")
+	acc := zeros(2)
+	XORQ(at, at)
+	MOVQ(U32(2), k)
+	CMPQ(k, blocks)
+	JGT(LabelRef("odd"))
+	XORQ(k, k)
+	last := GP64()
+	LEAQ(Mem{Base: blocks, Disp: -1}, last)
+	Label("two")
+	block(0, acc[0])
+	block(1, acc[1])
+	ADDQ(imm(64), at)
+	ADDQ(imm(2), k)
+	CMPQ(k, last)
+	JLT(LabelRef("two"))
+	JE(LabelRef("single"))
+	JMP(LabelRef("sum"))
+	Label("odd")
+	XORQ(k, k)
 	Label("single")
-	step("blocksOfSingle", 1)
+	block(0, acc[0])
+	Label("sum")
+	sum := horizontal(acc, addPS)
+	VMOVSS(sum.AsX(), Mem{Base: out})
+	ADDQ(imm(4), out)
+	LEAQ(Mem{Base: scales, Index: blocks, Scale: 4}, scales)
+	MOVQ(blocks, k)
+	SHLQ(U8(5), k)
+	ADDQ(k, w)
 	DECQ(rows)
-	JNZ(LabelRef("single"))
-	Label("done")
+	JNZ(LabelRef("row"))
 	end()
 }
 
