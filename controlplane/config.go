@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -65,6 +66,10 @@ type Config struct {
 	S3      artifacts.Config
 	S3Child []string
 
+	// SweepInterval is how often the leader looks for what killed uploads have
+	// left in the object store (1 h), SweepAge how old that must be (24 h).
+	SweepInterval, SweepAge time.Duration
+
 	// Models are base models to put into a new mesh, by name; DefaultModel is
 	// what a job without a model gets.
 	Models       map[string]fs.FS
@@ -85,6 +90,7 @@ func (c Config) withDefaults() Config {
 			c.Name = "server"
 		}
 	}
+	c.SweepInterval, c.SweepAge = cmp.Or(c.SweepInterval, time.Hour), cmp.Or(c.SweepAge, 24*time.Hour)
 	if c.Expect == 1 {
 		c.Bootstrap, c.Expect = true, 0
 	}

@@ -15,13 +15,16 @@ import (
 	"github.com/tunemesh/tunemesh/controlplane/state"
 )
 
+// bundleError: a bundled model cannot be read, which waiting does not mend.
+type bundleError struct{ error }
+
 // seedModels puts the configured base models into the mesh, those that it does
 // not hold yet. Only a leader may.
 func (s *Server) seedModels(ctx context.Context) error {
 	for name, files := range s.config.Models {
 		described, err := describeModel(name, files)
 		if err != nil {
-			return err
+			return &bundleError{err}
 		}
 		if have, err := s.raft.Store().Model(name); err == nil && have.SHA256 == described.SHA256 {
 			continue
@@ -29,7 +32,7 @@ func (s *Server) seedModels(ctx context.Context) error {
 		for i, f := range described.Files {
 			data, err := fs.ReadFile(files, f.Name)
 			if err != nil {
-				return fmt.Errorf("controlplane: bundled model %s: %w", name, err)
+				return &bundleError{fmt.Errorf("controlplane: bundled model %s: %w", name, err)}
 			}
 			if _, err := s.objects.PutBytes(ctx, f.Bucket, f.Key, data); err != nil {
 				return fmt.Errorf("controlplane: store bundled model %s: %w", name, err)

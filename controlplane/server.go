@@ -37,6 +37,7 @@ type Server struct {
 
 	embedded *artifacts.Embedded // nil with a store of the user's own
 	objects  *artifacts.Store
+	store    objectWatch  // whether objects can be used
 	events   events.Log   // where events are appended
 	archive  *archive.Log // the same, and what is archived
 	creds    *credentials
@@ -286,21 +287,9 @@ func (s *Server) openStores(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	target := s.config.S3
-	if target.Endpoint == "" {
-		s.embedded, err = artifacts.StartEmbedded(ctx, artifacts.EmbeddedConfig{
-			Dir: filepath.Join(s.config.Dir, "s3"), Command: s.config.S3Child, Log: s.config.Log.With("room", "artifacts"),
-		})
-		if err != nil {
-			return err
-		}
-		s.onClose(s.embedded.Close)
-		target = s.embedded.Config()
-	}
-	if s.objects, err = artifacts.Open(ctx, target); err != nil {
+	if err := s.openObjects(ctx); err != nil {
 		return err
 	}
-	s.onClose(func() error { s.objects.Close(); return nil })
 	return s.openArchive()
 }
 
@@ -324,7 +313,7 @@ func (s *Server) openRaft(founders []state.Server) error {
 		return err
 	}
 	s.dispatch = dispatch.New(dispatch.Config{
-		Raft: s.raft, Store: s.raft.Store(), Events: events.Projection{Log: s.archive}, Publisher: s.objects, Clock: clock(), Archiver: archiver{s}, Observer: s.metrics,
+		Raft: s.raft, Store: s.raft.Store(), Events: events.Projection{Log: s.archive}, Publisher: s.objects, Clock: clock(), Archiver: archiver{s}, Observer: s.metrics, Hold: s.store.hold,
 		Log: s.config.Log.With("room", "dispatch"),
 	})
 	return nil
@@ -358,6 +347,10 @@ func (s *Server) lead(ctx context.Context) error {
 			s.prepared.Store(false)
 			err := s.prepareMesh(term)
 			s.prepared.Store(err == nil)
+			if errors.Is(err, errObjectsAway) {
+				s.config.Log.Warn("the base models wait", "err", err)
+				err = nil
+			}
 			select {
 			case ready <- err:
 			default:
@@ -406,23 +399,7 @@ func (s *Server) prepareMesh(ctx context.Context) error {
 	if err := s.recordKeyring(ctx); err != nil {
 		return err
 	}
-	return s.seedModels(ctx)
-}
-
-// sweep removes, now and then, what servers left that were killed in an upload.
-func (s *Server) sweep(term context.Context) {
-	tick := time.NewTicker(time.Hour)
-	defer tick.Stop()
-	for {
-		if err := s.objects.Sweep(term, 24*time.Hour); err != nil && term.Err() == nil {
-			s.config.Log.Warn("cannot sweep the object store", "err", err)
-		}
-		select {
-		case <-term.Done():
-			return
-		case <-tick.C:
-		}
-	}
+	return s.fill(ctx)
 }
 
 // URL is the base URL of this server's API.

@@ -53,8 +53,21 @@ type Store struct {
 	transport *http.Transport
 }
 
-// Open connects to the object store and makes the buckets that are missing.
+// Open is New and Prepare.
 func Open(ctx context.Context, c Config) (*Store, error) {
+	s, err := New(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Prepare(ctx); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// New returns a Store. It sends nothing yet.
+func New(c Config) (*Store, error) {
 	transport := &http.Transport{
 		MaxIdleConnsPerHost:   32,
 		IdleConnTimeout:       60 * time.Second,
@@ -76,12 +89,33 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if s.ttl == 0 {
 		s.ttl = 12 * time.Hour
 	}
+	return s, nil
+}
+
+// Prepare makes the buckets that are missing. IsRefusal tells what of its errors
+// asking again will not mend.
+func (s *Store) Prepare(ctx context.Context) error {
 	for _, bucket := range api.Buckets {
 		if err := s.makeBucket(ctx, bucket); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return s, nil
+	return nil
+}
+
+// IsRefusal says whether an error is the answer of an object store that is there
+// and says no: the keys are wrong, or they may not do this.
+func IsRefusal(err error) bool {
+	var answer minio.ErrorResponse
+	if !errors.As(err, &answer) {
+		return false
+	}
+	switch answer.Code {
+	case "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AccountProblem", "InvalidBucketName",
+		"XAdminUserNotFound": // versitygw's word for an unknown access key
+		return true
+	}
+	return answer.StatusCode == http.StatusUnauthorized || answer.StatusCode == http.StatusForbidden
 }
 
 func connect(endpoint string, c Config, t *http.Transport) (*minio.Client, error) {

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -66,6 +67,10 @@ type Config struct {
 	Clock func() time.Time
 	Rand  func() float64
 	Log   *slog.Logger
+
+	// Hold says why no stage may be placed for now, in words for whoever waits;
+	// empty, or a nil Hold: nothing speaks against it.
+	Hold func() string
 
 	// LeaseTTL is how long a heartbeat counts (20 s); NewLeaderGrace what every
 	// node gets from a new leader (40 s).
@@ -183,10 +188,16 @@ func (d *Dispatcher) Report(ctx context.Context, fence uint64, r api.AttemptRepo
 // WaitReason says in words why a ready stage is not placed; empty if it is not
 // known to wait.
 func (d *Dispatcher) WaitReason(jobID, stage string) string {
-	if t := d.leading(); t != nil {
-		return t.waitReason(jobID, stage)
+	t := d.leading()
+	if t == nil {
+		return ""
 	}
-	return ""
+	reason := t.waitReason(jobID, stage)
+	// The plan may be older than what holds all stages back.
+	if reason != "" && d.config.Hold != nil {
+		reason = cmp.Or(d.config.Hold(), reason)
+	}
+	return reason
 }
 
 // FillNode adds what only the leader knows: status, last seen, and how many

@@ -32,7 +32,7 @@ func (t *term) placeLoop(ctx context.Context) {
 	for {
 		w := t.store.Watch(state.TopicReady, state.TopicNodes, state.TopicAttempts)
 		start := time.Now()
-		decision := scheduler.Plan(t.view(&used), t.config.Clock())
+		decision := t.decide(t.view(&used))
 		planning := time.Since(start)
 		t.config.Observer.Planned(planning)
 		t.remember(decision)
@@ -47,6 +47,27 @@ func (t *term) placeLoop(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// holdPause is how soon it is looked again whether stages may be placed.
+const holdPause = time.Second
+
+// decide plans, unless nothing may be placed for now: a stage that is started
+// without the object store fails, and a failure counts.
+func (t *term) decide(v scheduler.View) scheduler.Decision {
+	now := t.config.Clock()
+	if t.config.Hold == nil {
+		return scheduler.Plan(v, now)
+	}
+	why := t.config.Hold()
+	if why == "" {
+		return scheduler.Plan(v, now)
+	}
+	d := scheduler.Decision{NextAt: now.Add(holdPause)}
+	for _, r := range v.Requests {
+		d.Waits = append(d.Waits, scheduler.Wait{JobID: r.JobID, Stage: r.Stage, Reason: why})
+	}
+	return d
 }
 
 // planPause keeps planning at a quarter of one core; at a tenth while nothing

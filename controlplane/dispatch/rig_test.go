@@ -36,6 +36,7 @@ type rig struct {
 	slow chan struct{}
 	// skew is how far the next leader's clock is ahead.
 	skew time.Duration
+	hold string // why nothing may be placed
 	// beats are the nodes that send heartbeats, with what they run.
 	beats map[string]func() []uint64
 }
@@ -126,6 +127,18 @@ func inBubbleOf(t *testing.T, version int, test func(r *rig)) {
 	})
 }
 
+func (r *rig) held() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.hold
+}
+
+func (r *rig) setHold(why string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.hold = why
+}
+
 // elect makes a new leader on the same state, with an empty memory.
 func (r *rig) elect() {
 	if r.stop != nil {
@@ -133,7 +146,7 @@ func (r *rig) elect() {
 	}
 	skew := r.skew
 	r.d = dispatch.New(dispatch.Config{Clock: func() time.Time { return time.Now().Add(skew) }, Raft: r, Store: r.store, Events: r.log, Publisher: r.publisher, Archiver: r.archiver,
-		Rand: func() float64 { return 0.5 }})
+		Hold: r.held, Rand: func() float64 { return 0.5 }})
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
 	done.Go(func() {
