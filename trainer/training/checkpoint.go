@@ -35,6 +35,8 @@ type Fingerprint struct {
 	Config string `json:"config_sha256"`
 	Data   string `json:"data_sha256"`
 	Model  string `json:"model_sha256"`
+	// settings is the document behind Config, to say what differs.
+	settings string
 }
 
 // State is what a checkpoint holds besides the weights and the optimiser's
@@ -43,13 +45,15 @@ type Fingerprint struct {
 type State struct {
 	Version     int         `json:"version"`
 	Fingerprint Fingerprint `json:"fingerprint"`
-	Seed        uint64      `json:"seed"`
-	Step        int         `json:"step"`  // updates done
-	Epoch       float64     `json:"epoch"` // passes done: the position in the data
-	Micro       uint64      `json:"micro"` // micro-batches done, which number dropout's choices
-	Tokens      int64       `json:"tokens"`
-	Samples     int64       `json:"samples"`
-	OptimStep   int64       `json:"optimizer_step"`
+	// Settings is the document that the fingerprint's config is the hash of.
+	Settings  json.RawMessage `json:"settings,omitempty"`
+	Seed      uint64          `json:"seed"`
+	Step      int             `json:"step"`  // updates done
+	Epoch     float64         `json:"epoch"` // passes done: the position in the data
+	Micro     uint64          `json:"micro"` // micro-batches done, which number dropout's choices
+	Tokens    int64           `json:"tokens"`
+	Samples   int64           `json:"samples"`
+	OptimStep int64           `json:"optimizer_step"`
 	// What was measured since the last line of the log.
 	WindowLoss    float64     `json:"window_loss"`
 	WindowTargets int64       `json:"window_targets"`
@@ -237,7 +241,7 @@ func (s Store) check(name string, fp Fingerprint) (State, error) {
 	case state.Version != stateVersion:
 		return State{}, fmt.Errorf("its state has version %d, this build reads %d", state.Version, stateVersion)
 	case state.Fingerprint.Config != fp.Config:
-		return State{}, errors.New("it belongs to another config")
+		return State{}, errors.New("it belongs to another config" + changes(state.Settings, []byte(fp.settings)))
 	case state.Fingerprint.Data != fp.Data:
 		return State{}, errors.New("it belongs to other data")
 	case state.Fingerprint.Model != fp.Model:

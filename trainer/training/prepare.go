@@ -157,6 +157,7 @@ func (t *trainer) identify(in contract.Input) error {
 	settings.Compute = contract.Computes[0]                          // a change is said, and goes on
 	settings.Engine, settings.Workers, settings.Sharding = "", 0, "" // any engine goes on
 	settings.Patience, settings.MinDelta, settings.LoadBest, settings.OnDivergence = 0, 0, false, ""
+	// Field names as they are: older checkpoints carry the hash of this document.
 	config, err := json.Marshal(struct {
 		Seed     uint64
 		Training contract.TrainingConfig
@@ -173,8 +174,8 @@ func (t *trainer) identify(in contract.Input) error {
 			fmt.Fprintln(&data, f.Name, f.SHA256)
 		}
 	}
-	t.fingerprint = Fingerprint{Config: hash(string(config)), Data: hash(data.String()), Model: hash(base.String())}
-	t.state = State{Version: stateVersion, Fingerprint: t.fingerprint, Seed: t.config.Seed}
+	t.fingerprint = Fingerprint{Config: hash(string(config)), Data: hash(data.String()), Model: hash(base.String()), settings: string(config)}
+	t.state = State{Version: stateVersion, Fingerprint: t.fingerprint, Settings: config, Seed: t.config.Seed}
 	return nil
 }
 

@@ -137,3 +137,17 @@ func edit(t *testing.T, dir string, change func(*training.State)) {
 	sums["state.json"] = map[string]any{"size": len(data), "sha256": hex.EncodeToString(hash[:])}
 	write("checksums.json", sums)
 }
+
+// Where another setting has changed it is another training, which begins anew and
+// says which setting it was.
+func TestACheckpointOfAnotherConfigIsPassedOverWithTheSettingThatDiffers(t *testing.T) {
+	in := stopped(t, fmt.Sprintf(config, ""), 7)
+	s, log := goOn(t, in, strings.Replace(fmt.Sprintf(config, `"packing_tokens":64,`), `"rank":4`, `"rank":8`, 1))
+	w, ok := log.Warning("CHECKPOINT_SKIPPED")
+	if !ok || s.ResumedAt != 0 {
+		t.Errorf("went on at step %d", s.ResumedAt)
+	}
+	if !strings.Contains(w.Message, "another config: training.alpha was 8 and is 16, training.packing_tokens was not set and is 64, training.rank was 4 and is 8") {
+		t.Errorf("says %q", w.Message)
+	}
+}
