@@ -50,6 +50,11 @@ test-chaos-long: ## 1,000 faults, 50 leader kills, 100 restarts of an agent: an 
 	TUNEMESH_CHAOS_KILLS=50 TUNEMESH_CHAOS_RESTARTS=100 TUNEMESH_CHAOS_PARTITION_S=65 TUNEMESH_CHAOS_FAILPOINTS='crash error delay:3s' \
 	go test -count=1 -timeout 150m -v ./test/chaos
 
+.PHONY: test-chaos-race
+test-chaos-race: ## a short storm with the race detector in every process
+	TUNEMESH_CHAOS=1 TUNEMESH_CHAOS_TAG=1 TUNEMESH_CHAOS_RACE=1 TUNEMESH_CHAOS_FAULTS=$${TUNEMESH_CHAOS_FAULTS:-25} TUNEMESH_CHAOS_MINUTES=$${TUNEMESH_CHAOS_MINUTES:-1} \
+	go test -count=1 -timeout 15m -v -run 'AStorm' ./test/chaos
+
 .PHONY: test-soak
 test-soak: ## a mesh under light load for HOURS (default 24): does memory, files or goroutines grow?
 	TUNEMESH_CHAOS=1 TUNEMESH_SOAK_HOURS=$(or $(HOURS),24) go test -count=1 -timeout 0 -v -run 'TheTrend|ASoak' ./test/chaos

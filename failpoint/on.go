@@ -68,5 +68,14 @@ func count(p Point) int {
 	return crossed.times[p]
 }
 
-// Environment is what a child process has to be given to obey the same orders.
-func Environment() []string { return []string{Folder + "=" + os.Getenv(Folder)} }
+// Environment is what a child process has to be given to obey the same orders,
+// and to report data races where its parent does.
+func Environment() []string {
+	var env []string
+	for _, name := range []string{Folder, "GORACE"} {
+		if value := os.Getenv(name); value != "" {
+			env = append(env, name+"="+value)
+		}
+	}
+	return env
+}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -114,29 +115,40 @@ func (s *boltStore) DeleteRange(first, last uint64) error {
 	if err != nil {
 		return err
 	}
-	for first <= oldest && last-first >= deletedAtOnce {
-		if err := s.deleteRange(first, first+deletedAtOnce-1); err != nil {
+	most := math.MaxInt
+	if first <= oldest {
+		most = deletedAtOnce
+	}
+	// By entries and not by indices: a restore leaves a gap of 2^32 between them,
+	// and to go over it in steps would take millions of transactions.
+	for more := true; more; {
+		if more, err = s.deleteSome(first, last, most); err != nil {
 			return err
 		}
-		first += deletedAtOnce
-		oldest = first
 	}
-	return s.deleteRange(first, last)
+	return nil
 }
 
-func (s *boltStore) deleteRange(first, last uint64) error {
-	return s.db.Update(func(tx *bbolt.Tx) error {
+// deleteSome deletes the first entries of a range, most of them at most, and says
+// whether it stopped for that.
+func (s *boltStore) deleteSome(first, last uint64, most int) (more bool, err error) {
+	from := binary.BigEndian.AppendUint64(nil, first)
+	err = s.db.Update(func(tx *bbolt.Tx) error {
 		c := tx.Bucket(bucketLogs()).Cursor()
-		k, _ := c.Seek(binary.BigEndian.AppendUint64(nil, first))
-		for k != nil && binary.BigEndian.Uint64(k) <= last {
+		k, _ := c.Seek(from)
+		for n := 0; k != nil && binary.BigEndian.Uint64(k) <= last; n++ {
+			if more = n == most; more {
+				return nil
+			}
 			if err := c.Delete(); err != nil {
 				return err
 			}
 			// After Delete a cursor already stands before the next key.
-			k, _ = c.Seek(binary.BigEndian.AppendUint64(nil, first))
+			k, _ = c.Seek(from)
 		}
 		return nil
 	})
+	return more, err
 }
 
 func encodeEntry(l *raft.Log) []byte {

@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	var flags []string
-	if os.Getenv("TUNEMESH_CHAOS_RACE") != "" {
+	if raceBuild() {
 		flags = append(flags, "-race")
 	}
 	if injectedBuild {

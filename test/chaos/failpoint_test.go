@@ -26,6 +26,8 @@ func crossings() []crossing {
 		{point: failpoint.EntriesUnacknowledged, by: aShellJob},
 		{point: failpoint.EntryUnapplied, by: aShellJob},
 		{point: failpoint.EntryUnseen, by: aShellJob},
+		// Before snapshots: their compaction has to get over the gap that it leaves.
+		{point: failpoint.BackupUnproposed, by: aBackup},
 		{point: failpoint.SnapshotUnnamed, by: manyWrites(failpoint.SnapshotUnnamed)},
 		{point: failpoint.LogUntrimmed, by: manyWrites(failpoint.LogUntrimmed)},
 		{point: failpoint.RestoreUnseen, by: aRestart},
@@ -65,8 +67,6 @@ func crossings() []crossing {
 		{point: failpoint.CheckpointHalfSealed, by: aTraining, attempts: 2},
 		{point: failpoint.CheckpointUnnamed, by: aTraining, attempts: 2},
 		{point: failpoint.ResultUnwritten, by: aTraining, attempts: 2},
-
-		{point: failpoint.BackupUnproposed, by: aBackup},
 	}
 }
 

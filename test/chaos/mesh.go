@@ -89,6 +89,10 @@ func newMesh(dir, binary string, s shape, say func(string, ...any)) (m *mesh, er
 	if s.injected {
 		m.shape.env = append(slices.Clone(s.env), "TUNEMESH_FAILPOINTS="+m.orders())
 	}
+	if raceBuild() {
+		// Told by a file, not by how a process ends: that would cost attempts.
+		m.shape.env = append(slices.Clone(m.shape.env), "GORACE=exitcode=0 log_path="+m.races())
+	}
 	for p, what := range s.orders {
 		if err := m.order(p, what); err != nil {
 			return m, err
@@ -160,7 +164,7 @@ func (m *mesh) startStores() error {
 		return err
 	}
 	m.store = m.process("store", "store", m.binary, "s3-child")
-	m.store.stdin = string(orders)
+	m.store.stdin, m.store.env = string(orders), m.shape.env
 	if err := m.store.start(); err != nil {
 		return err
 	}
@@ -325,6 +329,12 @@ func (m *mesh) close() {
 		}
 	}
 }
+
+// raceBuild: the binary has the race detector.
+func raceBuild() bool { return os.Getenv("TUNEMESH_CHAOS_RACE") != "" }
+
+// races is what the detector's reports are called, with a pid after it.
+func (m *mesh) races() string { return filepath.Join(m.dir, "race") }
 
 // buildBinary builds the program under test, from this source tree unless
 // TUNEMESH_CHAOS_SOURCE names another.

@@ -56,7 +56,7 @@ func median(list []time.Duration) time.Duration {
 func TestAStorm(t *testing.T) {
 	limit, minutes := envInt("TUNEMESH_CHAOS_FAULTS", 40), envInt("TUNEMESH_CHAOS_MINUTES", 2)
 	n := seed(t)
-	m := start(t, shape{servers: envInt("TUNEMESH_CHAOS_SERVERS", 3), agents: envInt("TUNEMESH_CHAOS_AGENTS", 3), smallDisks: true, injected: injectedBuild})
+	m := start(t, shape{servers: envInt("TUNEMESH_CHAOS_SERVERS", 3), agents: envInt("TUNEMESH_CHAOS_AGENTS", 3), smallDisks: true, injected: injectedBuild, snapshots: 500})
 	w := newWorkload(m, n)
 	s := newStorm(w)
 	s.long = minutes > 5

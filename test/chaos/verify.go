@@ -265,9 +265,15 @@ func (m *mesh) trainers() map[int]string {
 	return out
 }
 
-// panics looks through the logs for what no program may say.
+// panics looks through the logs for what no program may say, and for reports of
+// data races.
 func (m *mesh) panics() []string {
 	var out []string
+	races, _ := filepath.Glob(m.races() + ".*")
+	for _, path := range races {
+		text, _ := os.ReadFile(path)
+		out = append(out, fmt.Sprintf("data race, told in %s: %.4000s", filepath.Base(path), text))
+	}
 	logs, _ := filepath.Glob(filepath.Join(m.dir, "*.log"))
 	for _, path := range logs {
 		f, err := os.Open(path)
