@@ -56,6 +56,20 @@ type GossipMember struct {
 	Address string `json:"address" doc:"host:port of its gossip"`
 }
 
+// GossipKeyStatus says which key encrypts the gossip, each by a digest. Coming is
+// one that all take and nobody sends with yet, Going one that is taken still.
+//
+//	GET /v1/cluster/gossip-key
+//	POST /v1/cluster/gossip-key   begins to exchange it
+type GossipKeyStatus struct {
+	Primary string `json:"primary"`
+	Coming  string `json:"coming,omitempty"`
+	Going   string `json:"going,omitempty"`
+}
+
+// AtRest says that no exchange is under way.
+func (s GossipKeyStatus) AtRest() bool { return s.Coming == "" && s.Going == "" }
+
 // ServerHello is what servers tell each other of themselves, before there is a
 // cluster and after.
 type ServerHello struct {

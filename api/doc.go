@@ -14,4 +14,5 @@ package api
 //	               join by token; keyring, join tokens and approval in Raft
 //	3  2026-11-24  one entry places many attempts; the answer to a heartbeat says when
 //	               the next is due
-const ProtocolVersion = 3
+//	4  2026-11-29  the gossip's key is exchanged while the mesh runs
+const ProtocolVersion = 4

@@ -1,6 +1,8 @@
 package api
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"time"
 )
@@ -28,6 +30,9 @@ type RegistrationReply struct {
 	// GossipPeers are addresses to join, GossipKey the key (may be empty).
 	GossipPeers []string `json:"gossip_peers,omitempty"`
 	GossipKey   []byte   `json:"gossip_key,omitempty"`
+	// GossipKeys are all that are to be taken, GossipKey, the one to send with,
+	// first. They are several while the key is exchanged.
+	GossipKeys [][]byte `json:"gossip_keys,omitempty"`
 	// Servers are the base URLs of all servers, to go to when one fails.
 	Servers []string `json:"servers,omitempty"`
 }
@@ -41,6 +46,19 @@ type Heartbeat struct {
 	Digest  string    `json:"digest" doc:"of the capability; when the server's differs the agent registers again"`
 	Load    NodeLoad  `json:"load"`
 	Version string    `json:"version"`
+	// GossipKeys is the digest (GossipKeysDigest) of the keys that the agent has;
+	// when the server's differs the agent registers again. Empty: no gossip.
+	GossipKeys string `json:"gossip_keys,omitempty"`
+}
+
+// GossipKeysDigest tells lists of keys apart without telling the keys.
+func GossipKeysDigest(keys [][]byte) string {
+	h := sha256.New()
+	for _, key := range keys {
+		sum := sha256.Sum256(key)
+		h.Write(sum[:])
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
 // NodeLoad is a node's measured load.

@@ -18,6 +18,8 @@ import (
 type clusterMesh interface {
 	Peers(ctx context.Context) ([]api.Peer, error)
 	Gossip(ctx context.Context) (api.Gossip, error)
+	GossipKey(ctx context.Context) (api.GossipKeyStatus, error)
+	RotateGossipKey(ctx context.Context) (api.GossipKeyStatus, error)
 	RemovePeer(ctx context.Context, id string, force bool) ([]api.Peer, error)
 	TransferLeadership(ctx context.Context, to string) error
 	LeaveCluster(ctx context.Context) error
@@ -60,7 +62,7 @@ and votes when it has caught up.`,
 		Example: `  tunemesh cluster peers
   tunemesh cluster transfer-leader s2`,
 	}
-	group.AddCommand(a.clusterPeers(), a.clusterGossip(), a.clusterRemove(), a.clusterTransfer(), a.clusterLeave(), a.clusterSettings())
+	group.AddCommand(a.clusterPeers(), a.clusterGossip(), a.clusterRemove(), a.clusterTransfer(), a.clusterLeave(), a.clusterSettings(), a.clusterRotateGossipKey())
 	if a.Recover != nil {
 		group.AddCommand(a.clusterRecover())
 	}

@@ -180,7 +180,7 @@ func (c *cluster) Admit(ctx context.Context, token api.Token, r api.AdmitRequest
 	if err != nil {
 		return api.AdmitReply{}, err
 	}
-	out := api.AdmitReply{Secret: ring.Peer, GossipKey: ring.Gossip}
+	out := api.AdmitReply{Secret: ring.Peer, GossipKey: c.s.gossipKeys()[0]}
 	if c.s.creds.identity != nil {
 		if out.Certificate, err = ring.Sign(r.CSR, r.ID, time.Now()); err != nil {
 			return out, &api.Problem{Type: api.ProblemInvalid, Status: http.StatusUnprocessableEntity, Title: "Unprocessable Entity", Detail: err.Error()}

@@ -54,6 +54,9 @@ func (s *Server) openCredentials(ctx context.Context, hosts []string) (*credenti
 			return nil, err
 		}
 		c.ring, c.peer, c.gossip = &ring, ring.Peer, ring.Gossip
+		if err := c.loadGossipKey(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
 		if c.caCert == nil {
 			c.caCert = ring.CACert
 			if err := writePrivate(c.path("ca.pem"), string(ring.CACert)); err != nil {
@@ -141,11 +144,22 @@ func (c *credentials) load() (joined bool, err error) {
 		}
 		return false, err
 	}
-	key, err := readPrivate(c.path("gossip.key"))
-	if err == nil {
-		c.gossip, err = hex.DecodeString(key)
-	}
+	err = c.loadGossipKey()
 	return err == nil, err
+}
+
+// loadGossipKey reads the key that the gossip was encrypted with last.
+func (c *credentials) loadGossipKey() error {
+	text, err := readPrivate(c.path("gossip.key"))
+	if err != nil {
+		return err
+	}
+	key, err := hex.DecodeString(text)
+	if err != nil {
+		return fmt.Errorf("controlplane: %s: %w", c.path("gossip.key"), err)
+	}
+	c.gossip = key
+	return nil
 }
 
 // admit shows a join token to a server of the cluster and gets what makes this

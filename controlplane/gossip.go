@@ -1,9 +1,11 @@
 package controlplane
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"strconv"
+	"sync"
 
 	"github.com/tunemesh/tunemesh/api"
 	"github.com/tunemesh/tunemesh/mesh"
@@ -36,7 +38,10 @@ func (s *Server) openGossip(address string) error {
 		return err
 	}
 	s.gossipAddress = s.gossip.Addr()
-	s.onClose(s.gossip.Close)
+	life, cancel := context.WithCancel(context.Background())
+	var following sync.WaitGroup
+	following.Go(func() { s.followGossipKeys(life) })
+	s.onClose(func() error { cancel(); following.Wait(); return s.gossip.Close() })
 	return nil
 }
 
@@ -86,6 +91,6 @@ func roleOf(m mesh.Member) string {
 }
 
 // gossipPeers is what a registering agent is told.
-func (s *Server) gossipPeers() ([]string, []byte) {
-	return append([]string{s.gossip.Addr()}, s.gossipMembers()...), s.creds.gossip
+func (s *Server) gossipPeers() ([]string, [][]byte) {
+	return append([]string{s.gossip.Addr()}, s.gossipMembers()...), s.gossipKeys()
 }

@@ -13,11 +13,13 @@ import (
 )
 
 // steward does, while this server leads, what the cluster needs of its leader:
-// it looks at the other servers, makes nonvoters that have caught up voters, and
-// raises the protocol version when all speak it.
+// it looks at the other servers, makes nonvoters that have caught up voters,
+// raises the protocol version when all speak it, and goes on with an exchange of
+// the gossip's key.
 func (c *cluster) steward(term context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
+	var keys keySteps
 	for {
 		c.lookAround(term)
 		c.promote(term)
@@ -25,6 +27,9 @@ func (c *cluster) steward(term context.Context) {
 			c.s.config.Log.Debug("the protocol version stays", "err", err)
 		}
 		c.forgetGone(term)
+		if err := keys.next(term, c.s, time.Now()); err != nil && term.Err() == nil {
+			c.s.config.Log.Warn("the gossip's key waits for its next step", "err", err)
+		}
 		if !c.s.prepared.Load() && term.Err() == nil {
 			if err := c.s.prepareMesh(term); err == nil {
 				c.s.prepared.Store(true)

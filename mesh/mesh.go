@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -87,6 +88,7 @@ type Mesh struct {
 	config Config
 	list   *memberlist.Memberlist
 	state  *inventory
+	keys   *memberlist.Keyring // nil: plain text
 	events chan Event
 
 	cancel context.CancelFunc
@@ -120,7 +122,14 @@ func Open(c Config) (*Mesh, error) {
 		mc.AdvertiseAddr = c.AdvertiseAddr
 	}
 	mc.AdvertisePort = c.BindPort
-	mc.SecretKey, mc.Label, mc.Transport = c.Key, c.Label, c.transport
+	if len(c.Key) > 0 {
+		ring, err := memberlist.NewKeyring(nil, c.Key)
+		if err != nil {
+			return nil, fmt.Errorf("mesh: %w", err)
+		}
+		m.keys = ring
+	}
+	mc.Keyring, mc.Label, mc.Transport = m.keys, c.Label, c.transport
 	mc.Delegate, mc.Events = m.state, m.state
 	// One silent address must not hold up the others for the default 10 s.
 	mc.TCPTimeout = joinTimeout
@@ -258,6 +267,32 @@ func (m *Mesh) another() []string {
 	}
 	for _, other := range members { // in no order: any will do
 		return []string{other.address}
+	}
+	return nil
+}
+
+// SetKeys changes the keys of a member that encrypts: the first is sent with, all
+// are taken. To change the mesh's key give all members the old and the new one,
+// then the new and the old one, then the new one alone; who misses a step is deaf
+// until it has the keys of the others.
+func (m *Mesh) SetKeys(keys [][]byte) error {
+	if m.keys == nil || len(keys) == 0 {
+		return errors.New("mesh: keys cannot be changed between some and none")
+	}
+	for _, key := range keys {
+		if err := m.keys.AddKey(key); err != nil {
+			return fmt.Errorf("mesh: add a key: %w", err)
+		}
+	}
+	if err := m.keys.UseKey(keys[0]); err != nil {
+		return fmt.Errorf("mesh: use a key: %w", err)
+	}
+	for _, key := range m.keys.GetKeys() {
+		if !slices.ContainsFunc(keys, func(k []byte) bool { return bytes.Equal(k, key) }) {
+			if err := m.keys.RemoveKey(key); err != nil {
+				return fmt.Errorf("mesh: remove a key: %w", err)
+			}
+		}
 	}
 	return nil
 }

@@ -123,7 +123,10 @@ type Config struct {
 	// OnRegistered is called after every registration, for the gossip peers and
 	// key in the reply. It must not block.
 	OnRegistered func(api.RegistrationReply)
-	Logger       *slog.Logger
+	// GossipKeys is the digest of the keys that the gossip of this machine has, told
+	// with every heartbeat; nil or empty: no gossip.
+	GossipKeys func() string
+	Logger     *slog.Logger
 }
 
 // withDefaults fills in empty fields and makes paths absolute: a stage runs in

@@ -180,7 +180,11 @@ func (a *Agent) heartbeat(ctx context.Context, c api.Capability, load api.NodeLo
 	sent := time.Now()
 	fences := a.fences()
 	slices.Sort(fences)
-	reply, err := a.cp.Heartbeat(ctx, a.id.NodeID, api.Heartbeat{SentAt: sent.UTC(), Fences: fences, Digest: capability.Digest(c), Load: load, Version: a.cfg.Version})
+	h := api.Heartbeat{SentAt: sent.UTC(), Fences: fences, Digest: capability.Digest(c), Load: load, Version: a.cfg.Version}
+	if a.cfg.GossipKeys != nil {
+		h.GossipKeys = a.cfg.GossipKeys()
+	}
+	reply, err := a.cp.Heartbeat(ctx, a.id.NodeID, h)
 	if err != nil {
 		var p *api.Problem
 		return !errors.As(err, &p) || p.Type != api.ProblemNotFound, err

@@ -18,6 +18,18 @@ func (c *Client) Gossip(ctx context.Context) (api.Gossip, error) {
 	return get[api.Gossip](ctx, c, "/v1/cluster/gossip")
 }
 
+// GossipKey says which key encrypts the gossip.
+func (c *Client) GossipKey(ctx context.Context) (api.GossipKeyStatus, error) {
+	return get[api.GossipKeyStatus](ctx, c, "/v1/cluster/gossip-key")
+}
+
+// RotateGossipKey begins to exchange the gossip's key, if it is not already.
+func (c *Client) RotateGossipKey(ctx context.Context) (api.GossipKeyStatus, error) {
+	var out api.GossipKeyStatus
+	err := c.do(ctx, call{method: http.MethodPost, path: "/v1/cluster/gossip-key"}, &out)
+	return out, err
+}
+
 // RemovePeer removes a server, by its id or name, and returns those that stay.
 func (c *Client) RemovePeer(ctx context.Context, id string, force bool) ([]api.Peer, error) {
 	var out page[api.Peer]

@@ -103,7 +103,8 @@ func startLocal(ctx context.Context, c localConfig) (*local, error) {
 			l.gossip.join(r)
 			registered()
 		},
-		Logger: log.With("room", "nodeagent"),
+		GossipKeys: l.gossip.digest,
+		Logger:     log.With("room", "nodeagent"),
 	}
 	if l.export, err = exportMetrics(c.metricsAddr, &settings); err != nil {
 		return nil, errors.Join(err, server.Close())
@@ -147,21 +148,45 @@ type gossip struct {
 
 	mu     sync.Mutex
 	member *mesh.Mesh
+	keys   [][]byte // that member has
 	closed bool
 }
 
 func (g *gossip) join(r api.RegistrationReply) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.closed || g.member != nil || len(r.GossipPeers) == 0 {
+	keys := r.GossipKeys
+	if len(keys) == 0 && len(r.GossipKey) > 0 { // a server of before protocol version 4
+		keys = [][]byte{r.GossipKey}
+	}
+	if g.closed || len(r.GossipPeers) == 0 {
 		return
 	}
-	m, err := g.open(r)
-	if err != nil {
-		g.log.Warn("no gossip: the node works, its absence is noticed later", "err", err)
-		return
+	if g.member == nil {
+		m, err := g.open(r)
+		if err != nil {
+			g.log.Warn("no gossip: the node works, its absence is noticed later", "err", err)
+			return
+		}
+		g.member = m
 	}
-	g.member = m
+	if len(keys) > 0 {
+		if err := g.member.SetKeys(keys); err != nil {
+			g.log.Warn("the gossip's keys cannot be changed", "err", err)
+			return
+		}
+	}
+	g.keys = keys
+}
+
+// digest tells which keys the gossip has; empty: there is no gossip.
+func (g *gossip) digest() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.member == nil || len(g.keys) == 0 {
+		return ""
+	}
+	return api.GossipKeysDigest(g.keys)
 }
 
 func (g *gossip) open(r api.RegistrationReply) (*mesh.Mesh, error) {

@@ -58,6 +58,7 @@ that the mesh tells of are added.`,
 			defer cp.Close()
 			g := &gossip{bind: gossipAddr, log: log.With("room", "mesh")}
 			c.OnRegistered = func(r api.RegistrationReply) { j.registered(cp, r); g.join(r) }
+			c.GossipKeys = g.digest
 			c.Logger, c.Version = log, version
 			exported, err := exportMetrics(metricsAddr, &c)
 			if err != nil {

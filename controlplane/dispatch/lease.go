@@ -42,10 +42,15 @@ func (l *lease) alive(now time.Time) bool { return l.seen && now.Before(l.expire
 // its max_heartbeats_per_second): 10,000 nodes each 20 s with a lease of 80 s.
 const beatsPerSecond = 500
 
+// Interval is how often each of so many nodes sends a heartbeat.
+func Interval(nodes int) time.Duration {
+	return max(HeartbeatInterval, (time.Duration(nodes) * time.Second / beatsPerSecond).Round(time.Second))
+}
+
 // pace is how often each of so many nodes sends a heartbeat, and how long one
 // counts.
 func pace(c Config, nodes int) (interval, ttl time.Duration) {
-	interval = max(HeartbeatInterval, (time.Duration(nodes) * time.Second / beatsPerSecond).Round(time.Second))
+	interval = Interval(nodes)
 	return interval, max(c.LeaseTTL, 4*interval)
 }
 

@@ -51,7 +51,9 @@ func (s *Server) registerNode(ctx context.Context, in *registerIn) (*one[api.Reg
 	}
 	reply := api.RegistrationReply{Node: known.Body, HeartbeatInterval: s.HeartbeatInterval, LeaseTTL: s.LeaseTTL, Protocol: api.ProtocolVersion}
 	if s.Gossip != nil {
-		reply.GossipPeers, reply.GossipKey = s.Gossip()
+		if reply.GossipPeers, reply.GossipKeys = s.Gossip(); len(reply.GossipKeys) > 0 {
+			reply.GossipKey = reply.GossipKeys[0] // for agents of before protocol version 4
+		}
 	}
 	reply.Servers = s.serverURLs()
 	return &one[api.RegistrationReply]{reply}, nil
@@ -67,6 +69,11 @@ func (s *Server) heartbeat(ctx context.Context, in *heartbeatIn) (*one[api.Heart
 		return nil, err
 	}
 	reply, err := s.Dispatch.Heartbeat(in.ID, in.Body)
+	if err == nil && in.Body.GossipKeys != "" && s.Gossip != nil {
+		if _, keys := s.Gossip(); api.GossipKeysDigest(keys) != in.Body.GossipKeys {
+			reply.Registered = false // its answer tells the keys
+		}
+	}
 	if err == nil && len(reply.Stale) > 0 {
 		// The agent will stop these and throw their work away. A server that was cut
 		// off or frozen believes for a moment that it still leads, and has not heard

@@ -20,6 +20,10 @@ type Cluster interface {
 	Peers(ctx context.Context) []api.Peer
 	// Gossip is whom this server sees by gossip.
 	Gossip() api.Gossip
+	// GossipKey says which key encrypts the gossip; RotateGossipKey begins to
+	// exchange it, and says the same.
+	GossipKey() api.GossipKeyStatus
+	RotateGossipKey(ctx context.Context) (api.GossipKeyStatus, error)
 	// Join makes a server a member, or renews what is known of one.
 	Join(ctx context.Context, r api.JoinRequest) error
 	// Admit gives a server with a join token what makes it trusted.
@@ -53,6 +57,10 @@ func (s *Server) clusterRoutes() {
 	add(s, api.RoleServer, op("POST", "/v1/cluster/admit", tagCluster, "admit-server", "Get a server's certificate for a join token", lenient), s.admitServer)
 	add(s, api.RoleViewer, op("GET", "/v1/cluster/peers", tagCluster, "list-peers", "List the servers of the control plane"), s.listPeers)
 	add(s, api.RoleViewer, op("GET", "/v1/cluster/gossip", tagCluster, "list-gossip-members", "List whom the server that is asked sees by gossip"), s.listGossip)
+	add(s, api.RoleAdmin, op("GET", "/v1/cluster/gossip-key", tagCluster, "get-gossip-key", "Say which key encrypts the gossip, by a digest"), s.gossipKey)
+	add(s, api.RoleAdmin, op("POST", "/v1/cluster/gossip-key", tagCluster, "rotate-gossip-key", "Begin to exchange the gossip's key", func(o *huma.Operation) {
+		o.Description = "It takes three steps, each of a few heartbeats, so that no member is left behind. While it goes on a repeat changes nothing."
+	}), s.rotateGossipKey)
 	add(s, api.RoleAdmin, op("POST", "/v1/cluster/peers/{id}/remove", tagCluster, "remove-peer", "Remove a server that is gone", func(o *huma.Operation) {
 		o.Description = "Refused where the servers that stay and can be reached would be no quorum, unless forced."
 	}), s.removePeer)
@@ -113,6 +121,18 @@ func (s *Server) listPeers(ctx context.Context, in *readIn) (*listOut[api.Peer],
 
 func (s *Server) listGossip(context.Context, *struct{}) (*one[api.Gossip], error) {
 	return &one[api.Gossip]{s.Cluster.Gossip()}, nil
+}
+
+func (s *Server) gossipKey(ctx context.Context, in *readIn) (*one[api.GossipKeyStatus], error) {
+	if err := s.fresh(ctx, in.readParams); err != nil {
+		return nil, err
+	}
+	return &one[api.GossipKeyStatus]{s.Cluster.GossipKey()}, nil
+}
+
+func (s *Server) rotateGossipKey(ctx context.Context, _ *struct{}) (*one[api.GossipKeyStatus], error) {
+	status, err := s.Cluster.RotateGossipKey(ctx)
+	return &one[api.GossipKeyStatus]{status}, asGiven(err)
 }
 
 type removePeerIn struct {

@@ -80,8 +80,9 @@ type Config struct {
 	Version      api.Version
 	// HeartbeatInterval and LeaseTTL are told to agents; 5 s and 20 s.
 	HeartbeatInterval, LeaseTTL time.Duration
-	// Gossip returns the peers and the key that agents join the gossip with.
-	Gossip func() (peers []string, key []byte)
+	// Gossip returns the peers and the keys that agents join the gossip with; the
+	// first key is the one to send with.
+	Gossip func() (peers []string, keys [][]byte)
 	// MaxDatasetBytes bounds an upload; 100 GiB.
 	MaxDatasetBytes int64
 	// MaxStreams bounds the event streams that are open at once; 20,000.

@@ -96,6 +96,8 @@ func codecOf(kind string) (codec, bool) {
 		return second(decodeAs[ApproveNode])
 	case RemoveNode{}.Kind():
 		return second(decodeAs[RemoveNode])
+	case ChangeGossipKey{}.Kind():
+		return codec{version: 1, since: sinceGossipKeys, decode: decodeAs[ChangeGossipKey]}, true
 	case ArchiveEvents{}.Kind():
 		return second(decodeAs[ArchiveEvents])
 	}

@@ -12,7 +12,7 @@ type Keyring struct {
 	// CACert is PEM, CAKey PKCS #8 in PEM.
 	CACert []byte `json:"ca_cert"`
 	CAKey  []byte `json:"ca_key"`
-	// GossipKey encrypts the gossip, 32 bytes.
+	// GossipKey encrypted the gossip at first, 32 bytes; see View.GossipKeys.
 	GossipKey []byte `json:"gossip_key"`
 	// PeerSecret authenticates calls between servers.
 	PeerSecret string `json:"peer_secret"`

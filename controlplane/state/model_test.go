@@ -81,6 +81,7 @@ func genCommand(t *rapid.T, fences []uint64) state.Command {
 			state.EnrolNode{NodeID: node, Name: job, PublicKey: []byte(node), TokenID: "t", At: at, Credential: api.Token{ID: "c" + node, NodeID: node, Role: api.RoleNode, Hash: []byte{1, byte(fence)}}},
 			state.ApproveNode{NodeID: node, Reject: fence%3 == 0},
 			state.RemoveNode{NodeID: node},
+			state.ChangeGossipKey{Step: []state.KeyStep{state.AddKey, state.UseKey, state.RemoveKey}[fence%3], Key: bytes.Repeat([]byte{byte(fence / 3)}, 32)},
 		}).Draw(t, "other")
 	default:
 		return state.UpsertNode{At: at, Node: api.Node{ID: node, Labels: map[string]string{"l": job}, Capability: api.Capability{

@@ -61,6 +61,7 @@ type (
 		Key      string              `json:"key"`
 		Keyring  Keyring             `json:"keyring"`
 		Settings api.ClusterSettings `json:"settings"`
+		Gossip   *GossipKeys         `json:"gossip,omitempty"` // once its key was exchanged
 		Index    uint64              `json:"index"`
 	}
 	metaRow struct {
