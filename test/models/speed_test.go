@@ -3,9 +3,11 @@ package models_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -27,14 +29,14 @@ const (
 
 // BenchmarkGenerationAgainstLlamaCpp writes 128 tokens after a prompt of 64 with
 // SmolLM2-135M, greedily: this program's sessions and llama.cpp in turn, so that
-// what else the machine does meets both alike. Both have as many threads as
-// GOMAXPROCS says. One run is all there is: -benchtime 1x. Each figure is the median
-// of three. On a machine that others use too, only the processor time with
-// GOMAXPROCS=1 tells something: threads that wait for each other spin.
+// what else the machine does meets both alike. Both have one thread, then two, if there
+// are two processors. One run is all there is: -benchtime 1x. Each figure is the median
+// of TUNEMESH_BENCH_ROUNDS, three if not said. On a machine that others use too, only
+// the processor time with one thread tells something: threads that wait for each other
+// spin.
 //
-// The weights of a pair take about the same bytes: bfloat16 against F16, 8-bit
-// codes with a scale for 32 against Q8_0 (where embedding and head are bfloat16
-// here and 8-bit there).
+// The weights of a pair take about the same bytes: bfloat16 against F16, and 8-bit
+// codes with a scale for 32, which are multiplied as integers on both sides.
 func BenchmarkGenerationAgainstLlamaCpp(b *testing.B) {
 	j, source := judge.New(b), smolLM2(b)
 	dir := filepath.Join(b.TempDir(), "model")
@@ -49,39 +51,61 @@ func BenchmarkGenerationAgainstLlamaCpp(b *testing.B) {
 	for _, pair := range []struct {
 		ours   model.Precision
 		theirs string
-	}{{model.BF16, "F16"}, {model.Int8, "Q8_0"}} {
-		b.Run(fmt.Sprintf("%s-%s", pair.ours, pair.theirs), func(b *testing.B) {
-			file := filepath.Join(b.TempDir(), "model.gguf")
-			if err := gguf.Export(b.Context(), dir, file, gguf.Options{Type: pair.theirs}); err != nil {
+	}{{model.BF16, "F16"}, {model.Q8, "Q8_0"}} {
+		file := filepath.Join(b.TempDir(), "model.gguf")
+		if err := gguf.Export(b.Context(), dir, file, gguf.Options{Type: pair.theirs}); err != nil {
+			b.Fatal(err)
+		}
+		for threads := 1; threads <= min(2, runtime.NumCPU()); threads++ {
+			b.Run(fmt.Sprintf("%s-%s/threads=%d", pair.ours, pair.theirs, threads), func(b *testing.B) {
+				defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(threads))
+				against(b, j, dir, file, pair.ours, prompt)
+			})
+		}
+	}
+}
+
+// against lets both write, in turn.
+func against(b *testing.B, j *judge.Judge, dir, file string, p model.Precision, prompt []int32) {
+	for b.Loop() {
+		var ours, theirs []judge.Speed
+		for range rounds(b) {
+			ours = append(ours, speed(b, dir, p, prompt))
+			s, err := j.Speed(b.Context(), file, prompt, speedTokens, runtime.GOMAXPROCS(0))
+			if err != nil {
 				b.Fatal(err)
 			}
-			for b.Loop() {
-				var ours, theirs []judge.Speed
-				for range speedRounds {
-					ours = append(ours, speed(b, dir, pair.ours, prompt))
-					s, err := j.Speed(b.Context(), file, prompt, speedTokens, runtime.GOMAXPROCS(0))
-					if err != nil {
-						b.Fatal(err)
-					}
-					if len(s.Tokens) != speedTokens {
-						b.Fatalf("llama.cpp wrote %d tokens, not %d", len(s.Tokens), speedTokens)
-					}
-					theirs = append(theirs, s)
-				}
-				// The arithmetic differs in its last digits, so the texts may part, but late.
-				same := 0
-				for same < speedTokens && ours[0].Tokens[same] == theirs[0].Tokens[same] {
-					same++
-				}
-				if same < 4 {
-					b.Errorf("the texts part after %d tokens: %v and %v", same, ours[0].Tokens[:8], theirs[0].Tokens[:8])
-				}
-				b.Logf("the first %d of %d tokens are the same", same, speedTokens)
-				report(b, "ours", ours)
-				report(b, "llama.cpp", theirs)
+			if len(s.Tokens) != speedTokens {
+				b.Fatalf("llama.cpp wrote %d tokens, not %d", len(s.Tokens), speedTokens)
 			}
-		})
+			theirs = append(theirs, s)
+		}
+		// The arithmetic differs in its last digits, so the texts may part, but late.
+		same := 0
+		for same < speedTokens && ours[0].Tokens[same] == theirs[0].Tokens[same] {
+			same++
+		}
+		if same < 4 {
+			b.Errorf("the texts part after %d tokens: %v and %v", same, ours[0].Tokens[:8], theirs[0].Tokens[:8])
+		}
+		b.Logf("the first %d of %d tokens are the same", same, speedTokens)
+		report(b, "ours", ours)
+		report(b, "llama.cpp", theirs)
 	}
+}
+
+// rounds is how often each side writes.
+func rounds(b *testing.B) int {
+	b.Helper()
+	text := os.Getenv("TUNEMESH_BENCH_ROUNDS")
+	if text == "" {
+		return speedRounds
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		b.Fatalf("TUNEMESH_BENCH_ROUNDS is %q, want a number of rounds", text)
+	}
+	return n
 }
 
 // speed is judge.Speed of this program.
