@@ -110,7 +110,7 @@ func (c *clients) newJob(number int, p plannedJob) *job {
 			tries = 2
 		}
 		j.spec.Pipeline.Nodes = append(j.spec.Pipeline.Nodes, api.StageSpec{
-			Name: fmt.Sprintf("s%d", i), Command: command(s.lines, s.pause, s.ending, s.deaf), MaxAttempts: tries, MaxDisconnect: s.grace, Requires: api.Requirements{CPUCores: 1},
+			Name: fmt.Sprintf("s%d", i), Command: s.command(), MaxAttempts: tries, MaxDisconnect: s.grace, Requires: api.Requirements{CPUCores: 1},
 		})
 		if i > 0 {
 			j.spec.Pipeline.Edges = append(j.spec.Pipeline.Edges, api.Edge{From: fmt.Sprintf("s%d", i-1), To: fmt.Sprintf("s%d", i)})

@@ -151,8 +151,12 @@ func (c *clients) judgeStages(ctx context.Context, j *job, d api.JobDetail, list
 				m.fail("I6: %s of stage %s of %s is not what the manifest says (there: %t)", a.Name, s.Name, j.id, ok)
 			}
 		}
-		if len(s.Artifacts) != 1 {
-			m.fail("I6: stage %s of %s has %d artifacts, its attempt made one", s.Name, j.id, len(s.Artifacts))
+		want := 1
+		if s.Command[len(s.Command)-1] == "true" { // bare
+			want = 0
+		}
+		if len(s.Artifacts) != want {
+			m.fail("I6: stage %s of %s has %d artifacts, its attempt made %d", s.Name, j.id, len(s.Artifacts), want)
 		}
 		if pair, ok := c.readers[j.id]; ok {
 			have := 0
@@ -181,6 +185,11 @@ func (c *clients) judgeEvents(sum *outcome, attempts map[uint64]api.Attempt) {
 		}
 		for _, f := range invariant.EventFaults(pair[0], pair[1]) {
 			c.mesh.fail("I5: %s", f)
+		}
+		for _, e := range pair[0].Seen().Events {
+			if e.Level == api.LevelInfo && attempts[e.Fence].State == api.AttemptSucceeded && !strings.HasPrefix(e.Message, fmt.Sprintf("line %d of ", e.SourceSeq)) {
+				c.mesh.fail("I5: line %d of fence %d of %s reads %q", e.SourceSeq, e.Fence, j.id, e.Message)
+			}
 		}
 		for i, r := range pair {
 			seen := r.Seen()
@@ -212,6 +221,28 @@ func (c *clients) judgeTrainers(sum *outcome, attempts map[uint64]api.Attempt) {
 			}
 		}
 		a.machine.mu.Unlock()
+	}
+}
+
+// compare notes each server's state as of now, and whether another server had
+// another state at the same index.
+func (m *mesh) compare() {
+	for _, s := range m.servers {
+		l := s.running()
+		if l == nil {
+			continue
+		}
+		view := l.raft.Store().At()
+		index, hash := view.Index(), view.Hash()
+		m.mu.Lock()
+		was, seen := m.hashes[index]
+		if !seen {
+			m.hashes[index] = hash
+		}
+		m.mu.Unlock()
+		if seen && was != hash {
+			m.fail("I4: %s has another state at the index %d than a server before: %s, not %s", s.id, index, hash, was)
+		}
 	}
 }
 

@@ -21,8 +21,7 @@ import (
 type machine struct {
 	name string
 	rand *shared
-	// forgets is a planted bug: the launcher does not know what an earlier agent
-	// started.
+	// forgets is a planted bug: an agent takes what an earlier one started for gone.
 	forgets bool
 
 	mu    sync.Mutex
@@ -39,6 +38,7 @@ type trainer struct {
 	launch       string // its launch folder, relative
 	fence        uint64
 	boot         int
+	by           *process // the agent that started it
 	begun, ended time.Time
 	exit         launcher.Exit
 	signal       chan time.Duration // SIGTERM with its grace
@@ -130,7 +130,7 @@ func (l launches) Start(_ context.Context, spec launcher.Spec) (launcher.Handle,
 	if l.process.isDead() && m.rand.IntN(2) == 0 {
 		return launcher.Handle{}, errDead
 	}
-	t, err := m.spawn(rel, fence, l.relative(spec))
+	t, err := m.spawn(l.process, rel, fence, l.relative(spec))
 	if err != nil {
 		return launcher.Handle{}, err
 	}
@@ -166,7 +166,7 @@ func (m *machine) claimLocked(rel, as string) (was string, err error) {
 	return "", errors.Join(err, f.Close())
 }
 
-func (m *machine) spawn(rel string, fence uint64, spec launcher.Spec) (*trainer, error) {
+func (m *machine) spawn(by *process, rel string, fence uint64, spec launcher.Spec) (*trainer, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	old := m.table[rel]
@@ -183,7 +183,7 @@ func (m *machine) spawn(rel string, fence uint64, spec launcher.Spec) (*trainer,
 	if old != nil {
 		m.fault = append(m.fault, fmt.Sprintf("I8: fence %d was started twice on %s", fence, m.name))
 	}
-	t := &trainer{machine: m, launch: rel, fence: fence, boot: m.boot, begun: time.Now(), signal: make(chan time.Duration, 8), done: make(chan struct{})}
+	t := &trainer{machine: m, launch: rel, fence: fence, boot: m.boot, by: by, begun: time.Now(), signal: make(chan time.Duration, 8), done: make(chan struct{})}
 	m.table[rel] = t
 	m.all = append(m.all, t)
 	go t.run(spec, rand.New(rand.NewPCG(m.rand.Uint64(), fence)))
@@ -204,9 +204,6 @@ func (l launches) Find(dir string) (launcher.Handle, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	rel := l.rel(dir)
-	if m.forgets {
-		return launcher.Handle{}, launcher.ErrNotStarted
-	}
 	was, err := m.claimLocked(rel, tombstone)
 	if t := m.table[rel]; err == nil && was == claimed && t != nil {
 		return t.handle()
@@ -253,6 +250,9 @@ func (l launches) Wait(ctx context.Context, h launcher.Handle) (launcher.Exit, e
 	t, err := l.trainer(h)
 	if err != nil {
 		return launcher.Exit{}, err
+	}
+	if t.machine.forgets && t.by != l.process {
+		return launcher.Exit{Gone: true, SameBoot: true, StartedAt: t.begun, EndedAt: time.Now()}, nil
 	}
 	select {
 	case <-t.done:

@@ -22,14 +22,15 @@ type mesh struct {
 	agents  []*agent
 
 	mu     sync.Mutex
-	faults []string // violations
-	deaths int      // servers that ended themselves
+	faults []string          // violations
+	deaths int               // servers that ended themselves
+	hashes map[uint64]string // of states, by index
 }
 
 // newMesh starts servers and agents. The folder is on a disk, if possible one of
 // memory: agents and the event log write real files.
 func newMesh(p plan, broken plant, dir string, log *slog.Logger) (*mesh, error) {
-	m := &mesh{plan: p, plant: broken, dir: dir, log: log, net: newNetwork(p.seed)}
+	m := &mesh{plan: p, plant: broken, dir: dir, log: log, net: newNetwork(p.seed), hashes: map[uint64]string{}}
 	var err error
 	if m.stores, err = newStores(m.net, dir+"/events"); err != nil {
 		return nil, err

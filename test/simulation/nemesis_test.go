@@ -49,6 +49,7 @@ func (x *nemesis) blow() {
 		} else if undo[s.fault] != nil {
 			x.mesh.log.Info("UNDO", "what", f.String())
 			undo[s.fault]()
+			x.mesh.compare()
 		}
 	}
 	x.heal()

@@ -33,6 +33,7 @@ type plannedStage struct {
 	ending string
 	deaf   bool
 	grace  string // how long it goes on while its node is away
+	bare   bool   // it leaves no artifact: its end is reported without an upload
 }
 
 // fault is one thing that breaks and is made whole again.
@@ -180,6 +181,7 @@ func newJob(r *rand.Rand, within time.Duration) plannedJob {
 			s.ending = endsCrashed
 		}
 		s.grace = []string{"", "", "20s", "90s", "2m"}[r.IntN(5)]
+		s.bare = s.lines%3 == 0
 		j.stages = append(j.stages, s)
 	}
 	if r.IntN(6) == 0 {

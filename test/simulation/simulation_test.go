@@ -49,9 +49,25 @@ func simulate(t *testing.T, p plan, broken plant) (o outcome) {
 	if os.Getenv("TUNEMESH_SIMULATION_LOG") != "" {
 		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
+	repeat := fmt.Sprintf("seed %d; repeat: make test-simulation SEED=%d", p.seed, p.seed)
+	hanging := time.AfterFunc(stuckTime, func() {
+		fmt.Fprintf(os.Stderr, "it takes long: %s\n", repeat)
+	})
+	defer hanging.Stop()
+	defer func() {
+		if why := recover(); why != nil {
+			fmt.Fprintf(os.Stderr, "%s\n%s", repeat, p)
+			panic(why)
+		}
+	}()
 	synctest.Test(t, func(t *testing.T) { o = inBubble(t, p, broken, dir, log) })
 	return o
 }
+
+// stuckTime, of the real clock, is after what a seed is said to take long: a bubble
+// in which somebody waits for a lock, whose holder waits for the simulated clock,
+// stands still.
+const stuckTime = 5 * time.Minute
 
 // memoryDir is where files cost least; empty for the system's choice.
 func memoryDir() string {
