@@ -56,7 +56,7 @@ func parseCharsmap(blob []byte) (*charsmap, error) {
 	for i := range m.units {
 		m.units[i] = unit(binary.LittleEndian.Uint32(blob[4*i:]))
 	}
-	if _, err := m.check(m.root(), 0, map[uint32]int{}); err != nil {
+	if _, err := m.check(m.root(), 0, make([]int16, (len(m.units)+255)&^255)); err != nil {
 		return nil, fmt.Errorf("charsmap: %w", err)
 	}
 	for c := range m.alone {
@@ -95,14 +95,17 @@ func (m *charsmap) ruledInASCII(c uint32) bool {
 const onTheWay = -1
 
 // check gives the height of what is below place, depth bytes from the root. Nodes are shared
-// by keys that end alike, so that heights holds those that are known.
-func (m *charsmap) check(place uint32, depth int, heights map[uint32]int) (int, error) {
-	height, known := heights[place]
-	if height == onTheWay || depth+height > maxRuleBytes {
+// by keys that end alike: heights holds those that are known, plus one, by place.
+func (m *charsmap) check(place uint32, depth int, heights []int16) (height int, err error) {
+	if uint64(place) >= uint64(len(heights)) {
+		return 0, nil // no unit is so far, whatever the byte
+	}
+	known := int(heights[place])
+	if known == onTheWay || depth+max(known-1, 0) > maxRuleBytes {
 		return 0, fmt.Errorf("a key has more than %d bytes", maxRuleBytes)
 	}
-	if known {
-		return height, nil
+	if known > 0 {
+		return known - 1, nil
 	}
 	heights[place] = onTheWay
 	for c := uint32(1); c < 256; c++ {
@@ -121,7 +124,7 @@ func (m *charsmap) check(place uint32, depth int, heights map[uint32]int) (int, 
 		}
 		height = max(height, below+1)
 	}
-	heights[place] = height
+	heights[place] = int16(height + 1)
 	return height, nil
 }
 

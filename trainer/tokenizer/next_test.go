@@ -1,8 +1,13 @@
 package tokenizer_test
 
 import (
+	"bytes"
 	"os"
+	"slices"
+	"strings"
 	"testing"
+
+	"pgregory.net/rapid"
 
 	"github.com/tunemesh/tunemesh/trainer/tokenizer"
 	"github.com/tunemesh/tunemesh/trainer/tokenizer/sentencepiece"
@@ -44,5 +49,45 @@ func TestTheNextTextBeginsWithoutASpace(t *testing.T) {
 		if !crossed && !m.Unigram {
 			t.Errorf("%s: no token of these texts reaches over the border", kind)
 		}
+	}
+}
+
+// Extra spaces are found by hand where the file has the usual expressions; an expression that
+// means the same and is not known by hand finds the same.
+func TestSpacesAreFoundAsTheExpressionsFindThem(t *testing.T) {
+	for _, kind := range []string{"unigram-nfkc", "bpe-unk"} {
+		data, err := os.ReadFile("sentencepiece/testdata/" + kind + ".model")
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := sentencepiece.Read(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, err := m.TokenizerJSON(sentencepiece.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		quick, err := tokenizer.Parse(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, expr := range []string{" {2,}", `\\A | \\z`, `▁+\\z`} {
+			if !bytes.Contains(file, []byte(`"Regex":"`+expr+`"`)) {
+				t.Fatalf("%s: no %s", kind, expr)
+			}
+			file = bytes.Replace(file, []byte(`"Regex":"`+expr+`"`), []byte(`"Regex":"(?:`+expr+`)"`), 1)
+		}
+		slow, err := tokenizer.Parse(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pieces := rapid.SampledFrom([]string{" ", " ", "  ", "▁", "a", "the", "\n", "\t", "é", "\u3000"})
+		rapid.Check(t, func(t *rapid.T) {
+			text := strings.Join(rapid.SliceOfN(pieces, 0, 12).Draw(t, "text"), "")
+			if got, want := quick.Encode(text, false), slow.Encode(text, false); !slices.Equal(got, want) {
+				t.Fatalf("%q: %v, by the expressions %v", text, got, want)
+			}
+		})
 	}
 }

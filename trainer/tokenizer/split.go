@@ -59,6 +59,9 @@ func compileRegex(expr string) (matchFinder, error) {
 	if c := cutters[expr]; c != nil {
 		return c, nil
 	}
+	if f := finders[expr]; f != nil {
+		return f, nil
+	}
 	re, err := regexp2.Compile(expr, regexp2.Multiline)
 	if err != nil {
 		return nil, fmt.Errorf("regular expression: %w", err)
