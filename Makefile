@@ -55,6 +55,14 @@ test-chaos-race: ## a short storm with the race detector in every process
 	TUNEMESH_CHAOS=1 TUNEMESH_CHAOS_TAG=1 TUNEMESH_CHAOS_RACE=1 TUNEMESH_CHAOS_FAULTS=$${TUNEMESH_CHAOS_FAULTS:-25} TUNEMESH_CHAOS_MINUTES=$${TUNEMESH_CHAOS_MINUTES:-1} \
 	go test -count=1 -timeout 15m -v -run 'AStorm' ./test/chaos
 
+# A seed repeats its faults and its workload, not every interleaving: TIMES=10 tries
+# it ten times. TUNEMESH_SIMULATION_LOG=1 prints what servers and agents say.
+.PHONY: test-simulation
+test-simulation: ## a whole mesh in one process on simulated time, broken as SEEDS (default 100) seeds say; SEED=N repeats one
+	TUNEMESH_SIMULATION_FIRST=$(or $(SEED),$(FIRST),1) TUNEMESH_SIMULATION_SEEDS=$(if $(SEED),1,$(or $(SEEDS),100)) \
+	go test -count=$(or $(TIMES),1) -timeout 0 -v $(if $(SEED),-run 'TestSimulation$$') ./test/simulation \
+	  | grep -v -e '^=== ' -e '^ *--- PASS'
+
 .PHONY: test-soak
 test-soak: ## a mesh under light load for HOURS (default 24): does memory, files or goroutines grow?
 	TUNEMESH_CHAOS=1 TUNEMESH_SOAK_HOURS=$(or $(HOURS),24) go test -count=1 -timeout 0 -v -run 'TheTrend|ASoak' ./test/chaos

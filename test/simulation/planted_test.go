@@ -3,6 +3,7 @@ package simulation
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +14,9 @@ import (
 // and a few seeds of what would bring it out have to be enough to find it. The
 // same plans break nothing where nothing is planted.
 func TestPlantedBugsAreFound(t *testing.T) {
+	if os.Getenv("TUNEMESH_SIMULATION_SEEDS") == "" {
+		t.Skip("takes a minute with the race detector: make test-simulation does it")
+	}
 	for _, tt := range []struct {
 		name   string
 		broken func() plant

@@ -1,14 +1,16 @@
 package simulation
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -149,15 +151,78 @@ func TestAMeshInCalm(t *testing.T) {
 	}
 }
 
+// totals are what all seeds of a run came to.
+type totals struct {
+	mu     sync.Mutex
+	began  time.Time
+	all    outcome
+	seeds  int
+	kinds  map[string]int
+	broken []int // seeds with violations
+}
+
+func (s *totals) add(o outcome) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seeds++
+	for kind, n := range o.faults {
+		s.kinds[kind] += n
+	}
+	a := &s.all
+	a.took += o.took
+	a.jobs, a.attempts, a.lost, a.trainers = a.jobs+o.jobs, a.attempts+o.attempts, a.lost+o.lost, a.trainers+o.trainers
+	a.events, a.operations, a.unknown = a.events+o.events, a.operations+o.operations, a.unknown+o.unknown
+	if len(o.violations) > 0 {
+		s.broken = append(s.broken, int(o.plan.seed))
+	}
+}
+
+// found says whether a seed has broken something: one is enough to look at.
+func (s *totals) found() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.broken) > 0
+}
+
+func (s *totals) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var b strings.Builder
+	n := 0
+	for _, kind := range slices.Sorted(maps.Keys(s.kinds)) {
+		fmt.Fprintf(&b, "%6d x %s\n", s.kinds[kind], kind)
+		n += s.kinds[kind]
+	}
+	a := s.all
+	return fmt.Sprintf("%d seeds, %d faults, %.1f simulated hours in %s: %d jobs, %d attempts (%d lost), %d processes, %d events, %d operations (%d of unknown outcome)\n%s",
+		s.seeds, n, a.took.Hours(), time.Since(s.began).Round(time.Second), a.jobs, a.attempts, a.lost, a.trainers, a.events, a.operations, a.unknown, &b)
+}
+
 // TestSimulation runs seeds: TUNEMESH_SIMULATION_SEEDS of them from
-// TUNEMESH_SIMULATION_FIRST on.
+// TUNEMESH_SIMULATION_FIRST on. It stops at the first that breaks something.
 func TestSimulation(t *testing.T) {
 	first, count := number("TUNEMESH_SIMULATION_FIRST", 1), number("TUNEMESH_SIMULATION_SEEDS", 2)
-	for seed := first; seed < first+count; seed++ {
-		o := simulate(t, newPlan(uint64(seed)), plant{})
-		t.Log(o)
-		if len(o.violations) > 0 {
-			t.Fatalf("seed %d breaks %s\nrepeat: make test-simulation SEED=%d\n%s%s", seed, cmp.Or(strings.Join(o.violations, "\n"), "nothing"), seed, o.plan, "")
+	sum := &totals{began: time.Now(), kinds: map[string]int{}}
+	t.Run("seed", func(t *testing.T) {
+		for seed := first; seed < first+count; seed++ {
+			t.Run(strconv.Itoa(seed), func(t *testing.T) {
+				t.Parallel()
+				if sum.found() {
+					t.Skip("another seed has broken something")
+				}
+				o := simulate(t, newPlan(uint64(seed)), plant{})
+				sum.add(o)
+				if count == 1 {
+					t.Log(o)
+				}
+				if len(o.violations) > 0 {
+					t.Errorf("seed %d breaks %s\nrepeat: make test-simulation SEED=%d\n%s", seed, strings.Join(o.violations, "\n"), seed, o.plan)
+				}
+			})
 		}
+	})
+	t.Log(sum)
+	if len(sum.broken) > 0 {
+		t.Errorf("the first violating seed is %d; repeat: make test-simulation SEED=%d", slices.Min(sum.broken), slices.Min(sum.broken))
 	}
 }
