@@ -201,7 +201,7 @@ const wholeCluster = 6
 // short grapheme cluster as a whole gets the text of the shortest key that it begins with,
 // and what of it that key does not cover is lost; a longer cluster is looked up character by
 // character. The two differ where a combining mark follows a character that has a rule of
-// its own: huggingface/tokenizers#2116 and #2334 have that as a fault, and as long as it
+// its own, and at line ends of two characters: huggingface/tokenizers#2116 and #2334 have that as a fault, and as long as it
 // stands a tokenizer.json is served with it.
 func (m *charsmap) clusters(s string) string {
 	var b strings.Builder
