@@ -9,7 +9,6 @@ import (
 
 	"github.com/tunemesh/tunemesh/api"
 	"github.com/tunemesh/tunemesh/controlplane/state"
-	"github.com/tunemesh/tunemesh/controlplane/trust"
 )
 
 // steward does, while this server leads, what the cluster needs of its leader:
@@ -199,26 +198,4 @@ func (s *Server) announceOnce(ctx context.Context, hadState bool) error {
 		}
 	}
 	return err
-}
-
-// renewCertificate keeps the certificate young, once the keyring is known.
-func (s *Server) renewCertificate(life context.Context, hosts []string) {
-	for pause(life, time.Minute) == nil {
-		if !trust.Due(s.creds.identity.Current(), time.Now()) {
-			continue
-		}
-		ring, err := s.keyring()
-		if err == nil {
-			cert, issued := ring.Issue(s.id, hosts, time.Now())
-			if err = issued; err == nil {
-				s.creds.identity.Renew(cert)
-				err = s.creds.saveCertificate(cert)
-			}
-		}
-		if err != nil {
-			s.config.Log.Warn("this server's certificate cannot be renewed", "err", err)
-			continue
-		}
-		s.config.Log.Info("this server's certificate was renewed")
-	}
 }
