@@ -20,14 +20,11 @@ type disk struct {
 	// forgets is a planted bug: a crash takes so many fsynced entries along.
 	forgets uint64
 
-	mu      sync.Mutex
-	slow    time.Duration // the longest an fsync takes
-	hangs   bool
-	freed   chan struct{} // closed when it no longer hangs
-	now     *logFile      // of the process that runs
-	fsyncs  int
-	crashes int
-	cutOff  int // writes that a crash lost on their way
+	mu    sync.Mutex
+	slow  time.Duration // the longest an fsync takes
+	hangs bool
+	freed chan struct{} // closed when it no longer hangs
+	now   *logFile      // of the process that runs
 }
 
 func newDisk(seed, number uint64) *disk {
@@ -69,8 +66,7 @@ func (d *disk) crash() {
 	old.mu.Lock()
 	defer old.mu.Unlock()
 	kept := newLogFile()
-	kept.entries, kept.first, kept.last, kept.stable = maps.Clone(old.entries), old.first, old.last, maps.Clone(old.stable)
-	d.crashes++
+	kept.take(old)
 	// Raft has one write at a time under way, and it may be whole on the disk
 	// though nobody was told.
 	for n := uint64(0); n < old.next; n++ {
@@ -79,13 +75,13 @@ func (d *disk) crash() {
 			continue
 		}
 		if d.rand.IntN(2) == 0 {
-			d.cutOff++
 			continue
 		}
-		before := old.snapshot()
+		before := newLogFile()
+		before.take(old)
 		write()
-		kept.entries, kept.first, kept.last, kept.stable = maps.Clone(old.entries), old.first, old.last, maps.Clone(old.stable)
-		old.restore(before)
+		kept.take(old)
+		old.take(before)
 	}
 	for range d.forgets {
 		if kept.last > kept.first {
@@ -120,13 +116,9 @@ func (d *disk) setSlow(most time.Duration) {
 	d.slow = most
 }
 
-// snapshot copies the file; restore puts a copy back.
-func (f *logFile) snapshot() *logFile {
-	return &logFile{entries: maps.Clone(f.entries), first: f.first, last: f.last, stable: maps.Clone(f.stable)}
-}
-
-func (f *logFile) restore(from *logFile) {
-	f.entries, f.first, f.last, f.stable = from.entries, from.first, from.last, from.stable
+// take copies what is on another file.
+func (f *logFile) take(from *logFile) {
+	f.entries, f.first, f.last, f.stable = maps.Clone(from.entries), from.first, from.last, maps.Clone(from.stable)
 }
 
 // write has a change on the disk when it returns.
@@ -139,7 +131,6 @@ func (f *logFile) write(change func()) error {
 
 	d := f.disk
 	d.mu.Lock()
-	d.fsyncs++
 	wait := time.Duration(d.rand.Int64N(int64(d.slow)))
 	hangs, freed := d.hangs, d.freed
 	d.mu.Unlock()

@@ -8,6 +8,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/tunemesh/tunemesh/controlplane/consensus"
 )
 
 // mesh is everything that is simulated, in one bubble.
@@ -23,7 +25,6 @@ type mesh struct {
 
 	mu     sync.Mutex
 	faults []string          // violations
-	deaths int               // servers that ended themselves
 	hashes map[uint64]string // of states, by index
 }
 
@@ -36,7 +37,7 @@ func newMesh(p plan, broken plant, dir string, log *slog.Logger) (*mesh, error) 
 		return nil, err
 	}
 	for i := range p.servers {
-		s := &server{mesh: m, number: i, id: fmt.Sprintf("s%d", i+1), host: m.net.host(fmt.Sprintf("s%d", i+1), fmt.Sprintf("10.0.1.%d", i+1)), disk: newDisk(p.seed, uint64(i))}
+		s := &server{mesh: m, id: fmt.Sprintf("s%d", i+1), host: m.net.host(fmt.Sprintf("s%d", i+1), fmt.Sprintf("10.0.1.%d", i+1)), disk: newDisk(p.seed, uint64(i))}
 		s.dir = fmt.Sprintf("%s/%s", dir, s.id)
 		s.disk.forgets = broken.forgottenEntries
 		m.servers = append(m.servers, s)
@@ -62,7 +63,6 @@ func newMesh(p plan, broken plant, dir string, log *slog.Logger) (*mesh, error) 
 
 // close ends everything in this bubble.
 func (m *mesh) close() error {
-	var errs []error
 	var ending sync.WaitGroup
 	for _, a := range m.agents {
 		ending.Go(a.close)
@@ -84,7 +84,7 @@ func (m *mesh) close() error {
 		})
 	}
 	ending.Wait()
-	return errors.Join(append(errs, m.stores.close())...)
+	return m.stores.close()
 }
 
 func (m *mesh) urls() []string {
@@ -118,17 +118,15 @@ func (m *mesh) fail(format string, args ...any) {
 
 // died is a server that found that it must stop: its disk hangs. The service
 // manager starts it again.
-func (m *mesh) died(s *server, l *serverLife, why error) {
+func (m *mesh) died(l *serverLife, why error) {
+	s := l.server
 	if s.running() != l || l.process.isDead() {
 		return
 	}
 	m.log.Warn("a server ended itself", "server", s.id, "err", why)
-	if !errors.Is(why, errStalled) {
+	if !errors.Is(why, consensus.ErrStalled) {
 		m.fail("%s ended itself: %v", s.id, why)
 	}
-	m.mu.Lock()
-	m.deaths++
-	m.mu.Unlock()
 	s.kill(false)
 	s.ending.Go(func() {
 		time.Sleep(2 * time.Second)

@@ -11,8 +11,6 @@ import (
 	"github.com/tunemesh/tunemesh/controlplane/consensus"
 )
 
-var errStalled = consensus.ErrStalled
-
 // nemesis breaks things as planned and makes them whole again.
 type nemesis struct {
 	mesh  *mesh

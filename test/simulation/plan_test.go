@@ -80,29 +80,24 @@ const (
 	cutAgentStore = "an agent is cut off from the stores"
 )
 
-// weights of the kinds, and how long each holds at most, in seconds.
-var serverFaults = []struct {
+// weighted is a kind of fault, how often it comes beside the others, and how long
+// it holds at most, in seconds.
+type weighted struct {
 	kind   string
 	weight int
 	most   float64
-}{
+}
+
+var serverFaults = []weighted{
 	{killServer, 8, 20}, {killLeader, 10, 15}, {killAll, 2, 10}, {loseServer, 5, 25}, {handOver, 6, 0}, {slowDisk, 4, 20}, {hangingDisk, 2, 15}, {wrongClock, 5, 5},
 }
 
-var netFaults = []struct {
-	kind   string
-	weight int
-	most   float64
-}{
+var netFaults = []weighted{
 	{cutServers, 6, 20}, {cutLeader, 10, 20}, {cutOneWay, 6, 20}, {deafServer, 4, 20}, {cutHost, 4, 30}, {cutStore, 4, 15}, {resetConns, 5, 0},
 	{lossEverybody, 4, 15}, {lossServer, 4, 20}, {delay, 4, 20},
 }
 
-var agentFaults = []struct {
-	kind   string
-	weight int
-	most   float64
-}{
+var agentFaults = []weighted{
 	{killAgent, 12, 10}, {rebootAgent, 4, 30}, {cutAgent, 6, 60}, {zombieAgent, 3, 0}, {muteAgent, 4, 60}, {deafAgent, 4, 60}, {cutAgentStore, 3, 30},
 }
 
@@ -141,11 +136,8 @@ func newPlan(seed uint64) plan {
 	return p
 }
 
-func (p *plan) pick(r *rand.Rand, from []struct {
-	kind   string
-	weight int
-	most   float64
-}, targets int) fault {
+// pick draws a fault of some kinds, at one of so many targets.
+func (p *plan) pick(r *rand.Rand, from []weighted, targets int) fault {
 	sum := 0
 	for _, k := range from {
 		sum += k.weight

@@ -26,11 +26,10 @@ const httpPort, raftPort = "7700", "7701"
 // together as controlplane.Server does it, without TLS, gossip and the search for
 // a cluster.
 type server struct {
-	mesh   *mesh
-	number int
-	id     string
-	host   *host
-	disk   *disk
+	mesh *mesh
+	id   string
+	host *host
+	disk *disk
 	// skew is how far its clock is ahead in its next life.
 	skew time.Duration
 
@@ -105,7 +104,7 @@ func (s *server) start() error {
 		ID: s.id, Dir: dir, Layer: raftLayer{raftListener, l.process}, Advertise: row.RaftAddress, HTTPAddress: row.HTTPAddress, Self: row,
 		Founders: founders, OpenLog: s.disk.open, Log: log, MinFreeBytes: 1, MinFreePercent: 1e-9,
 		SnapshotThreshold: 64, TrailingLogs: 32, SnapshotInterval: 10 * time.Second,
-		Fatal: func(err error) { s.died(l, err) },
+		Fatal: func(err error) { m.died(l, err) },
 	})
 	if err != nil {
 		return errors.Join(err, raftListener.Close())
@@ -201,11 +200,6 @@ func (s *server) kill(machine bool) {
 			s.mesh.log.Debug("a dead server was cleared away", "server", s.id, "err", err)
 		}
 	})
-}
-
-// died is a process that ended itself.
-func (s *server) died(l *serverLife, why error) {
-	s.mesh.died(s, l, why)
 }
 
 // close ends all goroutines of a life. Raft forgets, when it is shut down, who waits
