@@ -59,7 +59,7 @@ func (x *nemesis) heal() {
 	m.net.heal()
 	for _, s := range m.servers {
 		s.disk.heal()
-		s.skew = 0
+		s.setSkew(0)
 		if s.running() == nil {
 			s.ending.Go(func() { m.startServer(s) })
 		}
@@ -130,7 +130,7 @@ func (x *nemesis) kill(s *server, f fault) (undo func()) {
 	}
 	s.kill(f.kind == loseServer)
 	if f.kind == wrongClock {
-		s.skew = time.Duration((2*f.amount - 1) * float64(time.Hour))
+		s.setSkew(time.Duration((2*f.amount - 1) * float64(time.Hour)))
 	}
 	return func() { s.ending.Go(func() { x.mesh.startServer(s) }) }
 }

@@ -30,11 +30,10 @@ type server struct {
 	id   string
 	host *host
 	disk *disk
-	// skew is how far its clock is ahead in its next life.
-	skew time.Duration
 
 	mu    sync.Mutex
-	dir   string // of this life's snapshots
+	skew  time.Duration // how far its clock is ahead in its next life
+	dir   string        // of this life's snapshots
 	lives int
 	life  *serverLife // nil: it is down
 	// starting: a life is about to begin.
@@ -75,6 +74,13 @@ func (l raftLayer) Dial(address string, timeout time.Duration) (net.Conn, error)
 	return l.process.dial(ctx, "tcp", address)
 }
 
+// setSkew makes its clock wrong from its next life on.
+func (s *server) setSkew(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.skew = d
+}
+
 // running is the server's life of the moment; nil: it is down.
 func (s *server) running() *serverLife {
 	s.mu.Lock()
@@ -86,11 +92,10 @@ func (s *server) running() *serverLife {
 func (s *server) start() error {
 	m := s.mesh
 	s.mu.Lock()
-	dir := s.dir
+	dir, skew := s.dir, s.skew
 	s.lives++
 	s.mu.Unlock()
 	l := &serverLife{server: s, process: s.host.boot()}
-	skew := s.skew
 	l.clock = func() time.Time { return time.Now().Add(skew) }
 	log := m.log.With("server", s.id)
 	var founders []state.Server
@@ -180,16 +185,16 @@ func tokenOf(role api.Role) (string, api.Token) {
 // from now on reaches nobody: neither the network nor its disk.
 func (s *server) kill(machine bool) {
 	s.mu.Lock()
-	l := s.life
+	l, dir := s.life, s.dir
 	s.life = nil
+	next := fmt.Sprintf("%s-%d", filepath.Join(s.mesh.dir, s.id), s.lives)
 	s.mu.Unlock()
 	if l == nil {
 		return
 	}
 	l.process.kill(machine)
 	s.disk.crash()
-	next := fmt.Sprintf("%s-%d", filepath.Join(s.mesh.dir, s.id), s.lives)
-	if err := copyTree(s.dir, next); err != nil {
+	if err := copyTree(dir, next); err != nil {
 		s.mesh.fail("the rig cannot copy the snapshots of %s: %v", s.id, err)
 	}
 	s.mu.Lock()
