@@ -23,6 +23,7 @@ type Engine struct {
 	tile    tile
 	vec     vector
 	scratch []scratch
+	tasks   []block      // of the last call of Gemm
 	rounds  []float32    // the left operands of one call's rounded terms
 	left    []*blocksOf8 // those of its terms with integers
 	team    *team        // nil outside With

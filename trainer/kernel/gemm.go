@@ -74,10 +74,11 @@ func (e *Engine) Gemm(products ...Product) {
 	if integers {
 		products = e.roundForIntegers(products)
 	}
-	var tasks []block
+	tasks := e.tasks[:0]
 	for i := range products {
 		tasks = e.cut(tasks, &products[i])
 	}
+	e.tasks = tasks
 	e.Parallel(len(tasks), func(w, i int) {
 		b := tasks[i]
 		if b.dot {

@@ -98,3 +98,39 @@ func TestIntegersLetNaNAndInfBeSeen(t *testing.T) {
 		}
 	}
 }
+
+// Matrices in a slab are apart from each other, larger ones than a chunk too, and
+// compute what others compute.
+func TestMatricesInASlabAreOnesLikeOthers(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 1))
+	var slab kernel.Slab
+	shapes := [][2]int{{3, 70}, {1, 1}, {0, 5}, {40_000, 900}, {7, 33}, {2, 64}}
+	var inSlab []*kernel.Quantized
+	var rows [][]float32
+	for _, s := range shapes {
+		q := slab.Quantized(8, s[0], s[1])
+		q.SetIntegers()
+		row := random(rng, s[1])
+		for r := range s[0] {
+			if r < 9 || r > s[0]-9 {
+				q.SetRow(r, row)
+			}
+		}
+		inSlab, rows = append(inSlab, q), append(rows, row)
+	}
+	for i, s := range shapes {
+		if s[0] == 0 {
+			continue
+		}
+		alone := kernel.NewQuantized(8, 1, s[1])
+		alone.SetIntegers()
+		alone.SetRow(0, rows[i])
+		for _, r := range []int{0, s[0] - 1} {
+			got := make([]float32, s[1])
+			inSlab[i].Row(got, r)
+			if !slices.Equal(got, decoded(alone, 1, s[1])) {
+				t.Errorf("row %d of matrix %d has other values than alone", r, i)
+			}
+		}
+	}
+}

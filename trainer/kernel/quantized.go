@@ -24,13 +24,22 @@ type Quantized struct {
 
 // NewQuantized makes a matrix of zeros with codes of 8 or 4 bits; SetRow fills it.
 func NewQuantized(bits, rows, cols int) *Quantized {
+	q := newQuantized(bits, rows, cols)
+	codes, scales := q.sizes()
+	q.codes, q.scales = make([]byte, codes), make([]float32, scales)
+	return q
+}
+
+// newQuantized lacks codes and scales, of which sizes gives the numbers.
+func newQuantized(bits, rows, cols int) *Quantized {
 	if bits != 8 && bits != 4 || rows < 0 || cols < 0 {
 		panic(fmt.Sprintf("kernel: no quantized matrix of %d bits and %dx%d", bits, rows, cols))
 	}
-	q := &Quantized{bits: bits, rows: rows, cols: cols, blocks: (cols + QuantBlock - 1) / QuantBlock}
-	q.codes = make([]byte, rows*q.blocks*q.blockBytes())
-	q.scales = make([]float32, rows*q.blocks)
-	return q
+	return &Quantized{bits: bits, rows: rows, cols: cols, blocks: (cols + QuantBlock - 1) / QuantBlock}
+}
+
+func (q *Quantized) sizes() (codes, scales int) {
+	return q.rows * q.blocks * q.blockBytes(), q.rows * q.blocks
 }
 
 func (q *Quantized) blockBytes() int { return QuantBlock * q.bits / 8 }

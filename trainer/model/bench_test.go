@@ -1,9 +1,17 @@
+//go:build unix
+
 package model_test
 
 import (
 	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
 	"testing"
+	"time"
 
+	"github.com/tunemesh/tunemesh/trainer/kernel"
 	"github.com/tunemesh/tunemesh/trainer/model"
 )
 
@@ -101,13 +109,24 @@ func BenchmarkTrainStep(b *testing.B) {
 				m.ZeroGrad()
 			}
 			step() // buffers
+			peak, peakCPU := peak(b)
+			used := processorSeconds(b)
 			for b.Loop() {
 				step()
 			}
 			sec := b.Elapsed().Seconds() / float64(b.N)
+			cpu := (processorSeconds(b) - used) / float64(b.N)
 			tokens := float64(s.rows * s.n)
 			b.ReportMetric(tokens/sec, "tokens/s")
-			b.ReportMetric(flops(s.cfg, tokens, float64(s.rows*s.answer), s.rank == 0)/sec/1e9, "GFLOP/s")
+			linear := flops(s.cfg, tokens, float64(s.rows*s.answer), s.rank == 0) / 1e9
+			all := linear + others(s.cfg, s.rank, s.targets, float64(s.rows), float64(s.n))/1e9
+			b.ReportMetric(linear/sec, "GFLOP/s")
+			b.ReportMetric(all/sec, "all-GFLOP/s")
+			if !s.rounds && peak > 0 {
+				b.ReportMetric(peak, "peak-GFLOP/s")
+				b.ReportMetric(100*all/sec/peak, "%-of-peak")
+				b.ReportMetric(100*all/cpu/peakCPU, "%-of-peak-by-cpu")
+			}
 		})
 	}
 }
@@ -136,9 +155,53 @@ func BenchmarkGenerate(b *testing.B) {
 	}
 }
 
+// peak is the rate of float32 multiply-adds that all processors together reach in
+// registers just now, in GFLOP/s by the clock, and by the second of processor time.
+func peak(b *testing.B) (rate, byCPU float64) {
+	isa := min(kernel.Best(), kernel.AVX512) // of float32
+	e, workers := kernel.New(isa), runtime.GOMAXPROCS(0)
+	for range 5 { // of which the best
+		done := make([]float64, workers)
+		began, used := time.Now(), processorSeconds(b)
+		e.Parallel(4*workers, func(w, _ int) { done[w] += kernel.Peak(isa, 1_000_000) })
+		sum := 0.0
+		for _, d := range done {
+			sum += d / 1e9
+		}
+		rate, byCPU = max(rate, sum/time.Since(began).Seconds()), max(byCPU, sum/(processorSeconds(b)-used))
+	}
+	return rate, byCPU
+}
+
+func processorSeconds(b *testing.B) float64 {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
+}
+
+// others counts the multiply-adds, twice, of adapters (two matrices: forward, the
+// gradients of their inputs and their own) and of causal attention (two products on the
+// way forth and five on the way back, over half of a square).
+func others(c model.Config, rank int, targets []string, rows, length float64) float64 {
+	adapters := 0.0
+	for _, s := range c.Tensors() {
+		if rank == 0 || !strings.HasSuffix(s.Name, "_proj.weight") {
+			continue
+		}
+		name := strings.TrimSuffix(s.Name[strings.LastIndex(strings.TrimSuffix(s.Name, ".weight"), ".")+1:], ".weight")
+		if targets[0] == "all-linear" || slices.Contains(targets, name) {
+			adapters += float64(rank * (s.Shape[0] + s.Shape[1]))
+		}
+	}
+	square := rows * length * (length + 1) / 2 * float64(c.HeadDim*c.NumHeads*c.NumLayers)
+	return 6*adapters*rows*length + 2*7*square
+}
+
 // flops counts the multiply-adds of one step's linear layers, twice: forward and
 // the gradient of the input, plus that of the weights in full training.
-// Attention and adapters are left out, so the rate is a lower bound.
 func flops(c model.Config, tokens, targets float64, full bool) float64 {
 	passes := 4.0
 	if full {

@@ -94,13 +94,13 @@ func LoadAs(cfg Config, src Source, p Precision) (*Model, error) {
 		return nil, err
 	}
 	known := map[string]bool{headName: cfg.TieWordEmbeddings}
-	got := map[string]weights{}
+	got, slab := map[string]weights{}, &kernel.Slab{}
 	for _, spec := range cfg.Tensors() {
 		w, err := readTensor(src, spec)
 		if err != nil {
 			return nil, err
 		}
-		got[spec.Name] = p.convert(spec, w)
+		got[spec.Name] = p.convert(spec, w, slab)
 		if r, ok := src.(Releaser); ok && !got[spec.Name].aliases(w) {
 			r.Release(spec.Name)
 		}

@@ -43,7 +43,7 @@ func (w weights) aliases(read weights) bool {
 
 // convert brings one tensor to the precision. Gains of norms stay float32 or as
 // they are stored: build widens them.
-func (p Precision) convert(spec TensorSpec, w weights) weights {
+func (p Precision) convert(spec TensorSpec, w weights, slab *kernel.Slab) weights {
 	if p == Stored || len(spec.Shape) != 2 {
 		return w
 	}
@@ -59,7 +59,7 @@ func (p Precision) convert(spec TensorSpec, w weights) weights {
 	case p == Int4 && linear:
 		return codes(4)
 	case p == Q8:
-		q := kernel.NewQuantized(8, spec.Shape[0], spec.Shape[1])
+		q := slab.Quantized(8, spec.Shape[0], spec.Shape[1])
 		q.SetIntegers()
 		return weights{q: quantize(q, w)}
 	case w.bf16 != nil:
