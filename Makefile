@@ -42,13 +42,13 @@ test-e2e: build ## whole runs of the real binary: custom stages, SIGKILL and res
 test-chaos: ## a mesh in network namespaces, broken in every way for a few minutes, and checked
 	TUNEMESH_CHAOS=1 TUNEMESH_CHAOS_TAG=1 TUNEMESH_CHAOS_FAULTS=$${TUNEMESH_CHAOS_FAULTS:-40} TUNEMESH_CHAOS_MINUTES=$${TUNEMESH_CHAOS_MINUTES:-1} \
 	TUNEMESH_CHAOS_KILLS=3 TUNEMESH_CHAOS_RESTARTS=4 \
-	go test -count=1 -timeout 20m -v -run 'AStorm|Failover|KilledAgents|LinesSurvive|CompleteLoss|Failpoint' ./test/chaos
+	go test -count=1 -timeout 30m -parallel 4 -v -run 'AStorm|Failover|KilledAgents|LinesSurvive|CompleteLoss|Failpoint|Zombie|DiskThatHangs|MembershipHeals|RollingUpgrade' ./test/chaos
 
 .PHONY: test-chaos-long
 test-chaos-long: ## 1,000 faults, 50 leader kills, 100 restarts of an agent: an hour
 	TUNEMESH_CHAOS=1 TUNEMESH_CHAOS_TAG=1 TUNEMESH_CHAOS_FAULTS=$${TUNEMESH_CHAOS_FAULTS:-1000} TUNEMESH_CHAOS_MINUTES=$${TUNEMESH_CHAOS_MINUTES:-60} \
 	TUNEMESH_CHAOS_KILLS=50 TUNEMESH_CHAOS_RESTARTS=100 TUNEMESH_CHAOS_PARTITION_S=65 TUNEMESH_CHAOS_FAILPOINTS='crash error delay:3s' \
-	go test -count=1 -timeout 150m -v ./test/chaos
+	go test -count=1 -timeout 150m -parallel 4 -v ./test/chaos
 
 .PHONY: test-chaos-race
 test-chaos-race: ## a short storm with the race detector in every process

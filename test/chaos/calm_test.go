@@ -3,6 +3,7 @@
 package chaos
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,7 +43,7 @@ func TestMain(m *testing.M) {
 	if injectedBuild {
 		flags = append(flags, "-tags", "chaos")
 	}
-	if err := buildBinary(builtBinary, "chaos", flags...); err != nil {
+	if err := buildBinary(sourceDir(), builtBinary, "chaos", flags...); err != nil {
 		println(err.Error())
 		return
 	}
@@ -50,8 +51,8 @@ func TestMain(m *testing.M) {
 	code = m.Run()
 }
 
-// start is a mesh for a test.
-func start(t *testing.T, s shape) *mesh {
+// needsMesh skips a test where no mesh can be made.
+func needsMesh(t *testing.T) {
 	t.Helper()
 	if os.Getenv("TUNEMESH_CHAOS") == "" {
 		t.Skip("runs whole meshes in network namespaces for minutes: set TUNEMESH_CHAOS=1, or use make test-chaos")
@@ -59,11 +60,17 @@ func start(t *testing.T, s shape) *mesh {
 	if why := whyNot(); why != "" {
 		t.Skip(why)
 	}
+}
+
+// start is a mesh for a test.
+func start(t *testing.T, s shape) *mesh {
+	t.Helper()
+	needsMesh(t)
 	dir, err := os.MkdirTemp("", "tmchaos-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := newMesh(dir, builtBinary, s, t.Logf)
+	m, err := newMesh(dir, cmp.Or(s.binary, builtBinary), s, t.Logf)
 	if err != nil {
 		t.Fatalf("%v\nlogs are in %s", err, dir)
 	}

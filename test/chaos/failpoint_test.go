@@ -166,7 +166,7 @@ func TestTheProductHasNoFailpoints(t *testing.T) {
 		return out
 	}
 	product := filepath.Join(t.TempDir(), "tunemesh")
-	if err := buildBinary(product, "product"); err != nil {
+	if err := buildBinary(sourceDir(), product, "product"); err != nil {
 		t.Fatal(err)
 	}
 	if list := found(product); len(list) > 0 {

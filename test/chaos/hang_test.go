@@ -14,6 +14,8 @@ func TestADiskThatHangs(t *testing.T) {
 	if !injectedBuild {
 		t.Skip("needs the build that can be told to hang: TUNEMESH_CHAOS_TAG=1, or make test-chaos-long")
 	}
+	needsMesh(t)
+	t.Parallel() // it waits
 	m := start(t, shape{servers: 3, injected: true})
 	s := newStorm(newWorkload(m, 1))
 	s.register(t)

@@ -39,6 +39,8 @@ type shape struct {
 	// smallDisks puts the last server and the last agent on disks that a fault
 	// can fill.
 	smallDisks bool
+	// binary is the program; empty means the one under test.
+	binary string
 	// injected: the binary is the test build, which takes orders to do wrong.
 	injected bool
 	// snapshots is after how many entries a server takes one; 0 means the
@@ -107,7 +109,7 @@ func newMesh(dir, binary string, s shape, say func(string, ...any)) (m *mesh, er
 	}
 	var all []*namespace
 	for i, name := range names {
-		n, err := newNamespace(name, fmt.Sprintf("10.77.0.%d", 10+i))
+		n, err := newNamespace(strings.TrimPrefix(filepath.Base(dir), "tmchaos-"), name, fmt.Sprintf("10.77.0.%d", 10+i))
 		if n != nil {
 			m.hosts[name], m.numbers[n] = n, 10+i
 			all = append(all, n)
@@ -336,12 +338,15 @@ func raceBuild() bool { return os.Getenv("TUNEMESH_CHAOS_RACE") != "" }
 // races is what the detector's reports are called, with a pid after it.
 func (m *mesh) races() string { return filepath.Join(m.dir, "race") }
 
-// buildBinary builds the program under test, from this source tree unless
+// sourceDir is what the program under test is built from: this source tree unless
 // TUNEMESH_CHAOS_SOURCE names another.
-func buildBinary(out, version string, flags ...string) error {
+func sourceDir() string { return cmp.Or(os.Getenv("TUNEMESH_CHAOS_SOURCE"), "../..") }
+
+// buildBinary builds the program from a source tree.
+func buildBinary(source, out, version string, flags ...string) error {
 	args := append([]string{"build", "-o", out, "-ldflags", "-X main.version=" + version}, flags...)
 	cmd := exec.Command("go", append(args, "./cmd/tunemesh")...)
-	cmd.Dir = cmp.Or(os.Getenv("TUNEMESH_CHAOS_SOURCE"), "../..")
+	cmd.Dir = source
 	var words bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &words, &words
 	if err := cmd.Run(); err != nil {

@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -27,9 +28,10 @@ type namespace struct {
 const namespacePrefix = "tmchaos-"
 
 // newNamespace makes a namespace whose name carries this process's id, so that
-// what a killed test left can be told from what is in use.
-func newNamespace(host, ip string) (*namespace, error) {
-	n := &namespace{name: fmt.Sprintf("%s%d-%s", namespacePrefix, os.Getpid(), host), ip: ip}
+// what a killed test left can be told from what is in use, and the mesh's, of which
+// a process may have several.
+func newNamespace(mesh, host, ip string) (*namespace, error) {
+	n := &namespace{name: fmt.Sprintf("%s%d-%s-%s", namespacePrefix, os.Getpid(), mesh, host), ip: ip}
 	if err := command("ip", "netns", "add", n.name); err != nil {
 		return nil, err
 	}
@@ -113,7 +115,7 @@ func sweepNamespaces() {
 }
 
 // whyNot says why namespaces cannot be made here; empty if they can.
-func whyNot() string {
+var whyNot = sync.OnceValue(func() string {
 	if os.Getuid() != 0 {
 		return "needs root for network namespaces"
 	}
@@ -123,7 +125,7 @@ func whyNot() string {
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		return "needs the program redis-server"
 	}
-	n, err := newNamespace("probe", "10.77.0.250")
+	n, err := newNamespace("0", "probe", "10.77.0.250")
 	if err != nil {
 		return "cannot make network namespaces: " + err.Error()
 	}
@@ -134,7 +136,7 @@ func whyNot() string {
 	}
 	_ = f.Close()
 	return ""
-}
+})
 
 func command(name string, args ...string) error {
 	out, err := exec.Command(name, args...).CombinedOutput()

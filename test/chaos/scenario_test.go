@@ -144,9 +144,8 @@ func TestKilledAgentsFindTheirTrainersAgain(t *testing.T) {
 // T9: an agent is cut off for longer than its grace; its stage runs elsewhere,
 // the zombie is told so when it is back, and only the last fence is accepted.
 func TestAZombieIsFenced(t *testing.T) {
-	if os.Getenv("TUNEMESH_CHAOS") == "" || testing.Short() {
-		t.Skip("takes a lease's time: set TUNEMESH_CHAOS=1")
-	}
+	needsMesh(t)
+	t.Parallel() // it waits for a lease to end
 	m := start(t, shape{servers: 1, agents: 2})
 	w := newWorkload(m, 1)
 	w.prepare(t)
@@ -208,6 +207,8 @@ func TestLinesSurviveRedis(t *testing.T) {
 // T17: after a partition every node is alive again within ten seconds, and no
 // attempt was touched.
 func TestMembershipHeals(t *testing.T) {
+	needsMesh(t)
+	t.Parallel() // it waits
 	m := start(t, shape{servers: 3, agents: 2})
 	w := newWorkload(m, 1)
 	w.prepare(t)
@@ -222,7 +223,8 @@ func TestMembershipHeals(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, n := range nodes {
-		if n.Status != api.NodeDisconnected && hold > 25*time.Second {
+		// Unseen where another server leads since.
+		if n.Status != api.NodeDisconnected && n.Status != api.NodeUnseen && hold > 25*time.Second {
 			t.Errorf("%s is %s after %s of silence", n.Name, n.Status, hold)
 		}
 	}
@@ -383,61 +385,4 @@ func TestACompleteLossIsRestoredFromASnapshot(t *testing.T) {
 	for _, f := range newStorm(w).equalStates() {
 		t.Error(f)
 	}
-}
-
-// Servers and agents are replaced one after another by another build, under
-// load: nothing is lost and trainers run on through it.
-func TestARollingUpgrade(t *testing.T) {
-	m := start(t, shape{servers: 3, agents: 2})
-	next := os.Getenv("TUNEMESH_CHAOS_NEXT")
-	if next == "" {
-		next = filepath.Join(m.dir, "tunemesh-next")
-		if err := buildBinary(next, "chaos-next"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	w := newWorkload(m, 1)
-	if err := w.begin(3); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(5 * time.Second)
-	old := m.binary
-	for _, binary := range []string{next, old, next} { // up, back, and up again
-		for _, s := range append(append([]*member(nil), m.servers...), m.agents...) {
-			argv := append([]string(nil), s.argv...)
-			argv[0] = binary
-			var held map[int]string
-			if s.url == "" {
-				held = map[int]string{}
-				for pid, text := range m.trainers() {
-					if strings.HasPrefix(text, s.name+":") && strings.Contains(text, " shim ") {
-						held[pid] = text
-					}
-				}
-			}
-			s.restart(argv)
-			if s.url != "" {
-				if err := m.awaitReady(60*time.Second, s); err != nil {
-					t.Fatal(err)
-				}
-				continue
-			}
-			if len(held) > 0 {
-				t.Logf("%s was replaced while it held %d stages", s.name, len(held))
-			}
-			time.Sleep(2 * time.Second)
-		}
-	}
-	w.paused.Store(true)
-	rep := w.checked(t, "")
-	if rep.lost > 0 {
-		t.Errorf("%d attempts were lost in a rolling upgrade", rep.lost)
-	}
-	for _, f := range newStorm(w).equalStates() {
-		t.Error(f)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	v, err := m.client(m.servers[0].url).Version(ctx)
-	t.Logf("the servers are %s now (%v)", v.Version, err)
 }
