@@ -44,7 +44,11 @@ const attentionRows = 96
 // (as in FlashAttention, arXiv 2205.14135), which then needs no stored scores.
 func (e *Engine) Attention(o, lse, q, k, v []float32, spans []Span, hd Heads) {
 	e.Parallel(len(spans)*hd.Q, func(w, i int) {
-		e.attend(&e.scratch[w], o, lse, q, k, v, spans[i/hd.Q], hd, i%hd.Q)
+		sp, attend := spans[i/hd.Q], e.attend
+		if sp.Past > 0 && sp.Rows <= maxDotRows {
+			attend = e.attendFew
+		}
+		attend(&e.scratch[w], o, lse, q, k, v, sp, hd, i%hd.Q)
 	})
 }
 

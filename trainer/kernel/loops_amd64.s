@@ -10744,6 +10744,93 @@ loop:
 	VZEROUPPER
 	RET
 
+// func dotStridedAVX2(out *float32, x *float32, w *float32, n int, stride int, rows int)
+// Requires: AVX, FMA3
+TEXT ·dotStridedAVX2(SB), NOSPLIT, $0-48
+	MOVQ out+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ w+16(FP), DX
+	MOVQ n+24(FP), BX
+	MOVQ stride+32(FP), SI
+	MOVQ rows+40(FP), DI
+	SHLQ $0x02, SI
+
+row:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	XORQ   R8, R8
+
+loop:
+	VMOVUPS     (CX)(R8*4), Y4
+	VFMADD231PS (DX)(R8*4), Y4, Y0
+	VMOVUPS     32(CX)(R8*4), Y4
+	VFMADD231PS 32(DX)(R8*4), Y4, Y1
+	VMOVUPS     64(CX)(R8*4), Y4
+	VFMADD231PS 64(DX)(R8*4), Y4, Y2
+	VMOVUPS     96(CX)(R8*4), Y4
+	VFMADD231PS 96(DX)(R8*4), Y4, Y3
+	ADDQ        $0x20, R8
+	CMPQ        R8, BX
+	JNE         loop
+	VADDPS      Y2, Y0, Y0
+	VADDPS      Y3, Y1, Y1
+	VADDPS      Y1, Y0, Y0
+	VPERM2F128  $0x01, Y0, Y0, Y1
+	VADDPS      Y1, Y0, Y0
+	VPERMILPS   $0x4e, Y0, Y1
+	VADDPS      Y1, Y0, Y0
+	VPERMILPS   $0xb1, Y0, Y1
+	VADDPS      Y1, Y0, Y0
+	VMOVSS      X0, (AX)
+	ADDQ        $0x04, AX
+	ADDQ        SI, DX
+	DECQ        DI
+	JNZ         row
+	VZEROUPPER
+	RET
+
+// func sumStridedAVX2(y *float32, a *float32, w *float32, n int, stride int, rows int)
+// Requires: AVX, FMA3
+TEXT ·sumStridedAVX2(SB), NOSPLIT, $0-48
+	MOVQ y+0(FP), AX
+	MOVQ a+8(FP), CX
+	MOVQ w+16(FP), DX
+	MOVQ n+24(FP), BX
+	MOVQ stride+32(FP), SI
+	MOVQ rows+40(FP), DI
+	SHLQ $0x02, SI
+
+block:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	MOVQ   DX, R8
+	XORQ   R9, R9
+
+rows:
+	VBROADCASTSS (CX)(R9*4), Y4
+	VFMADD231PS  (R8), Y4, Y0
+	VFMADD231PS  32(R8), Y4, Y1
+	VFMADD231PS  64(R8), Y4, Y2
+	VFMADD231PS  96(R8), Y4, Y3
+	ADDQ         SI, R8
+	INCQ         R9
+	CMPQ         R9, DI
+	JNE          rows
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	VMOVUPS      Y2, 64(AX)
+	VMOVUPS      Y3, 96(AX)
+	ADDQ         $0x00000080, AX
+	ADDQ         $0x00000080, DX
+	SUBQ         $0x20, BX
+	JNZ          block
+	VZEROUPPER
+	RET
+
 DATA lanes<>+0(SB)/4, $0xffffffff
 DATA lanes<>+4(SB)/4, $0xffffffff
 DATA lanes<>+8(SB)/4, $0xffffffff

@@ -246,6 +246,12 @@ func quantizeLeftAVX2(codes *byte, magnitudes *byte, scales *float32, x *float32
 func dotRowsBF16AVX2(out *float32, x *float32, w *uint16, n int, rows int)
 
 //go:noescape
+func dotStridedAVX2(out *float32, x *float32, w *float32, n int, stride int, rows int)
+
+//go:noescape
+func sumStridedAVX2(y *float32, a *float32, w *float32, n int, stride int, rows int)
+
+//go:noescape
 func dotAVX2(x *float32, y *float32, n int) float32
 
 //go:noescape

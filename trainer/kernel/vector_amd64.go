@@ -28,6 +28,8 @@ func asmVector() vector {
 		dotRowsBF16:  asmDotRowsBF16,
 		dotIntegers:  asmDotIntegers(),
 		quantizeLeft: asmQuantizeLeft,
+		dotStrided:   asmDotStrided,
+		sumStrided:   asmSumStrided,
 		dotCodes:     asmDotCodes,
 		dot3: func(x, y, z []float32) float32 {
 			if len(x) == 0 {

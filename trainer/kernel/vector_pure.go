@@ -13,6 +13,9 @@ type vector struct {
 	// dotIntegers is the product of a rounded row with rows of codes.
 	dotIntegers  func(out []float32, left blocksOf8, codes []byte, scales []float32)
 	quantizeLeft quantizer
+	// dotStrided and sumStrided: see their loops in Go.
+	dotStrided func(out, x, w []float32, stride int)
+	sumStrided func(y, a, w []float32, stride int)
 	// dotCodes is Σ x·code·scale over whole blocks of codes of so many bits.
 	dotCodes func(bits int, x []float32, codes []byte, scales []float32) float32
 	dot3     func(x, y, z []float32) float32    // Σ x·y·z
@@ -67,6 +70,8 @@ func pureVector() vector {
 		},
 		dotIntegers:  pureDotIntegers,
 		quantizeLeft: pureQuantizeLeft,
+		dotStrided:   pureDotStrided,
+		sumStrided:   pureSumStrided,
 		dotCodes:     pureDotCodes,
 		dot3: func(x, y, z []float32) float32 {
 			var s float32

@@ -54,6 +54,7 @@ func kernels() {
 	mergeRow()
 	integers()
 	dotRowsBF16()
+	attention()
 	vectors()
 	peak("peakAVX512", zmm)
 	peak("peakAVX2", ymm)
