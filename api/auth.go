@@ -11,8 +11,10 @@ const (
 	RoleAdmin  Role = "admin"
 	RoleUser   Role = "user"
 	RoleViewer Role = "viewer"
-	RoleNode   Role = "node"
-	RoleServer Role = "server"
+	// RoleMetrics reads /metrics and what there is to scrape, and nothing else.
+	RoleMetrics Role = "metrics"
+	RoleNode    Role = "node"
+	RoleServer  Role = "server"
 )
 
 // Allows says whether a holder of r may do what needs role need.
@@ -20,7 +22,7 @@ func (r Role) Allows(need Role) bool {
 	if r == RoleNode || need == RoleNode || r == RoleServer || need == RoleServer {
 		return r == need
 	}
-	rank := map[Role]int{RoleViewer: 1, RoleUser: 2, RoleAdmin: 3}
+	rank := map[Role]int{RoleMetrics: 1, RoleViewer: 2, RoleUser: 3, RoleAdmin: 4}
 	return rank[r] >= rank[need] && rank[need] > 0
 }
 

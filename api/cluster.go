@@ -160,7 +160,7 @@ type ClusterSettings struct {
 //
 //	POST /v1/tokens
 type TokenRequest struct {
-	Role Role   `json:"role" doc:"node and server tokens are for joining; admin, user and viewer are for people"`
+	Role Role   `json:"role" doc:"node and server tokens are for joining; admin, user and viewer are for people, metrics for Prometheus"`
 	Name string `json:"name,omitempty" maxLength:"128"`
 	// TTL is a Go duration; empty: never expires.
 	TTL  string `json:"ttl,omitempty" example:"24h"`

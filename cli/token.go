@@ -20,8 +20,8 @@ func (a *app) tokenCommand() *cobra.Command {
 		Use: "token", Aliases: []string{"tokens"},
 		Short: "Make, list and revoke tokens",
 		Long: `A token of role node lets a workstation join, one of role server a server; those of role viewer,
-user and admin are for people. A token says which cluster it is for: whoever has it trusts the right
-servers. The mesh keeps only hashes.`,
+user and admin are for people, one of role metrics is for Prometheus. A token says which cluster
+it is for: whoever has it trusts the right servers. The mesh keeps only hashes.`,
 		Example: `  tunemesh token create --role node --ttl 24h --uses 1
   tunemesh token list`,
 	}
@@ -78,11 +78,11 @@ With --json: api.TokenReply and the line as "command".`,
 		}),
 	}
 	f := c.Flags()
-	f.StringVar(&role, "role", role, "node, server, viewer, user or admin")
+	f.StringVar(&role, "role", role, "node, server, metrics, viewer, user or admin")
 	f.StringVar(&r.Name, "name", "", "what `token list` shows")
 	f.StringVar(&r.TTL, "ttl", "", "how long it is good, such as 24h (default: until it is revoked)")
 	f.IntVar(&r.Uses, "uses", 0, "how many may join with it (default: any number)")
-	_ = c.RegisterFlagCompletionFunc("role", fixed("node", "server", "viewer", "user", "admin"))
+	_ = c.RegisterFlagCompletionFunc("role", fixed("node", "server", "metrics", "viewer", "user", "admin"))
 	return c
 }
 

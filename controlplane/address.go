@@ -45,6 +45,13 @@ func advertised(ctx context.Context, given, listening string, join []string) (st
 	return net.JoinHostPort(host, port), nil
 }
 
+// onLoopback says whether only this machine can reach an address to listen on.
+func onLoopback(address string) bool {
+	host := hostOf(address)
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
+}
+
 // hostOf is the host of HOST:PORT or of a URL.
 func hostOf(address string) string {
 	if u, err := url.Parse(address); err == nil && u.Host != "" {

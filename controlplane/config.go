@@ -75,6 +75,10 @@ type Config struct {
 	Models       map[string]fs.FS
 	DefaultModel string
 
+	// PublicMetrics serves /metrics without a token also where HTTPAddr is not
+	// loopback.
+	PublicMetrics bool
+
 	Version api.Version
 	Log     *slog.Logger
 	// Fatal ends the process when the server must stop at once.

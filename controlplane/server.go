@@ -323,7 +323,8 @@ func (s *Server) openRest() (err error) {
 	config := rest.Config{
 		Raft: s.raft, Store: s.raft.Store(), Snapshots: s.raft, Clock: clock(), Dispatch: s.dispatch, Events: s.archive, Objects: s.objects, Cluster: s.cluster,
 		Registry: s.registry, Prepared: s.prepared.Load, DefaultModel: s.config.DefaultModel, Version: s.config.Version, Gossip: s.gossipPeers,
-		Log: s.config.Log.With("room", "rest"),
+		PublicMetrics: s.config.PublicMetrics || onLoopback(s.config.HTTPAddr),
+		Log:           s.config.Log.With("room", "rest"),
 	}
 	if s.creds.identity != nil {
 		config.PeerTLS = s.creds.identity.Dialing()

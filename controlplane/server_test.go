@@ -163,3 +163,70 @@ func TestAServerWithoutATokenIsClosedToStrangers(t *testing.T) {
 		t.Errorf("a stranger got %d %s", resp.StatusCode, resp.Header.Get("Content-Type"))
 	}
 }
+
+// /metrics names jobs: on an address that others reach it needs a token that can
+// do nothing else, unless the operator says otherwise.
+func TestMetricsNeedATokenWhereOthersCanReachThem(t *testing.T) {
+	status := func(c controlplane.Config, path string, role api.Role) int {
+		t.Helper()
+		s := open(t, c)
+		defer func() {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}()
+		_, port, err := net.SplitHostPort(strings.TrimPrefix(s.URL(), "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1:"+port+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if role != "" {
+			admin, err := s.AdminToken()
+			if err != nil {
+				t.Fatal(err)
+			}
+			cp := client.New(client.Config{Servers: []string{"http://127.0.0.1:" + port}, Token: admin})
+			defer cp.Close()
+			made, err := cp.CreateToken(t.Context(), api.TokenRequest{Role: role, Name: "prometheus"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Authorization", "Bearer "+made.Token)
+		}
+		resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil || (resp.StatusCode == http.StatusOK) != strings.Contains(string(body), "raft_leader") && path == "/metrics" {
+			t.Errorf("%s: %s and %d bytes (%v)", path, resp.Status, len(body), err)
+		}
+		return resp.StatusCode
+	}
+	for what, c := range map[string]struct {
+		listen string
+		public bool
+		role   api.Role
+		path   string
+		want   int
+	}{
+		"on loopback":                             {"127.0.0.1:0", false, "", "/metrics", http.StatusOK},
+		"on every address":                        {"0.0.0.0:0", false, "", "/metrics", http.StatusUnauthorized},
+		"on every address, by its token":          {"0.0.0.0:0", false, api.RoleMetrics, "/metrics", http.StatusOK},
+		"on every address, as the operator wants": {"0.0.0.0:0", true, "", "/metrics", http.StatusOK},
+		"what can be scraped, by its token":       {"0.0.0.0:0", false, api.RoleMetrics, "/v1/sd/prometheus", http.StatusOK},
+		"jobs, by its token":                      {"0.0.0.0:0", false, api.RoleMetrics, "/v1/jobs", http.StatusForbidden},
+	} {
+		t.Run(what, func(t *testing.T) {
+			config := config(t, t.TempDir())
+			config.HTTPAddr, config.PublicMetrics = c.listen, c.public
+			if got := status(config, c.path, c.role); got != c.want {
+				t.Errorf("%s as %q: %d, want %d", c.path, c.role, got, c.want)
+			}
+		})
+	}
+}

@@ -17,6 +17,7 @@ import (
 // serverFlags are those of a server that is one of several.
 type serverFlags struct {
 	bootstrap, plain, leave bool
+	metrics                 bool
 	expect                  int
 	name, advertise, url    string
 	join                    []string
@@ -83,6 +84,7 @@ one that they all reach.`,
 	flags.StringVar(&f.s3.Endpoint, "s3-endpoint", "", "`HOST:PORT` of an S3 server; the embedded one if empty")
 	flags.StringVar(&f.s3.Public, "s3-public-endpoint", "", "`HOST:PORT` of the same S3 server as agents and clients reach it")
 	flags.BoolVar(&f.s3.Secure, "s3-tls", false, "speak https to the S3 server")
+	flags.BoolVar(&f.metrics, "public-metrics", false, "serve /metrics without a token also where --http-addr is not loopback; else a token of role metrics is needed")
 	redisFlag(cmd, &c.redisURL)
 	eventFlags(cmd, &c.events)
 	f.logs.define(cmd, "info")
@@ -109,7 +111,7 @@ func runControlPlane(cmd *cobra.Command, c localConfig, f *serverFlags) error {
 	defer end()
 	config.Bootstrap, config.Expect, config.Join, config.PlainHTTP = f.bootstrap, f.expect, f.join, f.plain
 	config.Name, config.Advertise, config.URL = f.name, f.advertise, f.url
-	config.OnLeft = end
+	config.OnLeft, config.PublicMetrics = end, f.metrics
 	if config.ClusterSecret, err = secretOf(f.secretFile, "TUNEMESH_CLUSTER_SECRET"); err != nil {
 		return err
 	}

@@ -261,7 +261,7 @@ func (m *mesh) wantMetrics(t *testing.T, lines ...string) {
 // hasMetric says whether /metrics has a line that begins so.
 func (m *mesh) hasMetric(t *testing.T, line string) bool {
 	t.Helper()
-	resp := m.send(t, "GET", "/metrics", "", "")
+	resp := m.send(t, "GET", "/metrics", m.tokens[api.RoleMetrics], "")
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {

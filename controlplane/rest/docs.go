@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/tunemesh/tunemesh/api"
 	"github.com/tunemesh/tunemesh/controlplane/auth"
 )
 
@@ -42,14 +43,20 @@ func (s *Server) plainRoutes() error {
 		})
 	}
 	metrics := promhttp.HandlerFor(s.Registry, promhttp.HandlerOpts{Registry: s.Registry})
-	s.public("/metrics", func(w http.ResponseWriter, r *http.Request) {
+	need := api.RoleMetrics // the series name jobs
+	if s.PublicMetrics {
+		need = auth.Public
+	}
+	s.plain("/metrics", need, func(w http.ResponseWriter, r *http.Request) {
 		s.metrics.prune()
 		metrics.ServeHTTP(w, r)
 	})
 	return nil
 }
 
-func (s *Server) public(path string, handle http.HandlerFunc) {
-	s.rules["GET "+path] = auth.Public
+func (s *Server) public(path string, handle http.HandlerFunc) { s.plain(path, auth.Public, handle) }
+
+func (s *Server) plain(path string, need api.Role, handle http.HandlerFunc) {
+	s.rules["GET "+path] = need
 	s.mux.HandleFunc("GET "+path, handle)
 }

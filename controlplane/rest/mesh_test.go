@@ -134,7 +134,7 @@ func (m *mesh) seed(t testing.TB) {
 	if _, err := m.node.Apply(ctx, state.SetMinVersion{Version: api.ProtocolVersion}); err != nil {
 		t.Fatal(err)
 	}
-	for _, role := range []api.Role{api.RoleAdmin, api.RoleUser, api.RoleViewer, api.RoleNode} {
+	for _, role := range []api.Role{api.RoleAdmin, api.RoleUser, api.RoleViewer, api.RoleMetrics, api.RoleNode} {
 		secret, token := auth.NewToken(string(role), role, time.Now())
 		if role == api.RoleNode { // the credential of the node that these tests play
 			token.NodeID = nodeName

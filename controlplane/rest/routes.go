@@ -69,7 +69,7 @@ func (s *Server) routes() {
 	add(s, api.RoleNode, op("POST", "/v1/attempts/{fence}/checkpoints", tagAgents, "report-checkpoint", "Make an uploaded checkpoint known", lenient), s.reportCheckpoint)
 	add(s, api.RoleNode, op("POST", "/v1/attempts/{fence}/report", tagAgents, "report-attempt", "Report an attempt's start or end", lenient), s.reportAttempt)
 
-	add(s, api.RoleViewer, op("GET", "/v1/sd/prometheus", tagServer, "discover-targets", "List what Prometheus can scrape, in the form of its HTTP service discovery"), s.discoverTargets)
+	add(s, api.RoleMetrics, op("GET", "/v1/sd/prometheus", tagServer, "discover-targets", "List what Prometheus can scrape, in the form of its HTTP service discovery"), s.discoverTargets)
 	s.enrolRoutes()
 	s.tokenRoutes()
 	s.clusterRoutes()

@@ -80,6 +80,8 @@ type Config struct {
 	Version      api.Version
 	// HeartbeatInterval and LeaseTTL are told to agents; 5 s and 20 s.
 	HeartbeatInterval, LeaseTTL time.Duration
+	// PublicMetrics lets anybody read /metrics, without a token of role metrics.
+	PublicMetrics bool
 	// Gossip returns the peers and the keys that agents join the gossip with; the
 	// first key is the one to send with.
 	Gossip func() (peers []string, keys [][]byte)

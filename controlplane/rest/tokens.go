@@ -40,7 +40,7 @@ type tokenOut struct {
 
 func (s *Server) createToken(ctx context.Context, in *tokenIn) (*tokenOut, error) {
 	r := in.Body
-	if !slices.Contains([]api.Role{api.RoleAdmin, api.RoleUser, api.RoleViewer, api.RoleNode, api.RoleServer}, r.Role) {
+	if !slices.Contains([]api.Role{api.RoleAdmin, api.RoleUser, api.RoleViewer, api.RoleMetrics, api.RoleNode, api.RoleServer}, r.Role) {
 		return nil, fault("role", "is %q, want node, server, viewer, user or admin", r.Role)
 	}
 	joins := r.Role == api.RoleNode || r.Role == api.RoleServer

@@ -345,7 +345,8 @@ func TestAClusterFromItsSecretToItsLastServer(t *testing.T) {
 	c.refuseBelowQuorum()
 }
 
-// runTheGuide runs the commands of docs/cluster.md as they stand there.
+// runTheGuide runs the commands of docs/cluster.md, and those that make Prometheus's
+// token, as they stand there.
 func (c *cluster) runTheGuide() {
 	t := c.t
 	t.Helper()
@@ -354,8 +355,8 @@ func (c *cluster) runTheGuide() {
 		t.Fatal(err)
 	}
 	ran := 0
-	for _, heading := range []string{"Founding", "Looking after it", "Workstations"} {
-		for _, block := range blocks(t, "docs/cluster.md", heading, "sh") {
+	for _, at := range [][2]string{{"cluster", "Founding"}, {"cluster", "Looking after it"}, {"cluster", "Workstations"}, {"observability", "Metrics"}} {
+		for _, block := range blocks(t, "docs/"+at[0]+".md", at[1], "sh") {
 			for line := range strings.Lines(block) {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				cmd := exec.CommandContext(ctx, "sh", "-c", line)
@@ -370,7 +371,7 @@ func (c *cluster) runTheGuide() {
 			}
 		}
 	}
-	if ran < 7 {
+	if ran < 9 {
 		t.Errorf("only %d commands were found", ran)
 	}
 }
