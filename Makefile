@@ -124,7 +124,7 @@ engine-peft: build ## PyTorch for test-peft and bench-peft, in .cache/engines (n
 
 .PHONY: test-peft
 test-peft: $(if $(TUNEMESH_PEFT),build,engine-peft) ## the engine peft for real: agreement with native, resume, workers (TUNEMESH_PEFT=FOLDER of an installed one)
-	TUNEMESH_PEFT=$(or $(TUNEMESH_PEFT),$(CURDIR)/.cache/engines) go test -count=1 -timeout 60m ./test/peft/...
+	TUNEMESH_PEFT=$(or $(TUNEMESH_PEFT),$(CURDIR)/.cache/engines) go test -count=1 -timeout 120m ./test/peft/...
 
 .PHONY: check-peft
 check-peft: ## asks PyPI whether peft's pinned packages still resolve, on every platform, to files with the pinned hashes (needs uv; fetches none)
