@@ -80,6 +80,8 @@ const (
 	CheckpointUnplaced Point = "checkpoint-downloaded-unplaced"
 	// The stage has ended, and the record does not say so.
 	EndUnrecorded Point = "stage-ended-unrecorded"
+	// A file is in the object store, and the list of what was sent lacks it.
+	FileUnnoted Point = "file-stored-unnoted"
 	// The artifacts are uploaded, and the record does not say so.
 	UploadUnrecorded Point = "artifacts-uploaded-unrecorded"
 	// The report is on disk and has not been sent.
@@ -116,7 +118,7 @@ func All() []Point {
 		PlacementUnheard, ReportUnlogged, ReportUnanswered, TransitionUnprojected, TransitionUnnoted, LinesUnanswered,
 		CopiesUnrecorded, ArchiveUnrecorded, ArchiveUnforgotten, TransitionsUntrimmed, DatasetUnrecorded,
 		AttemptUnbegun, AttemptUnlaunched, HandleUnrecorded, FoundUnrecorded, AdoptedUnwatched, PositionUnnoted,
-		CheckpointUnreported, CheckpointUnsettled, CheckpointUnplaced, EndUnrecorded, UploadUnrecorded, ReportUnsent,
+		CheckpointUnreported, CheckpointUnsettled, CheckpointUnplaced, EndUnrecorded, FileUnnoted, UploadUnrecorded, ReportUnsent,
 		ReportedUncleared, SpoolHalfKept, SpoolKeptUncleared,
 		ClaimUnused, ChildUnrecorded, ExitUnrecorded, CheckpointHalfSealed, CheckpointUnnamed, ResultUnwritten,
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/failpoint"
 )
 
 // sentFiles is what an attempt has sent to the object store, for the agent that
@@ -92,6 +93,7 @@ func (s *sentFiles) begin(checkpoint string, f api.UploadFile, id string) error 
 
 // keep notes that a file is stored.
 func (s *sentFiles) keep(checkpoint string, f api.UploadFile, at api.Artifact) error {
+	_ = failpoint.At(failpoint.FileUnnoted)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.files[sentKey(checkpoint, f)] = sentFile{Size: f.Size, SHA256: f.SHA256, Stored: &at}

@@ -51,6 +51,7 @@ func crossings() []crossing {
 		{point: failpoint.AdoptedUnwatched, by: anAdoption},
 		{point: failpoint.PositionUnnoted, by: aShellJob},
 		{point: failpoint.EndUnrecorded, by: aShellJob},
+		{point: failpoint.FileUnnoted, by: aShellJob},
 		{point: failpoint.UploadUnrecorded, by: aShellJob},
 		{point: failpoint.ReportUnsent, by: aShellJob},
 		{point: failpoint.ReportedUncleared, by: aShellJob},
