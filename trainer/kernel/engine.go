@@ -23,10 +23,10 @@ type Engine struct {
 	tile    tile
 	vec     vector
 	scratch []scratch
-	tasks   []block      // of the last call of Gemm
-	rounds  []float32    // the left operands of one call's rounded terms
-	left    []*blocksOf8 // those of its terms with integers
-	team    *team        // nil outside With
+	tasks   []block   // of the last call of Gemm
+	rounds  []float32 // the left operands of one call's rounded terms
+	left    leftRows  // those of its terms with integers
+	team    *team     // nil outside With
 }
 
 // scratch is one worker's buffers, grown on demand and kept.

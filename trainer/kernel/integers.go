@@ -66,37 +66,50 @@ func (b *blocksOf8) roundRow(quantize quantizer, x []float32) {
 // computed with integers rounded. The rounded rows live until the next call; terms that
 // share an operand share its rounding.
 func (e *Engine) roundForIntegers(products []Product) []Product {
-	used := 0
-	var of []Matrix
-	find := func(a Matrix) *blocksOf8 {
-		for i, m := range of {
-			if &m.f32[0] == &a.f32[0] && m.rows == a.rows && m.cols == a.cols && m.rs == a.rs {
-				return e.left[i]
-			}
-		}
-		if used == len(e.left) {
-			e.left = append(e.left, &blocksOf8{})
-		}
-		b := e.left[used]
-		used++
-		of = append(of, a)
-		b.round(&e.vec, a)
-		return b
-	}
-	out := make([]Product, len(products))
-	for i, p := range products {
-		out[i] = p
+	l := &e.left
+	l.used, l.terms, l.products = 0, l.terms[:0], append(l.products[:0], products...)
+	for i := range l.products {
+		p := &l.products[i]
 		if !p.byIntegers() {
 			continue
 		}
-		out[i].Terms = append([]Term(nil), p.Terms...)
-		for j := range out[i].Terms {
-			if t := &out[i].Terms[j]; t.B.q.integers() && t.A.rows*t.A.cols > 0 {
-				t.left = find(t.A)
+		from := len(l.terms)
+		l.terms = append(l.terms, p.Terms...)
+		p.Terms = l.terms[from:len(l.terms):len(l.terms)] // stays valid where the list moves
+		for j := range p.Terms {
+			if t := &p.Terms[j]; t.B.q.integers() && t.A.rows*t.A.cols > 0 {
+				t.left = l.rounded(&e.vec, t.A)
 			}
 		}
 	}
-	return out
+	return l.products
+}
+
+// leftRows are the rounded left operands of one call, with what leads to them, kept for
+// the next call.
+type leftRows struct {
+	products []Product
+	terms    []Term
+	rows     []*blocksOf8
+	of       []Matrix // of the first used ones
+	used     int
+}
+
+// rounded gives the rounded rows of a.
+func (l *leftRows) rounded(v *vector, a Matrix) *blocksOf8 {
+	for i, m := range l.of[:l.used] {
+		if &m.f32[0] == &a.f32[0] && m.rows == a.rows && m.cols == a.cols && m.rs == a.rs {
+			return l.rows[i]
+		}
+	}
+	if l.used == len(l.rows) {
+		l.rows, l.of = append(l.rows, &blocksOf8{}), append(l.of, Matrix{})
+	}
+	b := l.rows[l.used]
+	l.of[l.used] = a
+	l.used++
+	b.round(v, a)
+	return b
 }
 
 // byIntegers says whether a term of the product is computed with integers.
