@@ -40,6 +40,8 @@ test-e2e: build ## whole runs of the real binary: custom stages, SIGKILL and res
 # skips with its reason where network namespaces cannot be made.
 .PHONY: test-chaos
 test-chaos: ## a mesh in network namespaces, broken in every way for a few minutes, and checked
+	go vet -tags chaos ./failpoint ./controlplane ./controlplane/consensus
+	go test -count=1 -tags chaos ./failpoint
 	TUNEMESH_CHAOS=1 TUNEMESH_CHAOS_TAG=1 TUNEMESH_CHAOS_FAULTS=$${TUNEMESH_CHAOS_FAULTS:-40} TUNEMESH_CHAOS_MINUTES=$${TUNEMESH_CHAOS_MINUTES:-1} \
 	TUNEMESH_CHAOS_KILLS=3 TUNEMESH_CHAOS_RESTARTS=4 \
 	go test -count=1 -timeout 30m -parallel 4 -v -run 'AStorm|Failover|KilledAgents|LinesSurvive|CompleteLoss|Failpoint|Zombie|DiskThatHangs|MembershipHeals|RollingUpgrade' ./test/chaos
