@@ -69,6 +69,16 @@ func (n *Node) ConsistentRead(ctx context.Context) error {
 	return n.Barrier(ctx)
 }
 
+// Leading returns once this server leads and has applied all that earlier terms
+// committed: before that its state may lack what other leaders acknowledged. It
+// fails where this server does not lead.
+func (n *Node) Leading(ctx context.Context) error {
+	ctx, cancel := n.bounded(ctx)
+	defer cancel()
+	_, err := n.leadingTerm(ctx)
+	return err
+}
+
 // leadingTerm waits until this server may answer as the leader.
 func (n *Node) leadingTerm(ctx context.Context) (uint64, error) {
 	for {

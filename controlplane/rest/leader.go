@@ -81,6 +81,15 @@ func (p *leaderProxy) close() { p.transport.CloseIdleConnections() }
 
 type leaderKey struct{}
 
+// catchingUp is a Raft whose new leader has to apply first what earlier ones
+// committed, as consensus.Node does. Until then its state lacks tokens, datasets
+// and jobs that the mesh has acknowledged, and it must refuse nobody for want of
+// them.
+type catchingUp interface {
+	// Leading returns once this server leads and has caught up.
+	Leading(ctx context.Context) error
+}
+
 // toLeader passes requests on that only the leader can answer: all under /v1
 // but what stays here, and but reads with ?stale. One hop at most.
 func (s *Server) toLeader(next http.Handler) http.Handler {
@@ -98,7 +107,15 @@ func (s *Server) toLeader(next http.Handler) http.Handler {
 			here(r.WithContext(context.WithValue(r.Context(), staleKey{}, true)))
 			return
 		}
-		if staysHere(r.URL.Path) || s.Raft.IsLeader() {
+		if staysHere(r.URL.Path) {
+			here(r)
+			return
+		}
+		if s.Raft.IsLeader() {
+			if l, ok := s.Raft.(catchingUp); ok && l.Leading(r.Context()) != nil {
+				writeProblem(w, r, &notLeader().Problem)
+				return
+			}
 			here(r)
 			return
 		}
