@@ -254,6 +254,20 @@ func TestSameLogits(t *testing.T) {
 	t.Run("the original file, with activations in 8 bits", func(t *testing.T) {
 		compare(t, j, m, smolLM2(t), sequences, 0.1, false)
 	})
+	// As near as llama.cpp's own 8 bits are, which round the same things.
+	eight, err := tuned.Files{Base: dir}.OpenAs(model.Q8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer eight.Close()
+	t.Run("served in 8 bits", func(t *testing.T) { compare(t, j, eight.Model, exact, sequences, 0.1, false) })
+	t.Run("llama.cpp in 8 bits", func(t *testing.T) {
+		rounded := filepath.Join(t.TempDir(), "q8_0.gguf")
+		if err := gguf.Export(context.Background(), dir, rounded, gguf.Options{Type: "Q8_0"}); err != nil {
+			t.Fatal(err)
+		}
+		compare(t, j, m, rounded, sequences, 0.1, false)
+	})
 }
 
 func compare(t *testing.T, j *judge.Judge, m *model.Model, path string, sequences [][]int32, maxKL float64, sameTop bool) {
