@@ -65,6 +65,10 @@ test-simulation: ## a whole mesh in one process on simulated time, broken as SEE
 	go test -count=$(or $(TIMES),1) -timeout 0 -v $(if $(SEED),-run 'TestSimulation$$') ./test/simulation \
 	  | grep -v -e '^=== ' -e '^ *--- PASS'
 
+.PHONY: test-objects
+test-objects: ## jobs with a hostile object store in between, by SEEDS (default 5) seeds from SEED (default 1) on
+	TUNEMESH_OBJECTS=$(or $(SEEDS),5) TUNEMESH_OBJECTS_SEED=$(or $(SEED),1) go test -race -count=1 -timeout 0 -v ./test/objects
+
 .PHONY: test-soak
 test-soak: ## a mesh under light load for HOURS (default 24): does memory, files or goroutines grow?
 	TUNEMESH_CHAOS=1 TUNEMESH_SOAK_HOURS=$(or $(HOURS),24) go test -count=1 -timeout 0 -v -run 'TheTrend|ASoak' ./test/chaos

@@ -14,5 +14,7 @@ package api
 //	               join by token; keyring, join tokens and approval in Raft
 //	3  2026-11-24  one entry places many attempts; the answer to a heartbeat says when
 //	               the next is due
-//	4  2026-11-29  the gossip's key is exchanged while the mesh runs
+//	4  2026-11-29  the gossip's key is exchanged while the mesh runs; files go up in
+//	               parts, and by links bound to their hash (whoever does not know
+//	               them goes on with one plain PUT)
 const ProtocolVersion = 4

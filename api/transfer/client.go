@@ -39,7 +39,7 @@ type Client struct {
 	// HTTP must have no total Timeout: a transfer takes as long as it takes.
 	HTTP *http.Client
 	// Stall is how long no byte may move before a request is broken off; 0: a
-	// minute.
+	// minute. It grows with every stall of a transfer.
 	Stall time.Duration
 	// Backoff is the pause after the n-th failure in a row, n from 0; nil: 200 ms,
 	// doubled up to 10 s.
@@ -55,6 +55,20 @@ type Client struct {
 }
 
 func (c Client) stall() time.Duration { return cmp.Or(c.Stall, stallTime) }
+
+// patientMost is how many times longer than Stall a store that seems to hang may
+// get in the end.
+const patientMost = 8
+
+// patient is the client for another try after err: a store that stalled gets
+// twice the time, since one that is only slow would never be done, and what was
+// given up costs it even more.
+func (c Client) patient(err error, first time.Duration) Client {
+	if errors.Is(err, ErrStalled) {
+		c.Stall = min(2*c.stall(), patientMost*first)
+	}
+	return c
+}
 
 func (c Client) moved(n int64) {
 	if c.Moved != nil && n != 0 {

@@ -34,6 +34,7 @@ func (e *localError) Unwrap() error { return e.err }
 // what is there. ErrCorrupt says that what is there then is not the file. On
 // another error d says how much came.
 func (c Client) Fetch(ctx context.Context, d *Download) error {
+	first := c.stall()
 	for idle := 0; d.Have < d.Size; {
 		before := d.Have
 		err := c.get(ctx, d)
@@ -59,6 +60,7 @@ func (c Client) Fetch(ctx context.Context, d *Download) error {
 		if idle >= cmp.Or(c.Tries, tries) {
 			return err
 		}
+		c = c.patient(err, first)
 		if err := c.pause(ctx, idle); err != nil {
 			return err
 		}

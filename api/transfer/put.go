@@ -10,7 +10,6 @@ import (
 	"hash"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -40,7 +39,7 @@ type Piece struct {
 // no answer comes: a store that refuses a link may close the connection before
 // it is heard. ErrChanged says that From does not hold what SHA256 says.
 func (c Client) Send(ctx context.Context, p Piece, link string, renew func(context.Context) (string, error)) error {
-	begin, refused, unheard := time.Now(), 0, 0
+	begin, refused, unheard, first := time.Now(), 0, 0, c.stall()
 	for n := 0; ; n++ {
 		err := c.put(ctx, p, link)
 		var status *StatusError
@@ -62,6 +61,7 @@ func (c Client) Send(ctx context.Context, p Piece, link string, renew func(conte
 		if refused >= refusals || time.Since(begin) > cmp.Or(c.Patience, patience) {
 			return err
 		}
+		c = c.patient(err, first)
 		if err := c.pause(ctx, n); err != nil {
 			return err
 		}
@@ -143,13 +143,6 @@ func seal(req *http.Request, sum string) error {
 		}
 	}
 	return nil
-}
-
-// Sealed says whether the store takes no other bytes by a link than those that
-// it was made for.
-func Sealed(link string) bool {
-	u, err := url.Parse(link)
-	return err == nil && strings.Contains(u.Query().Get("X-Amz-SignedHeaders"), headerChecksum)
 }
 
 // outgoing hashes what is sent, so that it is known to be what was announced.

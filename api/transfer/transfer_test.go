@@ -379,3 +379,27 @@ func TestPartsFitTheLimitsOfS3(t *testing.T) {
 		}
 	}
 }
+
+// A store that is only slow must get through in the end: every try that is given
+// up costs it more.
+func TestASlowStoreGetsMoreTimeWithEveryStall(t *testing.T) {
+	data := []byte("what comes late")
+	var got []byte
+	link, s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		select {
+		case <-time.After(1200 * time.Millisecond): // three times what the client gives at first
+			got = body
+		case <-r.Context().Done():
+		}
+	})
+	c := quick(t)
+	c.Stall = 80 * time.Millisecond // 400 ms for an answer
+	again := func(context.Context) (string, error) { return link, nil }
+	if err := c.Send(t.Context(), piece(data), link, again); err != nil {
+		t.Fatal(err)
+	}
+	if n := s.n.Load(); !bytes.Equal(got, data) || n < 2 {
+		t.Errorf("%q after %d tries", got, n)
+	}
+}

@@ -77,13 +77,21 @@ func hostile(t *testing.T, seed uint64, p plan) {
 		}
 		a.start()
 	}
-	ended := map[string]api.JobDetail{}
-	m.until("all jobs have ended", 5*time.Minute, func() bool {
+	ended, open := map[string]api.JobDetail{}, ""
+	m.until(&open, 5*time.Minute, func() bool {
+		open = "these have ended:"
 		for _, j := range jobs {
-			if d, err := m.user.Job(t.Context(), j.id); err == nil && d.State.Terminal() {
+			d, err := m.user.Job(t.Context(), j.id)
+			if err == nil && d.State.Terminal() {
 				ended[j.id] = d
+				continue
+			}
+			open += fmt.Sprintf("\njob %s (%v)", j.id, err)
+			for _, s := range d.Stages {
+				open += fmt.Sprintf(" %s: %s, attempt %d, waits for %q;", s.Name, s.State, s.Attempt, s.WaitReason)
 			}
 		}
+		open += m.proxy.tell()
 		return len(ended) == len(jobs)
 	})
 	m.proxy.on.Store(false)
@@ -112,6 +120,9 @@ func hostile(t *testing.T, seed uint64, p plan) {
 		t.Logf("job %s ended with %s: %s", j.id, letters[0].Error.Code, letters[0].Error.Message)
 	}
 	t.Logf("%d of %d jobs succeeded with %d attempts, %d objects are as their manifests say", succeeded, len(jobs), attempts, objects)
+	for i, a := range m.agents {
+		t.Logf("agent %d had %d MiB in memory at most", i, max(a.peak, peakOf(a.cmd.Process.Pid))>>20)
+	}
 	// A test that was too easy, or in which nothing worked, shows nothing.
 	if 3*succeeded < 2*len(jobs) {
 		t.Errorf("only %d of %d jobs succeeded", succeeded, len(jobs))
@@ -119,8 +130,12 @@ func hostile(t *testing.T, seed uint64, p plan) {
 	if n := m.proxy.faults(); n < p.faults {
 		t.Errorf("%d faults, want %d at least", n, p.faults)
 	}
-	var left []string
-	m.until("nothing is left", 30*time.Second, func() bool { left = m.leftovers(); return len(left) == 0 })
+	left := ""
+	m.until(&left, 30*time.Second, func() bool {
+		list := m.leftovers()
+		left = fmt.Sprint("the store is rid of ", list)
+		return len(list) == 0
+	})
 }
 
 // check compares what a succeeded stage's manifest names with what lies in the

@@ -53,7 +53,7 @@ func agentMain(dir, server, credential string) int {
 		panic(err)
 	}
 	a, err := nodeagent.New(nodeagent.Config{
-		Dir: dir, Name: filepath.Base(dir), Executable: exe, RetryBase: 20 * time.Millisecond, RetryMax: 300 * time.Millisecond, StallTimeout: 500 * time.Millisecond,
+		Dir: dir, Name: filepath.Base(dir), Executable: exe, RetryBase: 20 * time.Millisecond, RetryMax: 300 * time.Millisecond, StallTimeout: time.Second,
 		Detect: func(context.Context, string) api.Capability {
 			return api.Capability{OS: "linux", Arch: "amd64", CPU: api.CPU{Cores: 4}, MemoryBytes: 8 << 30, DiskBytes: 100 << 30, Launchers: []string{"local"},
 				Engines: []api.Engine{{Name: "native", Available: true, Devices: []string{"cpu"}}}}
@@ -209,6 +209,16 @@ type agent struct {
 	m               *mesh
 	dir, credential string
 	cmd             *exec.Cmd
+	peak            int64 // resident memory in bytes, of those killed so far
+}
+
+// peakOf is the most that a process had in memory, in bytes; 0: not known.
+func peakOf(pid int) int64 {
+	data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	_, rest, _ := strings.Cut(string(data), "VmHWM:")
+	var kib int64
+	_, _ = fmt.Sscan(rest, &kib)
+	return kib << 10
 }
 
 func (m *mesh) newAgent(i int) *agent {
@@ -262,6 +272,7 @@ func (a *agent) start() {
 }
 
 func (a *agent) kill() {
+	a.peak = max(a.peak, peakOf(a.cmd.Process.Pid))
 	_ = a.cmd.Process.Kill()
 	_ = a.cmd.Wait()
 }
@@ -286,12 +297,12 @@ func (m *mesh) submit(dataset string, seed uint64, large int) string {
 	return job.ID
 }
 
-// until asks until it is so.
-func (m *mesh) until(what string, limit time.Duration, holds func() bool) {
+// until asks until it is so; what says what it waits for.
+func (m *mesh) until(what *string, limit time.Duration, holds func() bool) {
 	m.t.Helper()
 	for deadline := time.Now().Add(limit); !holds(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			m.t.Fatalf("waited in vain until %s", what)
+			m.t.Fatalf("waited %s in vain until %s", limit, *what)
 		}
 	}
 }

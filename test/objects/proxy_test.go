@@ -69,11 +69,12 @@ type proxy struct {
 	mu    sync.Mutex
 	tries map[string]int // of a file
 	done  map[fault]int
+	here  map[*http.Request]string // requests in the making
 }
 
 func newProxy(t *testing.T, real string, seed uint64) *proxy {
 	transport := &http.Transport{DisableKeepAlives: true, DisableCompression: true}
-	p := &proxy{real: real, by: transport, seed: seed, tries: map[string]int{}, done: map[fault]int{}}
+	p := &proxy{real: real, by: transport, seed: seed, tries: map[string]int{}, done: map[fault]int{}, here: map[*http.Request]string{}}
 	p.Server = httptest.NewUnstartedServer(p)
 	p.Config.ErrorLog = nil
 	p.Start()
@@ -136,6 +137,7 @@ func (p *proxy) faults() (n int) {
 
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f, h := p.fate(r)
+	defer p.note(r, f)()
 	switch f {
 	case busy, broken, stale, unreadBusy:
 		refuse(w, r, f)
@@ -163,6 +165,19 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(resp.StatusCode)
 	if _, err := io.Copy(w, body); err != nil {
 		panic(http.ErrAbortHandler)
+	}
+}
+
+// note keeps a request among those that are here until the returned function is
+// called.
+func (p *proxy) note(r *http.Request, f fault) func() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.here[r] = fmt.Sprintf("%s %s %s since %s, %s", r.RemoteAddr, r.Method, r.URL.Path, time.Now().Format(time.TimeOnly), f)
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.here, r)
 	}
 }
 
@@ -249,6 +264,9 @@ func (p *proxy) tell() string {
 	var b strings.Builder
 	for f, n := range p.done {
 		fmt.Fprintf(&b, "\n  %4d  %s", n, f)
+	}
+	for _, request := range p.here {
+		b.WriteString("\n  still here: " + request)
 	}
 	return b.String()
 }
