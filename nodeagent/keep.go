@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/tunemesh/tunemesh/api"
@@ -21,7 +22,7 @@ import (
 // their lines: it may lose them before, with a server that led or with its
 // event store, and then asks for them again.
 //
-//	spools/FENCE/spool.json    whose lines they are; written first
+//	spools/FENCE/spool.json    whose lines they are; there from the first moment
 //	            /shipped.json  /events.log   as they stood in the attempt
 
 // keptSpool is what spool.json holds.
@@ -45,15 +46,8 @@ func (r *runner) keepSpool() error {
 	if err != nil {
 		return err
 	}
-	to := paths{filepath.Join(r.a.spoolsDir(), strconv.FormatUint(r.as.Fence, 10))}
-	if err := os.MkdirAll(to.root, 0o750); err != nil {
-		return err
-	}
-	data, err := json.Marshal(keptSpool{Job: r.as.JobID, Stage: r.as.Stage.Name, Attempt: r.as.Attempt, Fence: r.as.Fence, At: time.Now().UTC()})
-	if err == nil {
-		err = writeFile(filepath.Join(to.root, "spool.json"), data, 0o600)
-	}
-	if err != nil {
+	to := r.a.spoolPaths(r.as.Fence)
+	if err := r.beginSpool(to.root); err != nil {
 		return err
 	}
 	if err := os.Rename(r.p.shipped(), to.shipped()); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -63,6 +57,29 @@ func (r *runner) keepSpool() error {
 		return err
 	}
 	return os.Rename(r.p.events(), to.events())
+}
+
+// unnamed ends the name of a spool's folder that does not say yet whose it is.
+const unnamed = ".new"
+
+// beginSpool makes the folder of a kept spool, which says from its first moment
+// on whose lines it holds: keepSpools removes one that does not.
+func (r *runner) beginSpool(root string) error {
+	if _, err := os.Stat(root); err == nil {
+		return nil // before a crash
+	}
+	dir := root + unnamed
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return err
+	}
+	data, err := json.Marshal(keptSpool{Job: r.as.JobID, Stage: r.as.Stage.Name, Attempt: r.as.Attempt, Fence: r.as.Fence, At: time.Now().UTC()})
+	if err == nil {
+		err = writeFile(filepath.Join(dir, "spool.json"), data, 0o600)
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(dir, root)
 }
 
 // keepSpools looks after the spools of attempts that are over, until ctx ends.
@@ -96,6 +113,9 @@ func (a *Agent) listSpools() ([]keptSpool, error) {
 	}
 	var out []keptSpool
 	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), unnamed) {
+			continue // its attempt is still here
+		}
 		var k keptSpool
 		data, err := os.ReadFile(filepath.Join(a.spoolsDir(), e.Name(), "spool.json"))
 		if err == nil {

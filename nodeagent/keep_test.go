@@ -42,6 +42,7 @@ func kept(c nodeagent.Config) []string {
 
 func TestLinesAreKeptUntilTheyAreArchived(t *testing.T) {
 	p, c := keeping(t)
+	c.ProbeInterval = time.Millisecond // who looks after kept lines sees them come
 	p.assign(builtin(41, `{"lines":30}`))
 	end := run(t, p, c)
 	if r := p.ended(41); r.Lines != 30 {
