@@ -126,8 +126,14 @@ func TestSnapshotsOfOlderVersionsRestore(t *testing.T) {
 			same := func() {
 				t.Helper()
 				got := n.store
-				if len(got.Tokens()) != len(want.Tokens()) || len(got.Nodes()) != len(want.Nodes()) || len(got.Models()) != len(want.Models()) || len(want.Tokens()) == 0 {
-					t.Errorf("%d tokens, %d nodes, %d models; want %d, %d, %d", len(got.Tokens()), len(got.Nodes()), len(got.Models()), len(want.Tokens()), len(want.Nodes()), len(want.Models()))
+				if len(got.Tokens()) != len(want.Tokens()) || len(got.Nodes()) != len(want.Nodes()) || len(got.Models()) != len(want.Models()) || got.MinVersion() != want.MinVersion() {
+					t.Errorf("%d tokens, %d nodes, %d models, version %d; want %d, %d, %d, version %d", len(got.Tokens()), len(got.Nodes()), len(got.Models()), got.MinVersion(), len(want.Tokens()), len(want.Nodes()), len(want.Models()), want.MinVersion())
+				}
+				if len(want.Tokens())+len(want.GossipKeys().All()) == 0 {
+					t.Error("the golden snapshot is empty")
+				}
+				if n := len(got.GossipKeys().All()); n != 0 {
+					t.Errorf("%d of the backup's gossip keys came along: this cluster's stay", n)
 				}
 				for _, k := range want.Nodes() {
 					have, err := got.Node(k.ID)
