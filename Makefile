@@ -36,7 +36,7 @@ test: ## the fast suite, with the race detector
 test-e2e: build ## whole runs of the real binary: custom stages, SIGKILL and resume
 	TUNEMESH_E2E=1 go test -count=1 -timeout 30m ./test/e2e/...
 
-# Seeded: TUNEMESH_CHAOS_SEED repeats a schedule. Needs root, ip and redis-server;
+# Seeded: TUNEMESH_CHAOS_SEED repeats a schedule. Needs root, ip, nft and redis-server;
 # skips with its reason where network namespaces cannot be made.
 .PHONY: test-chaos
 test-chaos: ## a mesh in network namespaces, broken in every way for a few minutes, and checked
@@ -44,12 +44,12 @@ test-chaos: ## a mesh in network namespaces, broken in every way for a few minut
 	go test -count=1 -tags chaos ./failpoint
 	TUNEMESH_CHAOS=1 TUNEMESH_CHAOS_TAG=1 TUNEMESH_CHAOS_FAULTS=$${TUNEMESH_CHAOS_FAULTS:-40} TUNEMESH_CHAOS_MINUTES=$${TUNEMESH_CHAOS_MINUTES:-1} \
 	TUNEMESH_CHAOS_KILLS=3 TUNEMESH_CHAOS_RESTARTS=4 \
-	go test -count=1 -timeout 30m -parallel 4 -v -run 'AStorm|Failover|KilledAgents|LinesSurvive|CompleteLoss|Failpoint|Zombie|DiskThatHangs|MembershipHeals|RollingUpgrade' ./test/chaos
+	go test -count=1 -timeout 30m -parallel 4 -v -run 'AStorm|Failover|KilledAgents|LinesSurvive|CompleteLoss|Failpoint|Zombie|DiskThatHangs|MembershipHeals|RollingUpgrade|AnAgentBehindNAT' ./test/chaos
 
 .PHONY: test-chaos-long
 test-chaos-long: ## 1,000 faults, 50 leader kills, 100 restarts of an agent: an hour
 	TUNEMESH_CHAOS=1 TUNEMESH_CHAOS_TAG=1 TUNEMESH_CHAOS_FAULTS=$${TUNEMESH_CHAOS_FAULTS:-1000} TUNEMESH_CHAOS_MINUTES=$${TUNEMESH_CHAOS_MINUTES:-60} \
-	TUNEMESH_CHAOS_KILLS=50 TUNEMESH_CHAOS_RESTARTS=100 TUNEMESH_CHAOS_PARTITION_S=65 TUNEMESH_CHAOS_FAILPOINTS='crash error delay:3s' \
+	TUNEMESH_CHAOS_KILLS=50 TUNEMESH_CHAOS_RESTARTS=100 TUNEMESH_CHAOS_PARTITION_S=65 TUNEMESH_CHAOS_NAT_S=90 TUNEMESH_CHAOS_FAILPOINTS='crash error delay:3s' \
 	go test -count=1 -timeout 150m -parallel 4 -v ./test/chaos
 
 .PHONY: test-chaos-race

@@ -50,12 +50,16 @@ func TestFailover(t *testing.T) {
 	}
 }
 
-// longJob is a job of one shell stage that takes about the given time.
+// longJob is a job of one shell stage that takes about the given time, on a node
+// with the label host=node if one is given.
 func (w *workload) longJob(t *testing.T, id string, lines int, node string) *planned {
 	t.Helper()
 	p := &planned{id: id, lines: lines}
 	stage := w.shellStage("long", lines, "0.1")
 	stage.MaxDisconnect = "5m"
+	if node != "" {
+		stage.Requires.Labels = map[string]string{"host": node}
+	}
 	p.spec = api.JobSpec{ID: id, Name: "long", Dataset: w.datasets[0], Pipeline: &api.Pipeline{Nodes: []api.StageSpec{stage}}}
 	w.jobs[id] = p
 	w.order = append(w.order, id)
