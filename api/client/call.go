@@ -161,7 +161,14 @@ func (c *Client) send(req *http.Request) (*http.Response, *tryError) {
 	base := req.URL.Scheme + "://" + req.URL.Host
 	resp, err := c.http.Do(req)
 	if err != nil {
-		c.rotatePrefix(base)
+		if errors.Is(err, context.DeadlineExceeded) {
+			// A router on the way that was switched off and on has forgotten all
+			// connections, not only this one: a call on another would wait as long.
+			c.http.CloseIdleConnections()
+		}
+		if !errors.Is(err, context.Canceled) { // by the caller, who knows nothing of the server
+			c.rotatePrefix(base)
+		}
 		return nil, &tryError{err: err, retry: true, refused: neverSent(err)}
 	}
 	if resp.StatusCode/100 == 2 {

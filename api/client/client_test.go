@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -150,6 +151,50 @@ func TestAnUploadIsRepeatedFromItsStartOrNotAtAll(t *testing.T) {
 	c, s = start(t, refuse(503, api.Problem{}))
 	if _, err := c.UploadDataset(t.Context(), "x.csv", io.MultiReader(strings.NewReader("body")), -1); err == nil || s.count() != 1 {
 		t.Errorf("a stream was sent %d times: %v", s.count(), err)
+	}
+}
+
+// A router that was switched off and on has forgotten every connection: who noticed
+// it of one uses no other of that time.
+func TestAfterATimeoutNoOldConnectionIsUsed(t *testing.T) {
+	var (
+		forgotten atomic.Bool
+		both      sync.WaitGroup
+		done      = make(chan struct{})
+	)
+	type old struct{}
+	both.Add(2)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Context().Value(old{}) == true {
+			if forgotten.Load() {
+				<-done
+				return
+			}
+			both.Done()
+			both.Wait() // so that the two calls have a connection each
+		}
+		answer(map[string]any{})(w, r)
+	}))
+	server.Config.ConnContext = func(ctx context.Context, _ net.Conn) context.Context {
+		return context.WithValue(ctx, old{}, !forgotten.Load())
+	}
+	server.Start()
+	t.Cleanup(server.Close)
+	t.Cleanup(func() { close(done) })
+	c := client.New(client.Config{Servers: []string{server.URL}, Token: "tm_a_b", Retries: 1, CallTimeout: time.Second})
+	t.Cleanup(c.Close)
+	var calls sync.WaitGroup
+	for range 2 {
+		calls.Go(func() {
+			if _, err := c.Job(t.Context(), "j"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	calls.Wait()
+	forgotten.Store(true)
+	if _, err := c.Job(t.Context(), "j"); err != nil {
+		t.Errorf("the second try went out on another connection of before: %v", err)
 	}
 }
 
