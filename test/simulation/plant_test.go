@@ -47,6 +47,9 @@ type readsStale struct{ *consensus.Node }
 // IsLeader implements rest.Raft, wrongly: nothing is passed on.
 func (readsStale) IsLeader() bool { return true }
 
+// Leading has rest not wait for the leadership that IsLeader claims.
+func (readsStale) Leading(context.Context) error { return nil }
+
 // ConsistentRead implements rest.Raft, wrongly.
 func (readsStale) ConsistentRead(context.Context) error { return nil }
 

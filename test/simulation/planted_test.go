@@ -67,6 +67,9 @@ func (p plan) with(kind string, every time.Duration) plan {
 		p.jobs[i].cancelAt = 0
 		for k := range p.jobs[i].stages {
 			p.jobs[i].stages[k] = plannedStage{lines: 12, pause: 2 * time.Second, ending: endsWell, bare: true}
+			if kind == resetConns { // several lines in a batch
+				p.jobs[i].stages[k].lines, p.jobs[i].stages[k].pause = 80, 300*time.Millisecond
+			}
 		}
 	}
 	return p
