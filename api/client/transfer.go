@@ -31,7 +31,11 @@ func (c *Client) UploadDataset(ctx context.Context, name string, body io.Reader,
 		}
 	}
 	for n := 0; ; n++ {
-		out, failure := c.tryUpload(ctx, path, name, body, size)
+		once := &lent{body: body}
+		out, failure := c.tryUpload(ctx, path, name, once, size)
+		if seekable { // a read of a pipe may last
+			once.takeBack()
+		}
 		if failure == nil {
 			return out, nil
 		}
@@ -47,10 +51,10 @@ func (c *Client) UploadDataset(ctx context.Context, name string, body io.Reader,
 	}
 }
 
-func (c *Client) tryUpload(ctx context.Context, path, name string, body io.Reader, size int64) (api.Dataset, *tryError) {
+func (c *Client) tryUpload(ctx context.Context, path, name string, body *lent, size int64) (api.Dataset, *tryError) {
 	var out api.Dataset
-	// The transport closes a body that is a Closer; the caller owns it.
-	req, err := c.request(ctx, http.MethodPost, path, url.Values{"name": {name}}, struct{ io.Reader }{body})
+	// Not a Closer, which the transport would close: the caller owns it.
+	req, err := c.request(ctx, http.MethodPost, path, url.Values{"name": {name}}, body)
 	if err != nil {
 		return out, &tryError{err: err, refused: true}
 	}
