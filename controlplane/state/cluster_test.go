@@ -81,12 +81,19 @@ func commandsOf2() []state.Command {
 	}
 }
 
-// A later program reads what this one wrote. The files are written once, with
-// -update, and never again.
 func TestGoldenLogAndSnapshotOfTheClusterCommands(t *testing.T) {
-	logFile, snapshotFile := filepath.Join("testdata", "v2-cluster", "log.jsonl"), filepath.Join("testdata", "v2-cluster", "snapshot.jsonl")
+	golden(t, "v2-cluster", commandsOf2())
+}
+
+// golden compares what a log of commands gives today with what it gave when its
+// files were written, once, with -update: a later program reads what this one
+// wrote. It returns the states that come of the log and of the snapshot.
+func golden(t *testing.T, version string, commands []state.Command) (s, restored *state.Store) {
+	t.Helper()
+	dir := filepath.Join("testdata", version)
+	logFile, snapshotFile := filepath.Join(dir, "log.jsonl"), filepath.Join(dir, "snapshot.jsonl")
 	if *update {
-		writeGoldenOf(t, commandsOf2(), logFile, snapshotFile)
+		writeGoldenOf(t, commands, logFile, snapshotFile)
 	}
 	log, err := os.ReadFile(logFile)
 	if err != nil {
@@ -96,7 +103,7 @@ func TestGoldenLogAndSnapshotOfTheClusterCommands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, _ := state.New()
+	s, _ = state.New()
 	for i, entry := range bytes.Split(bytes.TrimSpace(log), []byte("\n")) {
 		if r, err := s.Apply(uint64(i+1), entry); err != nil || r.Err != nil {
 			t.Fatalf("entry %d: %v, %v", i+1, err, r.Err)
@@ -109,10 +116,11 @@ func TestGoldenLogAndSnapshotOfTheClusterCommands(t *testing.T) {
 	if !bytes.Equal(got.Bytes(), want) {
 		t.Errorf("the log gives another state now:\n%s\nwant\n%s", got.Bytes(), want)
 	}
-	restored, _ := state.New()
+	restored, _ = state.New()
 	if err := restored.Restore(bytes.NewReader(want)); err != nil || restored.Hash() != s.Hash() {
 		t.Errorf("the snapshot gives another state than its log: %v", err)
 	}
+	return s, restored
 }
 
 func writeGoldenOf(t *testing.T, commands []state.Command, logFile, snapshotFile string) {

@@ -1,9 +1,6 @@
 package state_test
 
 import (
-	"bytes"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -37,38 +34,8 @@ func commandsOf3() []state.Command {
 	}
 }
 
-// A later program reads what this one wrote. The files are written once, with
-// -update, and never again.
 func TestGoldenLogAndSnapshotOfBatches(t *testing.T) {
-	logFile, snapshotFile := filepath.Join("testdata", "v3-batches", "log.jsonl"), filepath.Join("testdata", "v3-batches", "snapshot.jsonl")
-	if *update {
-		writeGoldenOf(t, commandsOf3(), logFile, snapshotFile)
-	}
-	log, err := os.ReadFile(logFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want, err := os.ReadFile(snapshotFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, _ := state.New()
-	for i, entry := range bytes.Split(bytes.TrimSpace(log), []byte("\n")) {
-		if r, err := s.Apply(uint64(i+1), entry); err != nil || r.Err != nil {
-			t.Fatalf("entry %d: %v, %v", i+1, err, r.Err)
-		}
-	}
-	var got bytes.Buffer
-	if err := s.WriteSnapshot(&got); err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got.Bytes(), want) {
-		t.Errorf("the log gives another state now:\n%s\nwant\n%s", got.Bytes(), want)
-	}
-	restored, _ := state.New()
-	if err := restored.Restore(bytes.NewReader(want)); err != nil || restored.Hash() != s.Hash() {
-		t.Errorf("the snapshot gives another state than its log: %v", err)
-	}
+	s, _ := golden(t, "v3-batches", commandsOf3())
 	for _, fence := range []uint64{6, 2048, 2050, 2560} {
 		if _, err := s.Attempt(fence); err != nil {
 			t.Errorf("fence %d: %v", fence, err)

@@ -3,8 +3,6 @@ package state_test
 import (
 	"bytes"
 	"errors"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/tunemesh/tunemesh/api"
@@ -107,39 +105,8 @@ func commandsOf4() []state.Command {
 	}
 }
 
-// A later program reads what this one wrote. The files are written once, with
-// -update, and never again.
 func TestGoldenLogAndSnapshotOfGossipKeys(t *testing.T) {
-	dir := filepath.Join("testdata", "v4-gossip-keys")
-	logFile, snapshotFile := filepath.Join(dir, "log.jsonl"), filepath.Join(dir, "snapshot.jsonl")
-	if *update {
-		writeGoldenOf(t, commandsOf4(), logFile, snapshotFile)
-	}
-	log, err := os.ReadFile(logFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want, err := os.ReadFile(snapshotFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, _ := state.New()
-	for i, entry := range bytes.Split(bytes.TrimSpace(log), []byte("\n")) {
-		if r, err := s.Apply(uint64(i+1), entry); err != nil || r.Err != nil {
-			t.Fatalf("entry %d: %v, %v", i+1, err, r.Err)
-		}
-	}
-	var got bytes.Buffer
-	if err := s.WriteSnapshot(&got); err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got.Bytes(), want) {
-		t.Errorf("the log gives another state now:\n%s\nwant\n%s", got.Bytes(), want)
-	}
-	restored, _ := state.New()
-	if err := restored.Restore(bytes.NewReader(want)); err != nil || restored.Hash() != s.Hash() {
-		t.Errorf("the snapshot gives another state than its log: %v", err)
-	}
+	_, restored := golden(t, "v4-gossip-keys", commandsOf4())
 	if k := restored.GossipKeys(); !bytes.Equal(k.Primary, key(2)) || !bytes.Equal(k.Coming, key(3)) || len(k.Going) != 0 {
 		t.Errorf("keys %+v", k)
 	}
