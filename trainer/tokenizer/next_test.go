@@ -13,26 +13,30 @@ import (
 	"github.com/tunemesh/tunemesh/trainer/tokenizer/sentencepiece"
 )
 
+// converted reads a model of SentencePiece and what it is as a tokenizer.json.
+func converted(t *testing.T, kind string) (m *sentencepiece.Model, file []byte, tok *tokenizer.Tokenizer) {
+	t.Helper()
+	data, err := os.ReadFile("sentencepiece/testdata/" + kind + ".model")
+	if err == nil {
+		m, err = sentencepiece.Read(data)
+	}
+	if err == nil {
+		file, err = m.TokenizerJSON(sentencepiece.Options{})
+	}
+	if err == nil {
+		tok, err = tokenizer.Parse(file)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m, file, tok
+}
+
 // A text that follows another has no space of its own before it, also where a token of the
 // whole reaches over the border, and where the normalization takes control characters away.
 func TestTheNextTextBeginsWithoutASpace(t *testing.T) {
 	for _, kind := range []string{"bpe", "bpe-nfkc", "unigram-nfkc", "bpe-nfkc-cf"} {
-		data, err := os.ReadFile("sentencepiece/testdata/" + kind + ".model")
-		if err != nil {
-			t.Fatal(err)
-		}
-		m, err := sentencepiece.Read(data)
-		if err != nil {
-			t.Fatal(err)
-		}
-		file, err := m.TokenizerJSON(sentencepiece.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		tok, err := tokenizer.Parse(file)
-		if err != nil {
-			t.Fatal(err)
-		}
+		m, _, tok := converted(t, kind)
 		crossed := false
 		for _, c := range [][2]string{{"the answer is th", "e mesh"}, {"a job on a no", "de"}, {"the n", "ode"}, {"the mesh ", "and"}, {"the mesh", " and"}} {
 			ids := tok.EncodeNext(c[0], c[1])
@@ -56,22 +60,7 @@ func TestTheNextTextBeginsWithoutASpace(t *testing.T) {
 // means the same and is not known by hand finds the same.
 func TestSpacesAreFoundAsTheExpressionsFindThem(t *testing.T) {
 	for _, kind := range []string{"unigram-nfkc", "bpe-unk"} {
-		data, err := os.ReadFile("sentencepiece/testdata/" + kind + ".model")
-		if err != nil {
-			t.Fatal(err)
-		}
-		m, err := sentencepiece.Read(data)
-		if err != nil {
-			t.Fatal(err)
-		}
-		file, err := m.TokenizerJSON(sentencepiece.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		quick, err := tokenizer.Parse(file)
-		if err != nil {
-			t.Fatal(err)
-		}
+		_, file, quick := converted(t, kind)
 		for _, expr := range []string{" {2,}", `\\A | \\z`, `▁+\\z`} {
 			if !bytes.Contains(file, []byte(`"Regex":"`+expr+`"`)) {
 				t.Fatalf("%s: no %s", kind, expr)
