@@ -35,12 +35,13 @@ type tile struct {
 	decode dequantizer
 }
 
-// microKernel computes C (+)= A·B for one tile: c has row stride ldc, A's
-// element (i, k) lies at a[i*rs+k*cs], B's (k, j) at b[k*nr+j]. Each element is
-// one chain of fused multiply-adds in the order of k that begins with C's value
-// (add != 0) or with zero: so cutting K or the matrix into blocks never changes
-// a bit of the result.
-type microKernel func(c []float32, ldc int, a []float32, rs, cs int, b []float32, kc int, add bool)
+// microKernel computes C (+)= A·B for tiles blocks of its rows, below each other,
+// by panels blocks of its columns, beside each other. c has row stride ldc, A's
+// element (i, k) lies at a[i*rs+k*cs], B's (k, j) at b[k*nr+j], and the panels of B
+// one after the other. Each element is one chain of fused multiply-adds in the
+// order of k that begins with C's value (if add) or with zero: so cutting K or the
+// matrix into blocks never changes a bit of the result.
+type microKernel func(c []float32, ldc int, a []float32, rs, cs int, b []float32, kc int, add bool, panels, tiles int)
 
 const (
 	blockK    = 512 // columns of A per pass: a packed panel of B stays within L2
@@ -177,27 +178,36 @@ func (t *tile) gemmBlock(s *scratch, c Matrix, add bool, terms []Term, m0, m1, n
 		}
 		for k0 := 0; k0 < a.cols; k0 += blockK {
 			kc := min(blockK, a.cols-k0)
-			bp := grow(&s.bPack, kc*width)
+			steps := (kc + per - 1) / per
+			bp := grow(&s.bPack, steps*width)
 			for n := n0; n < n1; n += t.nr {
-				dst := bp[(n-n0)*kc:]
+				dst := bp[(n-n0)*steps:]
 				if nw := min(n1-n, t.nr); term.paired {
 					t.packPairs(dst, t.width(nw), b.bf16[k0*b.rs+n*b.cs:], b.rs, b.cs, kc, nw)
 				} else {
 					t.packPanel(s, dst, b, k0, kc, n, n+nw)
 				}
 			}
-			for m := m0; m < m1; m += t.mr {
+			whole := (n1 - n0) / t.nr // panels; what is left of the columns makes one more
+			rest := n0 + whole*t.nr
+			for m, tiles := m0, 0; m < m1; m += tiles * min(t.mr, m1-m) {
 				mr := min(t.mr, m1-m)
-				steps := (kc + per - 1) / per
-				ap, rs, cs := t.leftTile(s, a, m, mr, k0/per, steps)
-				for n := n0; n < n1; n += t.nr {
-					nw := min(t.nr, n1-n)
-					kernel := full[mr]
-					if t.width(nw) < t.nr {
-						kernel = half[mr]
-					}
-					t.run(kernel, s, c.f32[m*c.rs+n:], c.rs, ap, rs, cs, bp[(n-n0)*kc:], mr, nw, steps, add)
+				tiles = 1
+				if a.inPlace() {
+					tiles = (m1 - m) / mr
 				}
+				ap, rs, cs := t.leftTile(s, a, m, mr, k0/per, steps)
+				if whole > 0 {
+					full[mr](c.f32[m*c.rs+n0:], c.rs, ap, rs, cs, bp, steps, add, whole, tiles)
+				}
+				if rest == n1 {
+					continue
+				}
+				kernel := full[mr]
+				if t.width(n1-rest) < t.nr {
+					kernel = half[mr]
+				}
+				t.run(kernel, s, c.f32[m*c.rs+rest:], c.rs, ap, rs, cs, bp[(rest-n0)*steps:], mr, n1-rest, steps, add, tiles)
 			}
 			add = true
 		}
@@ -209,23 +219,26 @@ func (t *tile) gemmBlock(s *scratch, c Matrix, add bool, terms []Term, m0, m1, n
 	}
 }
 
-// run computes one tile of mr rows and nw columns; narrow ones go through a
-// buffer, for the micro-kernels always write whole tiles.
-func (t *tile) run(kernel microKernel, s *scratch, c []float32, ldc int, a []float32, rs, cs int, b []float32, mr, nw, kc int, add bool) {
+// run computes tiles of mr rows and nw columns; narrow ones go through a buffer,
+// for the micro-kernels always write whole tiles.
+func (t *tile) run(kernel microKernel, s *scratch, c []float32, ldc int, a []float32, rs, cs int, b []float32, mr, nw, kc int, add bool, tiles int) {
 	w := t.width(nw)
 	if nw == w {
-		kernel(c, ldc, a, rs, cs, b, kc, add)
+		kernel(c, ldc, a, rs, cs, b, kc, add, 1, tiles)
 		return
 	}
 	edge := grow(&s.edge, t.mr*t.nr)
-	if add {
-		for i := range mr {
-			copy(edge[i*w:i*w+nw], c[i*ldc:i*ldc+nw])
+	for tile := range tiles {
+		a, c := a[tile*mr*rs:], c[tile*mr*ldc:]
+		if add {
+			for i := range mr {
+				copy(edge[i*w:i*w+nw], c[i*ldc:i*ldc+nw])
+			}
 		}
-	}
-	kernel(edge, w, a, rs, cs, b, kc, add)
-	for i := range mr {
-		copy(c[i*ldc:i*ldc+nw], edge[i*w:i*w+nw])
+		kernel(edge, w, a, rs, cs, b, kc, add, 1, 1)
+		for i := range mr {
+			copy(c[i*ldc:i*ldc+nw], edge[i*w:i*w+nw])
+		}
 	}
 }
 
@@ -242,7 +255,7 @@ func (t *tile) width(nw int) int {
 // cache sets and evict each other.
 func (t *tile) leftTile(s *scratch, a Matrix, m, mr, k0, kc int) (data []float32, rs, cs int) {
 	data = a.f32[m*a.rs+k0*a.cs:]
-	if a.cs != 1 || a.rs%1024 != 0 || mr == 1 {
+	if a.inPlace() || mr == 1 {
 		return data, a.rs, a.cs
 	}
 	stride := kc + 16
@@ -252,6 +265,9 @@ func (t *tile) leftTile(s *scratch, a Matrix, m, mr, k0, kc int) (data []float32
 	}
 	return ap, stride, 1
 }
+
+// inPlace says whether micro-kernels read rows of this left operand where they are.
+func (m Matrix) inPlace() bool { return m.cs != 1 || m.rs%1024 != 0 }
 
 // packPanel lays out rows [k0, k0+kc) and columns [n0, n1) of B as the
 // micro-kernels read it: k after k, nr (or nr/2) values each, zeros beyond n1.

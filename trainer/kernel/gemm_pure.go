@@ -13,8 +13,12 @@ func pureTile() tile {
 	const mr, nr = 4, 4
 	t := tile{mr: mr, nr: nr, pack: purePackers(), decode: pureDequantize}
 	for rows := range mr + 1 {
-		t.full = append(t.full, func(c []float32, ldc int, a []float32, rs, cs int, b []float32, kc int, add bool) {
-			pureMicro(rows, c, ldc, a, rs, cs, b, kc, add)
+		t.full = append(t.full, func(c []float32, ldc int, a []float32, rs, cs int, b []float32, kc int, add bool, panels, tiles int) {
+			for tile := range tiles {
+				for panel := range panels {
+					pureMicro(rows, c[tile*rows*ldc+panel*nr:], ldc, a[tile*rows*rs:], rs, cs, b[panel*nr*kc:], kc, add)
+				}
+			}
 		})
 	}
 	return t

@@ -35,7 +35,7 @@ func loops(isa ISA) (tile, vector) {
 	return t, asmVector()
 }
 
-type asmMicro = func(c *float32, ldc int, a *float32, rs, cs int, b *float32, kc int, add bool)
+type asmMicro = func(c *float32, ldc int, a *float32, rs, cs int, b *float32, kc int, add bool, panels, tiles int)
 
 // The micro-kernels by number of rows, from one.
 var (
@@ -59,8 +59,8 @@ var (
 func wrap(asm []asmMicro) []microKernel {
 	out := make([]microKernel, 1, len(asm)+1)
 	for _, f := range asm {
-		out = append(out, func(c []float32, ldc int, a []float32, rs, cs int, b []float32, kc int, add bool) {
-			f(&c[0], ldc, &a[0], rs, cs, &b[0], kc, add)
+		out = append(out, func(c []float32, ldc int, a []float32, rs, cs int, b []float32, kc int, add bool, panels, tiles int) {
+			f(&c[0], ldc, &a[0], rs, cs, &b[0], kc, add, panels, tiles)
 		})
 	}
 	return out

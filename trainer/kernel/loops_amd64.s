@@ -2,25 +2,33 @@
 
 #include "textflag.h"
 
-// func microAVX512_1x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microAVX512_1x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microAVX512_1x32(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
+TEXT ·microAVX512_1x32(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), DI
+	MOVQ panels+64(FP), R8
+	MOVQ R8, (SP)
+
+panel:
+	MOVQ    8(SP), BX
 	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	MOVB    add+56(FP), CL
-	TESTB   CL, CL
-	JZ      zero
-	MOVQ    AX, CX
-	VMOVUPS (CX), Z0
-	VMOVUPS 64(CX), Z1
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R9
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
 	JMP     begin
 
 zero:
@@ -34,16 +42,16 @@ begin:
 loop:
 	VMOVUPS      (DI), Z2
 	VMOVUPS      64(DI), Z3
-	VBROADCASTSS (DX), Z4
+	VBROADCASTSS (BX), Z4
 	VFMADD231PS  Z2, Z4, Z0
 	VFMADD231PS  Z3, Z4, Z1
-	ADDQ         SI, DX
+	ADDQ         DX, BX
 	VMOVUPS      128(DI), Z2
 	VMOVUPS      192(DI), Z3
-	VBROADCASTSS (DX), Z4
+	VBROADCASTSS (BX), Z4
 	VFMADD231PS  Z2, Z4, Z0
 	VFMADD231PS  Z3, Z4, Z1
-	ADDQ         SI, DX
+	ADDQ         DX, BX
 	ADDQ         $0x00000100, DI
 	SUBQ         $0x02, R8
 	JGE          loop
@@ -53,35 +61,55 @@ last:
 	JZ           store
 	VMOVUPS      (DI), Z2
 	VMOVUPS      64(DI), Z3
-	VBROADCASTSS (DX), Z4
+	VBROADCASTSS (BX), Z4
 	VFMADD231PS  Z2, Z4, Z0
 	VFMADD231PS  Z3, Z4, Z1
-	ADDQ         SI, DX
+	ADDQ         DX, BX
+	ADDQ         $0x00000080, DI
 
 store:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, 64(AX)
+	MOVQ    SI, R9
+	VMOVUPS Z0, (R9)
+	VMOVUPS Z1, 64(R9)
+	ADDQ    $0x00000080, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microAVX512_1x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microAVX512_1x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microAVX512_1x16(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
+TEXT ·microAVX512_1x16(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), DI
+	MOVQ panels+64(FP), R8
+	MOVQ R8, (SP)
+
+panel:
+	MOVQ    8(SP), BX
 	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	MOVB    add+56(FP), CL
-	TESTB   CL, CL
-	JZ      zero
-	MOVQ    AX, CX
-	VMOVUPS (CX), Z0
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R9
+	VMOVUPS (R9), Z0
 	JMP     begin
 
 zero:
@@ -93,13 +121,13 @@ begin:
 
 loop:
 	VMOVUPS      (DI), Z1
-	VBROADCASTSS (DX), Z2
+	VBROADCASTSS (BX), Z2
 	VFMADD231PS  Z1, Z2, Z0
-	ADDQ         SI, DX
+	ADDQ         DX, BX
 	VMOVUPS      64(DI), Z1
-	VBROADCASTSS (DX), Z2
+	VBROADCASTSS (BX), Z2
 	VFMADD231PS  Z1, Z2, Z0
-	ADDQ         SI, DX
+	ADDQ         DX, BX
 	ADDQ         $0x00000080, DI
 	SUBQ         $0x02, R8
 	JGE          loop
@@ -108,35 +136,55 @@ last:
 	ADDQ         $0x02, R8
 	JZ           store
 	VMOVUPS      (DI), Z1
-	VBROADCASTSS (DX), Z2
+	VBROADCASTSS (BX), Z2
 	VFMADD231PS  Z1, Z2, Z0
-	ADDQ         SI, DX
+	ADDQ         DX, BX
+	ADDQ         $0x40, DI
 
 store:
-	VMOVUPS Z0, (AX)
+	MOVQ    SI, R9
+	VMOVUPS Z0, (R9)
+	ADDQ    $0x40, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microAVX512_2x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microAVX512_2x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microAVX512_2x32(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
+TEXT ·microAVX512_2x32(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), DI
+	MOVQ panels+64(FP), R8
+	MOVQ R8, (SP)
+
+panel:
+	MOVQ    8(SP), BX
 	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	MOVB    add+56(FP), R9
-	TESTB   R9, R9
-	JZ      zero
-	MOVQ    AX, R9
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R9
 	VMOVUPS (R9), Z0
 	VMOVUPS 64(R9), Z1
-	ADDQ    CX, R9
+	ADDQ    AX, R9
 	VMOVUPS (R9), Z2
 	VMOVUPS 64(R9), Z3
 	JMP     begin
@@ -154,22 +202,22 @@ begin:
 loop:
 	VMOVUPS      (DI), Z4
 	VMOVUPS      64(DI), Z5
-	VBROADCASTSS (DX), Z6
+	VBROADCASTSS (BX), Z6
 	VFMADD231PS  Z4, Z6, Z0
 	VFMADD231PS  Z5, Z6, Z1
-	VBROADCASTSS (DX)(BX*1), Z6
+	VBROADCASTSS (BX)(CX*1), Z6
 	VFMADD231PS  Z4, Z6, Z2
 	VFMADD231PS  Z5, Z6, Z3
-	ADDQ         SI, DX
+	ADDQ         DX, BX
 	VMOVUPS      128(DI), Z4
 	VMOVUPS      192(DI), Z5
-	VBROADCASTSS (DX), Z6
+	VBROADCASTSS (BX), Z6
 	VFMADD231PS  Z4, Z6, Z0
 	VFMADD231PS  Z5, Z6, Z1
-	VBROADCASTSS (DX)(BX*1), Z6
+	VBROADCASTSS (BX)(CX*1), Z6
 	VFMADD231PS  Z4, Z6, Z2
 	VFMADD231PS  Z5, Z6, Z3
-	ADDQ         SI, DX
+	ADDQ         DX, BX
 	ADDQ         $0x00000100, DI
 	SUBQ         $0x02, R8
 	JGE          loop
@@ -179,42 +227,64 @@ last:
 	JZ           store
 	VMOVUPS      (DI), Z4
 	VMOVUPS      64(DI), Z5
-	VBROADCASTSS (DX), Z6
+	VBROADCASTSS (BX), Z6
 	VFMADD231PS  Z4, Z6, Z0
 	VFMADD231PS  Z5, Z6, Z1
-	VBROADCASTSS (DX)(BX*1), Z6
+	VBROADCASTSS (BX)(CX*1), Z6
 	VFMADD231PS  Z4, Z6, Z2
 	VFMADD231PS  Z5, Z6, Z3
-	ADDQ         SI, DX
+	ADDQ         DX, BX
+	ADDQ         $0x00000080, DI
 
 store:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	VMOVUPS Z3, 64(AX)
+	MOVQ    SI, R9
+	VMOVUPS Z0, (R9)
+	VMOVUPS Z1, 64(R9)
+	ADDQ    AX, R9
+	VMOVUPS Z2, (R9)
+	VMOVUPS Z3, 64(R9)
+	ADDQ    $0x00000080, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microAVX512_2x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microAVX512_2x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microAVX512_2x16(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
+TEXT ·microAVX512_2x16(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), DI
+	MOVQ panels+64(FP), R8
+	MOVQ R8, (SP)
+
+panel:
+	MOVQ    8(SP), BX
 	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	MOVB    add+56(FP), R9
-	TESTB   R9, R9
-	JZ      zero
-	MOVQ    AX, R9
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R9
 	VMOVUPS (R9), Z0
-	ADDQ    CX, R9
+	ADDQ    AX, R9
 	VMOVUPS (R9), Z1
 	JMP     begin
 
@@ -228,17 +298,17 @@ begin:
 
 loop:
 	VMOVUPS      (DI), Z2
-	VBROADCASTSS (DX), Z3
+	VBROADCASTSS (BX), Z3
 	VFMADD231PS  Z2, Z3, Z0
-	VBROADCASTSS (DX)(BX*1), Z3
+	VBROADCASTSS (BX)(CX*1), Z3
 	VFMADD231PS  Z2, Z3, Z1
-	ADDQ         SI, DX
+	ADDQ         DX, BX
 	VMOVUPS      64(DI), Z2
-	VBROADCASTSS (DX), Z3
+	VBROADCASTSS (BX), Z3
 	VFMADD231PS  Z2, Z3, Z0
-	VBROADCASTSS (DX)(BX*1), Z3
+	VBROADCASTSS (BX)(CX*1), Z3
 	VFMADD231PS  Z2, Z3, Z1
-	ADDQ         SI, DX
+	ADDQ         DX, BX
 	ADDQ         $0x00000080, DI
 	SUBQ         $0x02, R8
 	JGE          loop
@@ -247,42 +317,64 @@ last:
 	ADDQ         $0x02, R8
 	JZ           store
 	VMOVUPS      (DI), Z2
-	VBROADCASTSS (DX), Z3
+	VBROADCASTSS (BX), Z3
 	VFMADD231PS  Z2, Z3, Z0
-	VBROADCASTSS (DX)(BX*1), Z3
+	VBROADCASTSS (BX)(CX*1), Z3
 	VFMADD231PS  Z2, Z3, Z1
-	ADDQ         SI, DX
+	ADDQ         DX, BX
+	ADDQ         $0x40, DI
 
 store:
-	VMOVUPS Z0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z1, (AX)
+	MOVQ    SI, R9
+	VMOVUPS Z0, (R9)
+	ADDQ    AX, R9
+	VMOVUPS Z1, (R9)
+	ADDQ    $0x40, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microAVX512_3x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microAVX512_3x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microAVX512_3x32(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
+TEXT ·microAVX512_3x32(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), DI
+	MOVQ panels+64(FP), R8
+	MOVQ R8, (SP)
+
+panel:
+	MOVQ    8(SP), BX
 	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	MOVB    add+56(FP), R9
-	TESTB   R9, R9
-	JZ      zero
-	MOVQ    AX, R9
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R9
 	VMOVUPS (R9), Z0
 	VMOVUPS 64(R9), Z1
-	ADDQ    CX, R9
+	ADDQ    AX, R9
 	VMOVUPS (R9), Z2
 	VMOVUPS 64(R9), Z3
-	ADDQ    CX, R9
+	ADDQ    AX, R9
 	VMOVUPS (R9), Z4
 	VMOVUPS 64(R9), Z5
 	JMP     begin
@@ -302,28 +394,28 @@ begin:
 loop:
 	VMOVUPS      (DI), Z6
 	VMOVUPS      64(DI), Z7
-	VBROADCASTSS (DX), Z8
+	VBROADCASTSS (BX), Z8
 	VFMADD231PS  Z6, Z8, Z0
 	VFMADD231PS  Z7, Z8, Z1
-	VBROADCASTSS (DX)(BX*1), Z8
+	VBROADCASTSS (BX)(CX*1), Z8
 	VFMADD231PS  Z6, Z8, Z2
 	VFMADD231PS  Z7, Z8, Z3
-	VBROADCASTSS (DX)(BX*2), Z8
+	VBROADCASTSS (BX)(CX*2), Z8
 	VFMADD231PS  Z6, Z8, Z4
 	VFMADD231PS  Z7, Z8, Z5
-	ADDQ         SI, DX
+	ADDQ         DX, BX
 	VMOVUPS      128(DI), Z6
 	VMOVUPS      192(DI), Z7
-	VBROADCASTSS (DX), Z8
+	VBROADCASTSS (BX), Z8
 	VFMADD231PS  Z6, Z8, Z0
 	VFMADD231PS  Z7, Z8, Z1
-	VBROADCASTSS (DX)(BX*1), Z8
+	VBROADCASTSS (BX)(CX*1), Z8
 	VFMADD231PS  Z6, Z8, Z2
 	VFMADD231PS  Z7, Z8, Z3
-	VBROADCASTSS (DX)(BX*2), Z8
+	VBROADCASTSS (BX)(CX*2), Z8
 	VFMADD231PS  Z6, Z8, Z4
 	VFMADD231PS  Z7, Z8, Z5
-	ADDQ         SI, DX
+	ADDQ         DX, BX
 	ADDQ         $0x00000100, DI
 	SUBQ         $0x02, R8
 	JGE          loop
@@ -333,50 +425,74 @@ last:
 	JZ           store
 	VMOVUPS      (DI), Z6
 	VMOVUPS      64(DI), Z7
-	VBROADCASTSS (DX), Z8
+	VBROADCASTSS (BX), Z8
 	VFMADD231PS  Z6, Z8, Z0
 	VFMADD231PS  Z7, Z8, Z1
-	VBROADCASTSS (DX)(BX*1), Z8
+	VBROADCASTSS (BX)(CX*1), Z8
 	VFMADD231PS  Z6, Z8, Z2
 	VFMADD231PS  Z7, Z8, Z3
-	VBROADCASTSS (DX)(BX*2), Z8
+	VBROADCASTSS (BX)(CX*2), Z8
 	VFMADD231PS  Z6, Z8, Z4
 	VFMADD231PS  Z7, Z8, Z5
-	ADDQ         SI, DX
+	ADDQ         DX, BX
+	ADDQ         $0x00000080, DI
 
 store:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	VMOVUPS Z3, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z4, (AX)
-	VMOVUPS Z5, 64(AX)
+	MOVQ    SI, R9
+	VMOVUPS Z0, (R9)
+	VMOVUPS Z1, 64(R9)
+	ADDQ    AX, R9
+	VMOVUPS Z2, (R9)
+	VMOVUPS Z3, 64(R9)
+	ADDQ    AX, R9
+	VMOVUPS Z4, (R9)
+	VMOVUPS Z5, 64(R9)
+	ADDQ    $0x00000080, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microAVX512_3x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microAVX512_3x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microAVX512_3x16(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
+TEXT ·microAVX512_3x16(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), DI
+	MOVQ panels+64(FP), R8
+	MOVQ R8, (SP)
+
+panel:
+	MOVQ    8(SP), BX
 	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	MOVB    add+56(FP), R9
-	TESTB   R9, R9
-	JZ      zero
-	MOVQ    AX, R9
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R9
 	VMOVUPS (R9), Z0
-	ADDQ    CX, R9
+	ADDQ    AX, R9
 	VMOVUPS (R9), Z1
-	ADDQ    CX, R9
+	ADDQ    AX, R9
 	VMOVUPS (R9), Z2
 	JMP     begin
 
@@ -391,21 +507,21 @@ begin:
 
 loop:
 	VMOVUPS      (DI), Z3
-	VBROADCASTSS (DX), Z4
+	VBROADCASTSS (BX), Z4
 	VFMADD231PS  Z3, Z4, Z0
-	VBROADCASTSS (DX)(BX*1), Z4
+	VBROADCASTSS (BX)(CX*1), Z4
 	VFMADD231PS  Z3, Z4, Z1
-	VBROADCASTSS (DX)(BX*2), Z4
+	VBROADCASTSS (BX)(CX*2), Z4
 	VFMADD231PS  Z3, Z4, Z2
-	ADDQ         SI, DX
+	ADDQ         DX, BX
 	VMOVUPS      64(DI), Z3
-	VBROADCASTSS (DX), Z4
+	VBROADCASTSS (BX), Z4
 	VFMADD231PS  Z3, Z4, Z0
-	VBROADCASTSS (DX)(BX*1), Z4
+	VBROADCASTSS (BX)(CX*1), Z4
 	VFMADD231PS  Z3, Z4, Z1
-	VBROADCASTSS (DX)(BX*2), Z4
+	VBROADCASTSS (BX)(CX*2), Z4
 	VFMADD231PS  Z3, Z4, Z2
-	ADDQ         SI, DX
+	ADDQ         DX, BX
 	ADDQ         $0x00000080, DI
 	SUBQ         $0x02, R8
 	JGE          loop
@@ -414,50 +530,74 @@ last:
 	ADDQ         $0x02, R8
 	JZ           store
 	VMOVUPS      (DI), Z3
-	VBROADCASTSS (DX), Z4
+	VBROADCASTSS (BX), Z4
 	VFMADD231PS  Z3, Z4, Z0
-	VBROADCASTSS (DX)(BX*1), Z4
+	VBROADCASTSS (BX)(CX*1), Z4
 	VFMADD231PS  Z3, Z4, Z1
-	VBROADCASTSS (DX)(BX*2), Z4
+	VBROADCASTSS (BX)(CX*2), Z4
 	VFMADD231PS  Z3, Z4, Z2
-	ADDQ         SI, DX
+	ADDQ         DX, BX
+	ADDQ         $0x40, DI
 
 store:
-	VMOVUPS Z0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z1, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
+	MOVQ    SI, R9
+	VMOVUPS Z0, (R9)
+	ADDQ    AX, R9
+	VMOVUPS Z1, (R9)
+	ADDQ    AX, R9
+	VMOVUPS Z2, (R9)
+	ADDQ    $0x40, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microAVX512_4x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microAVX512_4x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microAVX512_4x32(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	MOVB    add+56(FP), R10
-	TESTB   R10, R10
-	JZ      zero
-	MOVQ    AX, R10
+TEXT ·microAVX512_4x32(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R8
+	MOVQ panels+64(FP), R9
+	MOVQ R9, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R9
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R10
 	VMOVUPS (R10), Z0
 	VMOVUPS 64(R10), Z1
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Z2
 	VMOVUPS 64(R10), Z3
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Z4
 	VMOVUPS 64(R10), Z5
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Z6
 	VMOVUPS 64(R10), Z7
 	JMP     begin
@@ -473,102 +613,128 @@ zero:
 	VPXORD Z7, Z7, Z7
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R9
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Z8
-	VMOVUPS      64(DI), Z9
-	VBROADCASTSS (DX), Z10
+	VMOVUPS      (R8), Z8
+	VMOVUPS      64(R8), Z9
+	VBROADCASTSS (BX), Z10
 	VFMADD231PS  Z8, Z10, Z0
 	VFMADD231PS  Z9, Z10, Z1
-	VBROADCASTSS (DX)(BX*1), Z10
+	VBROADCASTSS (BX)(CX*1), Z10
 	VFMADD231PS  Z8, Z10, Z2
 	VFMADD231PS  Z9, Z10, Z3
-	VBROADCASTSS (DX)(BX*2), Z10
+	VBROADCASTSS (BX)(CX*2), Z10
 	VFMADD231PS  Z8, Z10, Z4
 	VFMADD231PS  Z9, Z10, Z5
-	VBROADCASTSS (DX)(R9*1), Z10
+	VBROADCASTSS (BX)(DI*1), Z10
 	VFMADD231PS  Z8, Z10, Z6
 	VFMADD231PS  Z9, Z10, Z7
-	ADDQ         SI, DX
-	VMOVUPS      128(DI), Z8
-	VMOVUPS      192(DI), Z9
-	VBROADCASTSS (DX), Z10
+	ADDQ         DX, BX
+	VMOVUPS      128(R8), Z8
+	VMOVUPS      192(R8), Z9
+	VBROADCASTSS (BX), Z10
 	VFMADD231PS  Z8, Z10, Z0
 	VFMADD231PS  Z9, Z10, Z1
-	VBROADCASTSS (DX)(BX*1), Z10
+	VBROADCASTSS (BX)(CX*1), Z10
 	VFMADD231PS  Z8, Z10, Z2
 	VFMADD231PS  Z9, Z10, Z3
-	VBROADCASTSS (DX)(BX*2), Z10
+	VBROADCASTSS (BX)(CX*2), Z10
 	VFMADD231PS  Z8, Z10, Z4
 	VFMADD231PS  Z9, Z10, Z5
-	VBROADCASTSS (DX)(R9*1), Z10
+	VBROADCASTSS (BX)(DI*1), Z10
 	VFMADD231PS  Z8, Z10, Z6
 	VFMADD231PS  Z9, Z10, Z7
-	ADDQ         SI, DX
-	ADDQ         $0x00000100, DI
-	SUBQ         $0x02, R8
+	ADDQ         DX, BX
+	ADDQ         $0x00000100, R8
+	SUBQ         $0x02, R9
 	JGE          loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R9
 	JZ           store
-	VMOVUPS      (DI), Z8
-	VMOVUPS      64(DI), Z9
-	VBROADCASTSS (DX), Z10
+	VMOVUPS      (R8), Z8
+	VMOVUPS      64(R8), Z9
+	VBROADCASTSS (BX), Z10
 	VFMADD231PS  Z8, Z10, Z0
 	VFMADD231PS  Z9, Z10, Z1
-	VBROADCASTSS (DX)(BX*1), Z10
+	VBROADCASTSS (BX)(CX*1), Z10
 	VFMADD231PS  Z8, Z10, Z2
 	VFMADD231PS  Z9, Z10, Z3
-	VBROADCASTSS (DX)(BX*2), Z10
+	VBROADCASTSS (BX)(CX*2), Z10
 	VFMADD231PS  Z8, Z10, Z4
 	VFMADD231PS  Z9, Z10, Z5
-	VBROADCASTSS (DX)(R9*1), Z10
+	VBROADCASTSS (BX)(DI*1), Z10
 	VFMADD231PS  Z8, Z10, Z6
 	VFMADD231PS  Z9, Z10, Z7
-	ADDQ         SI, DX
+	ADDQ         DX, BX
+	ADDQ         $0x00000080, R8
 
 store:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	VMOVUPS Z3, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z4, (AX)
-	VMOVUPS Z5, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z6, (AX)
-	VMOVUPS Z7, 64(AX)
+	MOVQ    SI, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	ADDQ    AX, R10
+	VMOVUPS Z2, (R10)
+	VMOVUPS Z3, 64(R10)
+	ADDQ    AX, R10
+	VMOVUPS Z4, (R10)
+	VMOVUPS Z5, 64(R10)
+	ADDQ    AX, R10
+	VMOVUPS Z6, (R10)
+	VMOVUPS Z7, 64(R10)
+	ADDQ    $0x00000080, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microAVX512_4x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microAVX512_4x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microAVX512_4x16(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	MOVB    add+56(FP), R10
-	TESTB   R10, R10
-	JZ      zero
-	MOVQ    AX, R10
+TEXT ·microAVX512_4x16(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R8
+	MOVQ panels+64(FP), R9
+	MOVQ R9, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R9
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R10
 	VMOVUPS (R10), Z0
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Z1
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Z2
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Z3
 	JMP     begin
 
@@ -579,89 +745,115 @@ zero:
 	VPXORD Z3, Z3, Z3
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R9
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Z4
-	VBROADCASTSS (DX), Z5
+	VMOVUPS      (R8), Z4
+	VBROADCASTSS (BX), Z5
 	VFMADD231PS  Z4, Z5, Z0
-	VBROADCASTSS (DX)(BX*1), Z5
+	VBROADCASTSS (BX)(CX*1), Z5
 	VFMADD231PS  Z4, Z5, Z1
-	VBROADCASTSS (DX)(BX*2), Z5
+	VBROADCASTSS (BX)(CX*2), Z5
 	VFMADD231PS  Z4, Z5, Z2
-	VBROADCASTSS (DX)(R9*1), Z5
+	VBROADCASTSS (BX)(DI*1), Z5
 	VFMADD231PS  Z4, Z5, Z3
-	ADDQ         SI, DX
-	VMOVUPS      64(DI), Z4
-	VBROADCASTSS (DX), Z5
+	ADDQ         DX, BX
+	VMOVUPS      64(R8), Z4
+	VBROADCASTSS (BX), Z5
 	VFMADD231PS  Z4, Z5, Z0
-	VBROADCASTSS (DX)(BX*1), Z5
+	VBROADCASTSS (BX)(CX*1), Z5
 	VFMADD231PS  Z4, Z5, Z1
-	VBROADCASTSS (DX)(BX*2), Z5
+	VBROADCASTSS (BX)(CX*2), Z5
 	VFMADD231PS  Z4, Z5, Z2
-	VBROADCASTSS (DX)(R9*1), Z5
+	VBROADCASTSS (BX)(DI*1), Z5
 	VFMADD231PS  Z4, Z5, Z3
-	ADDQ         SI, DX
-	ADDQ         $0x00000080, DI
-	SUBQ         $0x02, R8
+	ADDQ         DX, BX
+	ADDQ         $0x00000080, R8
+	SUBQ         $0x02, R9
 	JGE          loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R9
 	JZ           store
-	VMOVUPS      (DI), Z4
-	VBROADCASTSS (DX), Z5
+	VMOVUPS      (R8), Z4
+	VBROADCASTSS (BX), Z5
 	VFMADD231PS  Z4, Z5, Z0
-	VBROADCASTSS (DX)(BX*1), Z5
+	VBROADCASTSS (BX)(CX*1), Z5
 	VFMADD231PS  Z4, Z5, Z1
-	VBROADCASTSS (DX)(BX*2), Z5
+	VBROADCASTSS (BX)(CX*2), Z5
 	VFMADD231PS  Z4, Z5, Z2
-	VBROADCASTSS (DX)(R9*1), Z5
+	VBROADCASTSS (BX)(DI*1), Z5
 	VFMADD231PS  Z4, Z5, Z3
-	ADDQ         SI, DX
+	ADDQ         DX, BX
+	ADDQ         $0x40, R8
 
 store:
-	VMOVUPS Z0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z1, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z3, (AX)
+	MOVQ    SI, R10
+	VMOVUPS Z0, (R10)
+	ADDQ    AX, R10
+	VMOVUPS Z1, (R10)
+	ADDQ    AX, R10
+	VMOVUPS Z2, (R10)
+	ADDQ    AX, R10
+	VMOVUPS Z3, (R10)
+	ADDQ    $0x40, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microAVX512_5x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microAVX512_5x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microAVX512_5x32(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	MOVB    add+56(FP), R10
-	TESTB   R10, R10
-	JZ      zero
-	MOVQ    AX, R10
+TEXT ·microAVX512_5x32(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R8
+	MOVQ panels+64(FP), R9
+	MOVQ R9, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R9
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R10
 	VMOVUPS (R10), Z0
 	VMOVUPS 64(R10), Z1
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Z2
 	VMOVUPS 64(R10), Z3
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Z4
 	VMOVUPS 64(R10), Z5
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Z6
 	VMOVUPS 64(R10), Z7
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Z8
 	VMOVUPS 64(R10), Z9
 	JMP     begin
@@ -679,116 +871,144 @@ zero:
 	VPXORD Z9, Z9, Z9
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R9
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Z10
-	VMOVUPS      64(DI), Z11
-	VBROADCASTSS (DX), Z12
+	VMOVUPS      (R8), Z10
+	VMOVUPS      64(R8), Z11
+	VBROADCASTSS (BX), Z12
 	VFMADD231PS  Z10, Z12, Z0
 	VFMADD231PS  Z11, Z12, Z1
-	VBROADCASTSS (DX)(BX*1), Z12
+	VBROADCASTSS (BX)(CX*1), Z12
 	VFMADD231PS  Z10, Z12, Z2
 	VFMADD231PS  Z11, Z12, Z3
-	VBROADCASTSS (DX)(BX*2), Z12
+	VBROADCASTSS (BX)(CX*2), Z12
 	VFMADD231PS  Z10, Z12, Z4
 	VFMADD231PS  Z11, Z12, Z5
-	VBROADCASTSS (DX)(R9*1), Z12
+	VBROADCASTSS (BX)(DI*1), Z12
 	VFMADD231PS  Z10, Z12, Z6
 	VFMADD231PS  Z11, Z12, Z7
-	VBROADCASTSS (DX)(BX*4), Z12
+	VBROADCASTSS (BX)(CX*4), Z12
 	VFMADD231PS  Z10, Z12, Z8
 	VFMADD231PS  Z11, Z12, Z9
-	ADDQ         SI, DX
-	VMOVUPS      128(DI), Z10
-	VMOVUPS      192(DI), Z11
-	VBROADCASTSS (DX), Z12
+	ADDQ         DX, BX
+	VMOVUPS      128(R8), Z10
+	VMOVUPS      192(R8), Z11
+	VBROADCASTSS (BX), Z12
 	VFMADD231PS  Z10, Z12, Z0
 	VFMADD231PS  Z11, Z12, Z1
-	VBROADCASTSS (DX)(BX*1), Z12
+	VBROADCASTSS (BX)(CX*1), Z12
 	VFMADD231PS  Z10, Z12, Z2
 	VFMADD231PS  Z11, Z12, Z3
-	VBROADCASTSS (DX)(BX*2), Z12
+	VBROADCASTSS (BX)(CX*2), Z12
 	VFMADD231PS  Z10, Z12, Z4
 	VFMADD231PS  Z11, Z12, Z5
-	VBROADCASTSS (DX)(R9*1), Z12
+	VBROADCASTSS (BX)(DI*1), Z12
 	VFMADD231PS  Z10, Z12, Z6
 	VFMADD231PS  Z11, Z12, Z7
-	VBROADCASTSS (DX)(BX*4), Z12
+	VBROADCASTSS (BX)(CX*4), Z12
 	VFMADD231PS  Z10, Z12, Z8
 	VFMADD231PS  Z11, Z12, Z9
-	ADDQ         SI, DX
-	ADDQ         $0x00000100, DI
-	SUBQ         $0x02, R8
+	ADDQ         DX, BX
+	ADDQ         $0x00000100, R8
+	SUBQ         $0x02, R9
 	JGE          loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R9
 	JZ           store
-	VMOVUPS      (DI), Z10
-	VMOVUPS      64(DI), Z11
-	VBROADCASTSS (DX), Z12
+	VMOVUPS      (R8), Z10
+	VMOVUPS      64(R8), Z11
+	VBROADCASTSS (BX), Z12
 	VFMADD231PS  Z10, Z12, Z0
 	VFMADD231PS  Z11, Z12, Z1
-	VBROADCASTSS (DX)(BX*1), Z12
+	VBROADCASTSS (BX)(CX*1), Z12
 	VFMADD231PS  Z10, Z12, Z2
 	VFMADD231PS  Z11, Z12, Z3
-	VBROADCASTSS (DX)(BX*2), Z12
+	VBROADCASTSS (BX)(CX*2), Z12
 	VFMADD231PS  Z10, Z12, Z4
 	VFMADD231PS  Z11, Z12, Z5
-	VBROADCASTSS (DX)(R9*1), Z12
+	VBROADCASTSS (BX)(DI*1), Z12
 	VFMADD231PS  Z10, Z12, Z6
 	VFMADD231PS  Z11, Z12, Z7
-	VBROADCASTSS (DX)(BX*4), Z12
+	VBROADCASTSS (BX)(CX*4), Z12
 	VFMADD231PS  Z10, Z12, Z8
 	VFMADD231PS  Z11, Z12, Z9
-	ADDQ         SI, DX
+	ADDQ         DX, BX
+	ADDQ         $0x00000080, R8
 
 store:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	VMOVUPS Z3, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z4, (AX)
-	VMOVUPS Z5, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z6, (AX)
-	VMOVUPS Z7, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z8, (AX)
-	VMOVUPS Z9, 64(AX)
+	MOVQ    SI, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	ADDQ    AX, R10
+	VMOVUPS Z2, (R10)
+	VMOVUPS Z3, 64(R10)
+	ADDQ    AX, R10
+	VMOVUPS Z4, (R10)
+	VMOVUPS Z5, 64(R10)
+	ADDQ    AX, R10
+	VMOVUPS Z6, (R10)
+	VMOVUPS Z7, 64(R10)
+	ADDQ    AX, R10
+	VMOVUPS Z8, (R10)
+	VMOVUPS Z9, 64(R10)
+	ADDQ    $0x00000080, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microAVX512_5x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microAVX512_5x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microAVX512_5x16(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	MOVB    add+56(FP), R10
-	TESTB   R10, R10
-	JZ      zero
-	MOVQ    AX, R10
+TEXT ·microAVX512_5x16(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R8
+	MOVQ panels+64(FP), R9
+	MOVQ R9, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R9
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R10
 	VMOVUPS (R10), Z0
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Z1
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Z2
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Z3
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Z4
 	JMP     begin
 
@@ -800,101 +1020,129 @@ zero:
 	VPXORD Z4, Z4, Z4
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R9
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Z5
-	VBROADCASTSS (DX), Z6
+	VMOVUPS      (R8), Z5
+	VBROADCASTSS (BX), Z6
 	VFMADD231PS  Z5, Z6, Z0
-	VBROADCASTSS (DX)(BX*1), Z6
+	VBROADCASTSS (BX)(CX*1), Z6
 	VFMADD231PS  Z5, Z6, Z1
-	VBROADCASTSS (DX)(BX*2), Z6
+	VBROADCASTSS (BX)(CX*2), Z6
 	VFMADD231PS  Z5, Z6, Z2
-	VBROADCASTSS (DX)(R9*1), Z6
+	VBROADCASTSS (BX)(DI*1), Z6
 	VFMADD231PS  Z5, Z6, Z3
-	VBROADCASTSS (DX)(BX*4), Z6
+	VBROADCASTSS (BX)(CX*4), Z6
 	VFMADD231PS  Z5, Z6, Z4
-	ADDQ         SI, DX
-	VMOVUPS      64(DI), Z5
-	VBROADCASTSS (DX), Z6
+	ADDQ         DX, BX
+	VMOVUPS      64(R8), Z5
+	VBROADCASTSS (BX), Z6
 	VFMADD231PS  Z5, Z6, Z0
-	VBROADCASTSS (DX)(BX*1), Z6
+	VBROADCASTSS (BX)(CX*1), Z6
 	VFMADD231PS  Z5, Z6, Z1
-	VBROADCASTSS (DX)(BX*2), Z6
+	VBROADCASTSS (BX)(CX*2), Z6
 	VFMADD231PS  Z5, Z6, Z2
-	VBROADCASTSS (DX)(R9*1), Z6
+	VBROADCASTSS (BX)(DI*1), Z6
 	VFMADD231PS  Z5, Z6, Z3
-	VBROADCASTSS (DX)(BX*4), Z6
+	VBROADCASTSS (BX)(CX*4), Z6
 	VFMADD231PS  Z5, Z6, Z4
-	ADDQ         SI, DX
-	ADDQ         $0x00000080, DI
-	SUBQ         $0x02, R8
+	ADDQ         DX, BX
+	ADDQ         $0x00000080, R8
+	SUBQ         $0x02, R9
 	JGE          loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R9
 	JZ           store
-	VMOVUPS      (DI), Z5
-	VBROADCASTSS (DX), Z6
+	VMOVUPS      (R8), Z5
+	VBROADCASTSS (BX), Z6
 	VFMADD231PS  Z5, Z6, Z0
-	VBROADCASTSS (DX)(BX*1), Z6
+	VBROADCASTSS (BX)(CX*1), Z6
 	VFMADD231PS  Z5, Z6, Z1
-	VBROADCASTSS (DX)(BX*2), Z6
+	VBROADCASTSS (BX)(CX*2), Z6
 	VFMADD231PS  Z5, Z6, Z2
-	VBROADCASTSS (DX)(R9*1), Z6
+	VBROADCASTSS (BX)(DI*1), Z6
 	VFMADD231PS  Z5, Z6, Z3
-	VBROADCASTSS (DX)(BX*4), Z6
+	VBROADCASTSS (BX)(CX*4), Z6
 	VFMADD231PS  Z5, Z6, Z4
-	ADDQ         SI, DX
+	ADDQ         DX, BX
+	ADDQ         $0x40, R8
 
 store:
-	VMOVUPS Z0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z1, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z3, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z4, (AX)
+	MOVQ    SI, R10
+	VMOVUPS Z0, (R10)
+	ADDQ    AX, R10
+	VMOVUPS Z1, (R10)
+	ADDQ    AX, R10
+	VMOVUPS Z2, (R10)
+	ADDQ    AX, R10
+	VMOVUPS Z3, (R10)
+	ADDQ    AX, R10
+	VMOVUPS Z4, (R10)
+	ADDQ    $0x40, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microAVX512_6x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microAVX512_6x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microAVX512_6x32(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	LEAQ    (R9)(BX*2), R10
-	MOVB    add+56(FP), R11
-	TESTB   R11, R11
-	JZ      zero
-	MOVQ    AX, R11
+TEXT ·microAVX512_6x32(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+	LEAQ (DI)(CX*2), R8
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R9
+	MOVQ panels+64(FP), R10
+	MOVQ R10, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R10
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R11
 	VMOVUPS (R11), Z0
 	VMOVUPS 64(R11), Z1
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z2
 	VMOVUPS 64(R11), Z3
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z4
 	VMOVUPS 64(R11), Z5
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z6
 	VMOVUPS 64(R11), Z7
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z8
 	VMOVUPS 64(R11), Z9
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z10
 	VMOVUPS 64(R11), Z11
 	JMP     begin
@@ -914,131 +1162,161 @@ zero:
 	VPXORD Z11, Z11, Z11
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R10
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Z12
-	VMOVUPS      64(DI), Z13
-	VBROADCASTSS (DX), Z14
+	VMOVUPS      (R9), Z12
+	VMOVUPS      64(R9), Z13
+	VBROADCASTSS (BX), Z14
 	VFMADD231PS  Z12, Z14, Z0
 	VFMADD231PS  Z13, Z14, Z1
-	VBROADCASTSS (DX)(BX*1), Z14
+	VBROADCASTSS (BX)(CX*1), Z14
 	VFMADD231PS  Z12, Z14, Z2
 	VFMADD231PS  Z13, Z14, Z3
-	VBROADCASTSS (DX)(BX*2), Z14
+	VBROADCASTSS (BX)(CX*2), Z14
 	VFMADD231PS  Z12, Z14, Z4
 	VFMADD231PS  Z13, Z14, Z5
-	VBROADCASTSS (DX)(R9*1), Z14
+	VBROADCASTSS (BX)(DI*1), Z14
 	VFMADD231PS  Z12, Z14, Z6
 	VFMADD231PS  Z13, Z14, Z7
-	VBROADCASTSS (DX)(BX*4), Z14
+	VBROADCASTSS (BX)(CX*4), Z14
 	VFMADD231PS  Z12, Z14, Z8
 	VFMADD231PS  Z13, Z14, Z9
-	VBROADCASTSS (DX)(R10*1), Z14
+	VBROADCASTSS (BX)(R8*1), Z14
 	VFMADD231PS  Z12, Z14, Z10
 	VFMADD231PS  Z13, Z14, Z11
-	ADDQ         SI, DX
-	VMOVUPS      128(DI), Z12
-	VMOVUPS      192(DI), Z13
-	VBROADCASTSS (DX), Z14
+	ADDQ         DX, BX
+	VMOVUPS      128(R9), Z12
+	VMOVUPS      192(R9), Z13
+	VBROADCASTSS (BX), Z14
 	VFMADD231PS  Z12, Z14, Z0
 	VFMADD231PS  Z13, Z14, Z1
-	VBROADCASTSS (DX)(BX*1), Z14
+	VBROADCASTSS (BX)(CX*1), Z14
 	VFMADD231PS  Z12, Z14, Z2
 	VFMADD231PS  Z13, Z14, Z3
-	VBROADCASTSS (DX)(BX*2), Z14
+	VBROADCASTSS (BX)(CX*2), Z14
 	VFMADD231PS  Z12, Z14, Z4
 	VFMADD231PS  Z13, Z14, Z5
-	VBROADCASTSS (DX)(R9*1), Z14
+	VBROADCASTSS (BX)(DI*1), Z14
 	VFMADD231PS  Z12, Z14, Z6
 	VFMADD231PS  Z13, Z14, Z7
-	VBROADCASTSS (DX)(BX*4), Z14
+	VBROADCASTSS (BX)(CX*4), Z14
 	VFMADD231PS  Z12, Z14, Z8
 	VFMADD231PS  Z13, Z14, Z9
-	VBROADCASTSS (DX)(R10*1), Z14
+	VBROADCASTSS (BX)(R8*1), Z14
 	VFMADD231PS  Z12, Z14, Z10
 	VFMADD231PS  Z13, Z14, Z11
-	ADDQ         SI, DX
-	ADDQ         $0x00000100, DI
-	SUBQ         $0x02, R8
+	ADDQ         DX, BX
+	ADDQ         $0x00000100, R9
+	SUBQ         $0x02, R10
 	JGE          loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R10
 	JZ           store
-	VMOVUPS      (DI), Z12
-	VMOVUPS      64(DI), Z13
-	VBROADCASTSS (DX), Z14
+	VMOVUPS      (R9), Z12
+	VMOVUPS      64(R9), Z13
+	VBROADCASTSS (BX), Z14
 	VFMADD231PS  Z12, Z14, Z0
 	VFMADD231PS  Z13, Z14, Z1
-	VBROADCASTSS (DX)(BX*1), Z14
+	VBROADCASTSS (BX)(CX*1), Z14
 	VFMADD231PS  Z12, Z14, Z2
 	VFMADD231PS  Z13, Z14, Z3
-	VBROADCASTSS (DX)(BX*2), Z14
+	VBROADCASTSS (BX)(CX*2), Z14
 	VFMADD231PS  Z12, Z14, Z4
 	VFMADD231PS  Z13, Z14, Z5
-	VBROADCASTSS (DX)(R9*1), Z14
+	VBROADCASTSS (BX)(DI*1), Z14
 	VFMADD231PS  Z12, Z14, Z6
 	VFMADD231PS  Z13, Z14, Z7
-	VBROADCASTSS (DX)(BX*4), Z14
+	VBROADCASTSS (BX)(CX*4), Z14
 	VFMADD231PS  Z12, Z14, Z8
 	VFMADD231PS  Z13, Z14, Z9
-	VBROADCASTSS (DX)(R10*1), Z14
+	VBROADCASTSS (BX)(R8*1), Z14
 	VFMADD231PS  Z12, Z14, Z10
 	VFMADD231PS  Z13, Z14, Z11
-	ADDQ         SI, DX
+	ADDQ         DX, BX
+	ADDQ         $0x00000080, R9
 
 store:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	VMOVUPS Z3, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z4, (AX)
-	VMOVUPS Z5, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z6, (AX)
-	VMOVUPS Z7, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z8, (AX)
-	VMOVUPS Z9, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z10, (AX)
-	VMOVUPS Z11, 64(AX)
+	MOVQ    SI, R11
+	VMOVUPS Z0, (R11)
+	VMOVUPS Z1, 64(R11)
+	ADDQ    AX, R11
+	VMOVUPS Z2, (R11)
+	VMOVUPS Z3, 64(R11)
+	ADDQ    AX, R11
+	VMOVUPS Z4, (R11)
+	VMOVUPS Z5, 64(R11)
+	ADDQ    AX, R11
+	VMOVUPS Z6, (R11)
+	VMOVUPS Z7, 64(R11)
+	ADDQ    AX, R11
+	VMOVUPS Z8, (R11)
+	VMOVUPS Z9, 64(R11)
+	ADDQ    AX, R11
+	VMOVUPS Z10, (R11)
+	VMOVUPS Z11, 64(R11)
+	ADDQ    $0x00000080, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microAVX512_6x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microAVX512_6x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microAVX512_6x16(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	LEAQ    (R9)(BX*2), R10
-	MOVB    add+56(FP), R11
-	TESTB   R11, R11
-	JZ      zero
-	MOVQ    AX, R11
+TEXT ·microAVX512_6x16(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+	LEAQ (DI)(CX*2), R8
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R9
+	MOVQ panels+64(FP), R10
+	MOVQ R10, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R10
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R11
 	VMOVUPS (R11), Z0
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z1
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z2
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z3
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z4
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z5
 	JMP     begin
 
@@ -1051,112 +1329,142 @@ zero:
 	VPXORD Z5, Z5, Z5
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R10
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Z6
-	VBROADCASTSS (DX), Z7
+	VMOVUPS      (R9), Z6
+	VBROADCASTSS (BX), Z7
 	VFMADD231PS  Z6, Z7, Z0
-	VBROADCASTSS (DX)(BX*1), Z7
+	VBROADCASTSS (BX)(CX*1), Z7
 	VFMADD231PS  Z6, Z7, Z1
-	VBROADCASTSS (DX)(BX*2), Z7
+	VBROADCASTSS (BX)(CX*2), Z7
 	VFMADD231PS  Z6, Z7, Z2
-	VBROADCASTSS (DX)(R9*1), Z7
+	VBROADCASTSS (BX)(DI*1), Z7
 	VFMADD231PS  Z6, Z7, Z3
-	VBROADCASTSS (DX)(BX*4), Z7
+	VBROADCASTSS (BX)(CX*4), Z7
 	VFMADD231PS  Z6, Z7, Z4
-	VBROADCASTSS (DX)(R10*1), Z7
+	VBROADCASTSS (BX)(R8*1), Z7
 	VFMADD231PS  Z6, Z7, Z5
-	ADDQ         SI, DX
-	VMOVUPS      64(DI), Z6
-	VBROADCASTSS (DX), Z7
+	ADDQ         DX, BX
+	VMOVUPS      64(R9), Z6
+	VBROADCASTSS (BX), Z7
 	VFMADD231PS  Z6, Z7, Z0
-	VBROADCASTSS (DX)(BX*1), Z7
+	VBROADCASTSS (BX)(CX*1), Z7
 	VFMADD231PS  Z6, Z7, Z1
-	VBROADCASTSS (DX)(BX*2), Z7
+	VBROADCASTSS (BX)(CX*2), Z7
 	VFMADD231PS  Z6, Z7, Z2
-	VBROADCASTSS (DX)(R9*1), Z7
+	VBROADCASTSS (BX)(DI*1), Z7
 	VFMADD231PS  Z6, Z7, Z3
-	VBROADCASTSS (DX)(BX*4), Z7
+	VBROADCASTSS (BX)(CX*4), Z7
 	VFMADD231PS  Z6, Z7, Z4
-	VBROADCASTSS (DX)(R10*1), Z7
+	VBROADCASTSS (BX)(R8*1), Z7
 	VFMADD231PS  Z6, Z7, Z5
-	ADDQ         SI, DX
-	ADDQ         $0x00000080, DI
-	SUBQ         $0x02, R8
+	ADDQ         DX, BX
+	ADDQ         $0x00000080, R9
+	SUBQ         $0x02, R10
 	JGE          loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R10
 	JZ           store
-	VMOVUPS      (DI), Z6
-	VBROADCASTSS (DX), Z7
+	VMOVUPS      (R9), Z6
+	VBROADCASTSS (BX), Z7
 	VFMADD231PS  Z6, Z7, Z0
-	VBROADCASTSS (DX)(BX*1), Z7
+	VBROADCASTSS (BX)(CX*1), Z7
 	VFMADD231PS  Z6, Z7, Z1
-	VBROADCASTSS (DX)(BX*2), Z7
+	VBROADCASTSS (BX)(CX*2), Z7
 	VFMADD231PS  Z6, Z7, Z2
-	VBROADCASTSS (DX)(R9*1), Z7
+	VBROADCASTSS (BX)(DI*1), Z7
 	VFMADD231PS  Z6, Z7, Z3
-	VBROADCASTSS (DX)(BX*4), Z7
+	VBROADCASTSS (BX)(CX*4), Z7
 	VFMADD231PS  Z6, Z7, Z4
-	VBROADCASTSS (DX)(R10*1), Z7
+	VBROADCASTSS (BX)(R8*1), Z7
 	VFMADD231PS  Z6, Z7, Z5
-	ADDQ         SI, DX
+	ADDQ         DX, BX
+	ADDQ         $0x40, R9
 
 store:
-	VMOVUPS Z0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z1, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z3, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z4, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z5, (AX)
+	MOVQ    SI, R11
+	VMOVUPS Z0, (R11)
+	ADDQ    AX, R11
+	VMOVUPS Z1, (R11)
+	ADDQ    AX, R11
+	VMOVUPS Z2, (R11)
+	ADDQ    AX, R11
+	VMOVUPS Z3, (R11)
+	ADDQ    AX, R11
+	VMOVUPS Z4, (R11)
+	ADDQ    AX, R11
+	VMOVUPS Z5, (R11)
+	ADDQ    $0x40, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microAVX512_7x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microAVX512_7x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microAVX512_7x32(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	LEAQ    (R9)(BX*2), R10
-	MOVB    add+56(FP), R11
-	TESTB   R11, R11
-	JZ      zero
-	MOVQ    AX, R11
+TEXT ·microAVX512_7x32(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+	LEAQ (DI)(CX*2), R8
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R9
+	MOVQ panels+64(FP), R10
+	MOVQ R10, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R10
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R11
 	VMOVUPS (R11), Z0
 	VMOVUPS 64(R11), Z1
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z2
 	VMOVUPS 64(R11), Z3
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z4
 	VMOVUPS 64(R11), Z5
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z6
 	VMOVUPS 64(R11), Z7
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z8
 	VMOVUPS 64(R11), Z9
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z10
 	VMOVUPS 64(R11), Z11
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z12
 	VMOVUPS 64(R11), Z13
 	JMP     begin
@@ -1178,145 +1486,177 @@ zero:
 	VPXORD Z13, Z13, Z13
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R10
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Z14
-	VMOVUPS      64(DI), Z15
-	VBROADCASTSS (DX), Z16
+	VMOVUPS      (R9), Z14
+	VMOVUPS      64(R9), Z15
+	VBROADCASTSS (BX), Z16
 	VFMADD231PS  Z14, Z16, Z0
 	VFMADD231PS  Z15, Z16, Z1
-	VBROADCASTSS (DX)(BX*1), Z16
+	VBROADCASTSS (BX)(CX*1), Z16
 	VFMADD231PS  Z14, Z16, Z2
 	VFMADD231PS  Z15, Z16, Z3
-	VBROADCASTSS (DX)(BX*2), Z16
+	VBROADCASTSS (BX)(CX*2), Z16
 	VFMADD231PS  Z14, Z16, Z4
 	VFMADD231PS  Z15, Z16, Z5
-	VBROADCASTSS (DX)(R9*1), Z16
+	VBROADCASTSS (BX)(DI*1), Z16
 	VFMADD231PS  Z14, Z16, Z6
 	VFMADD231PS  Z15, Z16, Z7
-	VBROADCASTSS (DX)(BX*4), Z16
+	VBROADCASTSS (BX)(CX*4), Z16
 	VFMADD231PS  Z14, Z16, Z8
 	VFMADD231PS  Z15, Z16, Z9
-	VBROADCASTSS (DX)(R10*1), Z16
+	VBROADCASTSS (BX)(R8*1), Z16
 	VFMADD231PS  Z14, Z16, Z10
 	VFMADD231PS  Z15, Z16, Z11
-	VBROADCASTSS (DX)(R9*2), Z16
+	VBROADCASTSS (BX)(DI*2), Z16
 	VFMADD231PS  Z14, Z16, Z12
 	VFMADD231PS  Z15, Z16, Z13
-	ADDQ         SI, DX
-	VMOVUPS      128(DI), Z14
-	VMOVUPS      192(DI), Z15
-	VBROADCASTSS (DX), Z16
+	ADDQ         DX, BX
+	VMOVUPS      128(R9), Z14
+	VMOVUPS      192(R9), Z15
+	VBROADCASTSS (BX), Z16
 	VFMADD231PS  Z14, Z16, Z0
 	VFMADD231PS  Z15, Z16, Z1
-	VBROADCASTSS (DX)(BX*1), Z16
+	VBROADCASTSS (BX)(CX*1), Z16
 	VFMADD231PS  Z14, Z16, Z2
 	VFMADD231PS  Z15, Z16, Z3
-	VBROADCASTSS (DX)(BX*2), Z16
+	VBROADCASTSS (BX)(CX*2), Z16
 	VFMADD231PS  Z14, Z16, Z4
 	VFMADD231PS  Z15, Z16, Z5
-	VBROADCASTSS (DX)(R9*1), Z16
+	VBROADCASTSS (BX)(DI*1), Z16
 	VFMADD231PS  Z14, Z16, Z6
 	VFMADD231PS  Z15, Z16, Z7
-	VBROADCASTSS (DX)(BX*4), Z16
+	VBROADCASTSS (BX)(CX*4), Z16
 	VFMADD231PS  Z14, Z16, Z8
 	VFMADD231PS  Z15, Z16, Z9
-	VBROADCASTSS (DX)(R10*1), Z16
+	VBROADCASTSS (BX)(R8*1), Z16
 	VFMADD231PS  Z14, Z16, Z10
 	VFMADD231PS  Z15, Z16, Z11
-	VBROADCASTSS (DX)(R9*2), Z16
+	VBROADCASTSS (BX)(DI*2), Z16
 	VFMADD231PS  Z14, Z16, Z12
 	VFMADD231PS  Z15, Z16, Z13
-	ADDQ         SI, DX
-	ADDQ         $0x00000100, DI
-	SUBQ         $0x02, R8
+	ADDQ         DX, BX
+	ADDQ         $0x00000100, R9
+	SUBQ         $0x02, R10
 	JGE          loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R10
 	JZ           store
-	VMOVUPS      (DI), Z14
-	VMOVUPS      64(DI), Z15
-	VBROADCASTSS (DX), Z16
+	VMOVUPS      (R9), Z14
+	VMOVUPS      64(R9), Z15
+	VBROADCASTSS (BX), Z16
 	VFMADD231PS  Z14, Z16, Z0
 	VFMADD231PS  Z15, Z16, Z1
-	VBROADCASTSS (DX)(BX*1), Z16
+	VBROADCASTSS (BX)(CX*1), Z16
 	VFMADD231PS  Z14, Z16, Z2
 	VFMADD231PS  Z15, Z16, Z3
-	VBROADCASTSS (DX)(BX*2), Z16
+	VBROADCASTSS (BX)(CX*2), Z16
 	VFMADD231PS  Z14, Z16, Z4
 	VFMADD231PS  Z15, Z16, Z5
-	VBROADCASTSS (DX)(R9*1), Z16
+	VBROADCASTSS (BX)(DI*1), Z16
 	VFMADD231PS  Z14, Z16, Z6
 	VFMADD231PS  Z15, Z16, Z7
-	VBROADCASTSS (DX)(BX*4), Z16
+	VBROADCASTSS (BX)(CX*4), Z16
 	VFMADD231PS  Z14, Z16, Z8
 	VFMADD231PS  Z15, Z16, Z9
-	VBROADCASTSS (DX)(R10*1), Z16
+	VBROADCASTSS (BX)(R8*1), Z16
 	VFMADD231PS  Z14, Z16, Z10
 	VFMADD231PS  Z15, Z16, Z11
-	VBROADCASTSS (DX)(R9*2), Z16
+	VBROADCASTSS (BX)(DI*2), Z16
 	VFMADD231PS  Z14, Z16, Z12
 	VFMADD231PS  Z15, Z16, Z13
-	ADDQ         SI, DX
+	ADDQ         DX, BX
+	ADDQ         $0x00000080, R9
 
 store:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	VMOVUPS Z3, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z4, (AX)
-	VMOVUPS Z5, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z6, (AX)
-	VMOVUPS Z7, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z8, (AX)
-	VMOVUPS Z9, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z10, (AX)
-	VMOVUPS Z11, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z12, (AX)
-	VMOVUPS Z13, 64(AX)
+	MOVQ    SI, R11
+	VMOVUPS Z0, (R11)
+	VMOVUPS Z1, 64(R11)
+	ADDQ    AX, R11
+	VMOVUPS Z2, (R11)
+	VMOVUPS Z3, 64(R11)
+	ADDQ    AX, R11
+	VMOVUPS Z4, (R11)
+	VMOVUPS Z5, 64(R11)
+	ADDQ    AX, R11
+	VMOVUPS Z6, (R11)
+	VMOVUPS Z7, 64(R11)
+	ADDQ    AX, R11
+	VMOVUPS Z8, (R11)
+	VMOVUPS Z9, 64(R11)
+	ADDQ    AX, R11
+	VMOVUPS Z10, (R11)
+	VMOVUPS Z11, 64(R11)
+	ADDQ    AX, R11
+	VMOVUPS Z12, (R11)
+	VMOVUPS Z13, 64(R11)
+	ADDQ    $0x00000080, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microAVX512_7x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microAVX512_7x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microAVX512_7x16(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	LEAQ    (R9)(BX*2), R10
-	MOVB    add+56(FP), R11
-	TESTB   R11, R11
-	JZ      zero
-	MOVQ    AX, R11
+TEXT ·microAVX512_7x16(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+	LEAQ (DI)(CX*2), R8
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R9
+	MOVQ panels+64(FP), R10
+	MOVQ R10, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R10
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R11
 	VMOVUPS (R11), Z0
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z1
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z2
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z3
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z4
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z5
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z6
 	JMP     begin
 
@@ -1330,124 +1670,156 @@ zero:
 	VPXORD Z6, Z6, Z6
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R10
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Z7
-	VBROADCASTSS (DX), Z8
+	VMOVUPS      (R9), Z7
+	VBROADCASTSS (BX), Z8
 	VFMADD231PS  Z7, Z8, Z0
-	VBROADCASTSS (DX)(BX*1), Z8
+	VBROADCASTSS (BX)(CX*1), Z8
 	VFMADD231PS  Z7, Z8, Z1
-	VBROADCASTSS (DX)(BX*2), Z8
+	VBROADCASTSS (BX)(CX*2), Z8
 	VFMADD231PS  Z7, Z8, Z2
-	VBROADCASTSS (DX)(R9*1), Z8
+	VBROADCASTSS (BX)(DI*1), Z8
 	VFMADD231PS  Z7, Z8, Z3
-	VBROADCASTSS (DX)(BX*4), Z8
+	VBROADCASTSS (BX)(CX*4), Z8
 	VFMADD231PS  Z7, Z8, Z4
-	VBROADCASTSS (DX)(R10*1), Z8
+	VBROADCASTSS (BX)(R8*1), Z8
 	VFMADD231PS  Z7, Z8, Z5
-	VBROADCASTSS (DX)(R9*2), Z8
+	VBROADCASTSS (BX)(DI*2), Z8
 	VFMADD231PS  Z7, Z8, Z6
-	ADDQ         SI, DX
-	VMOVUPS      64(DI), Z7
-	VBROADCASTSS (DX), Z8
+	ADDQ         DX, BX
+	VMOVUPS      64(R9), Z7
+	VBROADCASTSS (BX), Z8
 	VFMADD231PS  Z7, Z8, Z0
-	VBROADCASTSS (DX)(BX*1), Z8
+	VBROADCASTSS (BX)(CX*1), Z8
 	VFMADD231PS  Z7, Z8, Z1
-	VBROADCASTSS (DX)(BX*2), Z8
+	VBROADCASTSS (BX)(CX*2), Z8
 	VFMADD231PS  Z7, Z8, Z2
-	VBROADCASTSS (DX)(R9*1), Z8
+	VBROADCASTSS (BX)(DI*1), Z8
 	VFMADD231PS  Z7, Z8, Z3
-	VBROADCASTSS (DX)(BX*4), Z8
+	VBROADCASTSS (BX)(CX*4), Z8
 	VFMADD231PS  Z7, Z8, Z4
-	VBROADCASTSS (DX)(R10*1), Z8
+	VBROADCASTSS (BX)(R8*1), Z8
 	VFMADD231PS  Z7, Z8, Z5
-	VBROADCASTSS (DX)(R9*2), Z8
+	VBROADCASTSS (BX)(DI*2), Z8
 	VFMADD231PS  Z7, Z8, Z6
-	ADDQ         SI, DX
-	ADDQ         $0x00000080, DI
-	SUBQ         $0x02, R8
+	ADDQ         DX, BX
+	ADDQ         $0x00000080, R9
+	SUBQ         $0x02, R10
 	JGE          loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R10
 	JZ           store
-	VMOVUPS      (DI), Z7
-	VBROADCASTSS (DX), Z8
+	VMOVUPS      (R9), Z7
+	VBROADCASTSS (BX), Z8
 	VFMADD231PS  Z7, Z8, Z0
-	VBROADCASTSS (DX)(BX*1), Z8
+	VBROADCASTSS (BX)(CX*1), Z8
 	VFMADD231PS  Z7, Z8, Z1
-	VBROADCASTSS (DX)(BX*2), Z8
+	VBROADCASTSS (BX)(CX*2), Z8
 	VFMADD231PS  Z7, Z8, Z2
-	VBROADCASTSS (DX)(R9*1), Z8
+	VBROADCASTSS (BX)(DI*1), Z8
 	VFMADD231PS  Z7, Z8, Z3
-	VBROADCASTSS (DX)(BX*4), Z8
+	VBROADCASTSS (BX)(CX*4), Z8
 	VFMADD231PS  Z7, Z8, Z4
-	VBROADCASTSS (DX)(R10*1), Z8
+	VBROADCASTSS (BX)(R8*1), Z8
 	VFMADD231PS  Z7, Z8, Z5
-	VBROADCASTSS (DX)(R9*2), Z8
+	VBROADCASTSS (BX)(DI*2), Z8
 	VFMADD231PS  Z7, Z8, Z6
-	ADDQ         SI, DX
+	ADDQ         DX, BX
+	ADDQ         $0x40, R9
 
 store:
-	VMOVUPS Z0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z1, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z3, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z4, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z5, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z6, (AX)
+	MOVQ    SI, R11
+	VMOVUPS Z0, (R11)
+	ADDQ    AX, R11
+	VMOVUPS Z1, (R11)
+	ADDQ    AX, R11
+	VMOVUPS Z2, (R11)
+	ADDQ    AX, R11
+	VMOVUPS Z3, (R11)
+	ADDQ    AX, R11
+	VMOVUPS Z4, (R11)
+	ADDQ    AX, R11
+	VMOVUPS Z5, (R11)
+	ADDQ    AX, R11
+	VMOVUPS Z6, (R11)
+	ADDQ    $0x40, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microAVX512_8x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microAVX512_8x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microAVX512_8x32(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	LEAQ    (R9)(BX*2), R10
-	LEAQ    (R10)(BX*2), R11
-	MOVB    add+56(FP), R12
-	TESTB   R12, R12
-	JZ      zero
-	MOVQ    AX, R12
+TEXT ·microAVX512_8x32(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+	LEAQ (DI)(CX*2), R8
+	LEAQ (R8)(CX*2), R9
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R10
+	MOVQ panels+64(FP), R11
+	MOVQ R11, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R11
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R12
 	VMOVUPS (R12), Z0
 	VMOVUPS 64(R12), Z1
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z2
 	VMOVUPS 64(R12), Z3
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z4
 	VMOVUPS 64(R12), Z5
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z6
 	VMOVUPS 64(R12), Z7
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z8
 	VMOVUPS 64(R12), Z9
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z10
 	VMOVUPS 64(R12), Z11
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z12
 	VMOVUPS 64(R12), Z13
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z14
 	VMOVUPS 64(R12), Z15
 	JMP     begin
@@ -1471,160 +1843,194 @@ zero:
 	VPXORD Z15, Z15, Z15
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R11
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Z16
-	VMOVUPS      64(DI), Z17
-	VBROADCASTSS (DX), Z18
+	VMOVUPS      (R10), Z16
+	VMOVUPS      64(R10), Z17
+	VBROADCASTSS (BX), Z18
 	VFMADD231PS  Z16, Z18, Z0
 	VFMADD231PS  Z17, Z18, Z1
-	VBROADCASTSS (DX)(BX*1), Z18
+	VBROADCASTSS (BX)(CX*1), Z18
 	VFMADD231PS  Z16, Z18, Z2
 	VFMADD231PS  Z17, Z18, Z3
-	VBROADCASTSS (DX)(BX*2), Z18
+	VBROADCASTSS (BX)(CX*2), Z18
 	VFMADD231PS  Z16, Z18, Z4
 	VFMADD231PS  Z17, Z18, Z5
-	VBROADCASTSS (DX)(R9*1), Z18
+	VBROADCASTSS (BX)(DI*1), Z18
 	VFMADD231PS  Z16, Z18, Z6
 	VFMADD231PS  Z17, Z18, Z7
-	VBROADCASTSS (DX)(BX*4), Z18
+	VBROADCASTSS (BX)(CX*4), Z18
 	VFMADD231PS  Z16, Z18, Z8
 	VFMADD231PS  Z17, Z18, Z9
-	VBROADCASTSS (DX)(R10*1), Z18
+	VBROADCASTSS (BX)(R8*1), Z18
 	VFMADD231PS  Z16, Z18, Z10
 	VFMADD231PS  Z17, Z18, Z11
-	VBROADCASTSS (DX)(R9*2), Z18
+	VBROADCASTSS (BX)(DI*2), Z18
 	VFMADD231PS  Z16, Z18, Z12
 	VFMADD231PS  Z17, Z18, Z13
-	VBROADCASTSS (DX)(R11*1), Z18
+	VBROADCASTSS (BX)(R9*1), Z18
 	VFMADD231PS  Z16, Z18, Z14
 	VFMADD231PS  Z17, Z18, Z15
-	ADDQ         SI, DX
-	VMOVUPS      128(DI), Z16
-	VMOVUPS      192(DI), Z17
-	VBROADCASTSS (DX), Z18
+	ADDQ         DX, BX
+	VMOVUPS      128(R10), Z16
+	VMOVUPS      192(R10), Z17
+	VBROADCASTSS (BX), Z18
 	VFMADD231PS  Z16, Z18, Z0
 	VFMADD231PS  Z17, Z18, Z1
-	VBROADCASTSS (DX)(BX*1), Z18
+	VBROADCASTSS (BX)(CX*1), Z18
 	VFMADD231PS  Z16, Z18, Z2
 	VFMADD231PS  Z17, Z18, Z3
-	VBROADCASTSS (DX)(BX*2), Z18
+	VBROADCASTSS (BX)(CX*2), Z18
 	VFMADD231PS  Z16, Z18, Z4
 	VFMADD231PS  Z17, Z18, Z5
-	VBROADCASTSS (DX)(R9*1), Z18
+	VBROADCASTSS (BX)(DI*1), Z18
 	VFMADD231PS  Z16, Z18, Z6
 	VFMADD231PS  Z17, Z18, Z7
-	VBROADCASTSS (DX)(BX*4), Z18
+	VBROADCASTSS (BX)(CX*4), Z18
 	VFMADD231PS  Z16, Z18, Z8
 	VFMADD231PS  Z17, Z18, Z9
-	VBROADCASTSS (DX)(R10*1), Z18
+	VBROADCASTSS (BX)(R8*1), Z18
 	VFMADD231PS  Z16, Z18, Z10
 	VFMADD231PS  Z17, Z18, Z11
-	VBROADCASTSS (DX)(R9*2), Z18
+	VBROADCASTSS (BX)(DI*2), Z18
 	VFMADD231PS  Z16, Z18, Z12
 	VFMADD231PS  Z17, Z18, Z13
-	VBROADCASTSS (DX)(R11*1), Z18
+	VBROADCASTSS (BX)(R9*1), Z18
 	VFMADD231PS  Z16, Z18, Z14
 	VFMADD231PS  Z17, Z18, Z15
-	ADDQ         SI, DX
-	ADDQ         $0x00000100, DI
-	SUBQ         $0x02, R8
+	ADDQ         DX, BX
+	ADDQ         $0x00000100, R10
+	SUBQ         $0x02, R11
 	JGE          loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R11
 	JZ           store
-	VMOVUPS      (DI), Z16
-	VMOVUPS      64(DI), Z17
-	VBROADCASTSS (DX), Z18
+	VMOVUPS      (R10), Z16
+	VMOVUPS      64(R10), Z17
+	VBROADCASTSS (BX), Z18
 	VFMADD231PS  Z16, Z18, Z0
 	VFMADD231PS  Z17, Z18, Z1
-	VBROADCASTSS (DX)(BX*1), Z18
+	VBROADCASTSS (BX)(CX*1), Z18
 	VFMADD231PS  Z16, Z18, Z2
 	VFMADD231PS  Z17, Z18, Z3
-	VBROADCASTSS (DX)(BX*2), Z18
+	VBROADCASTSS (BX)(CX*2), Z18
 	VFMADD231PS  Z16, Z18, Z4
 	VFMADD231PS  Z17, Z18, Z5
-	VBROADCASTSS (DX)(R9*1), Z18
+	VBROADCASTSS (BX)(DI*1), Z18
 	VFMADD231PS  Z16, Z18, Z6
 	VFMADD231PS  Z17, Z18, Z7
-	VBROADCASTSS (DX)(BX*4), Z18
+	VBROADCASTSS (BX)(CX*4), Z18
 	VFMADD231PS  Z16, Z18, Z8
 	VFMADD231PS  Z17, Z18, Z9
-	VBROADCASTSS (DX)(R10*1), Z18
+	VBROADCASTSS (BX)(R8*1), Z18
 	VFMADD231PS  Z16, Z18, Z10
 	VFMADD231PS  Z17, Z18, Z11
-	VBROADCASTSS (DX)(R9*2), Z18
+	VBROADCASTSS (BX)(DI*2), Z18
 	VFMADD231PS  Z16, Z18, Z12
 	VFMADD231PS  Z17, Z18, Z13
-	VBROADCASTSS (DX)(R11*1), Z18
+	VBROADCASTSS (BX)(R9*1), Z18
 	VFMADD231PS  Z16, Z18, Z14
 	VFMADD231PS  Z17, Z18, Z15
-	ADDQ         SI, DX
+	ADDQ         DX, BX
+	ADDQ         $0x00000080, R10
 
 store:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	VMOVUPS Z3, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z4, (AX)
-	VMOVUPS Z5, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z6, (AX)
-	VMOVUPS Z7, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z8, (AX)
-	VMOVUPS Z9, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z10, (AX)
-	VMOVUPS Z11, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z12, (AX)
-	VMOVUPS Z13, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z14, (AX)
-	VMOVUPS Z15, 64(AX)
+	MOVQ    SI, R12
+	VMOVUPS Z0, (R12)
+	VMOVUPS Z1, 64(R12)
+	ADDQ    AX, R12
+	VMOVUPS Z2, (R12)
+	VMOVUPS Z3, 64(R12)
+	ADDQ    AX, R12
+	VMOVUPS Z4, (R12)
+	VMOVUPS Z5, 64(R12)
+	ADDQ    AX, R12
+	VMOVUPS Z6, (R12)
+	VMOVUPS Z7, 64(R12)
+	ADDQ    AX, R12
+	VMOVUPS Z8, (R12)
+	VMOVUPS Z9, 64(R12)
+	ADDQ    AX, R12
+	VMOVUPS Z10, (R12)
+	VMOVUPS Z11, 64(R12)
+	ADDQ    AX, R12
+	VMOVUPS Z12, (R12)
+	VMOVUPS Z13, 64(R12)
+	ADDQ    AX, R12
+	VMOVUPS Z14, (R12)
+	VMOVUPS Z15, 64(R12)
+	ADDQ    $0x00000080, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microAVX512_8x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microAVX512_8x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microAVX512_8x16(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	LEAQ    (R9)(BX*2), R10
-	LEAQ    (R10)(BX*2), R11
-	MOVB    add+56(FP), R12
-	TESTB   R12, R12
-	JZ      zero
-	MOVQ    AX, R12
+TEXT ·microAVX512_8x16(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+	LEAQ (DI)(CX*2), R8
+	LEAQ (R8)(CX*2), R9
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R10
+	MOVQ panels+64(FP), R11
+	MOVQ R11, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R11
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R12
 	VMOVUPS (R12), Z0
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z1
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z2
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z3
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z4
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z5
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z6
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z7
 	JMP     begin
 
@@ -1639,135 +2045,169 @@ zero:
 	VPXORD Z7, Z7, Z7
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R11
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Z8
-	VBROADCASTSS (DX), Z9
+	VMOVUPS      (R10), Z8
+	VBROADCASTSS (BX), Z9
 	VFMADD231PS  Z8, Z9, Z0
-	VBROADCASTSS (DX)(BX*1), Z9
+	VBROADCASTSS (BX)(CX*1), Z9
 	VFMADD231PS  Z8, Z9, Z1
-	VBROADCASTSS (DX)(BX*2), Z9
+	VBROADCASTSS (BX)(CX*2), Z9
 	VFMADD231PS  Z8, Z9, Z2
-	VBROADCASTSS (DX)(R9*1), Z9
+	VBROADCASTSS (BX)(DI*1), Z9
 	VFMADD231PS  Z8, Z9, Z3
-	VBROADCASTSS (DX)(BX*4), Z9
+	VBROADCASTSS (BX)(CX*4), Z9
 	VFMADD231PS  Z8, Z9, Z4
-	VBROADCASTSS (DX)(R10*1), Z9
+	VBROADCASTSS (BX)(R8*1), Z9
 	VFMADD231PS  Z8, Z9, Z5
-	VBROADCASTSS (DX)(R9*2), Z9
+	VBROADCASTSS (BX)(DI*2), Z9
 	VFMADD231PS  Z8, Z9, Z6
-	VBROADCASTSS (DX)(R11*1), Z9
+	VBROADCASTSS (BX)(R9*1), Z9
 	VFMADD231PS  Z8, Z9, Z7
-	ADDQ         SI, DX
-	VMOVUPS      64(DI), Z8
-	VBROADCASTSS (DX), Z9
+	ADDQ         DX, BX
+	VMOVUPS      64(R10), Z8
+	VBROADCASTSS (BX), Z9
 	VFMADD231PS  Z8, Z9, Z0
-	VBROADCASTSS (DX)(BX*1), Z9
+	VBROADCASTSS (BX)(CX*1), Z9
 	VFMADD231PS  Z8, Z9, Z1
-	VBROADCASTSS (DX)(BX*2), Z9
+	VBROADCASTSS (BX)(CX*2), Z9
 	VFMADD231PS  Z8, Z9, Z2
-	VBROADCASTSS (DX)(R9*1), Z9
+	VBROADCASTSS (BX)(DI*1), Z9
 	VFMADD231PS  Z8, Z9, Z3
-	VBROADCASTSS (DX)(BX*4), Z9
+	VBROADCASTSS (BX)(CX*4), Z9
 	VFMADD231PS  Z8, Z9, Z4
-	VBROADCASTSS (DX)(R10*1), Z9
+	VBROADCASTSS (BX)(R8*1), Z9
 	VFMADD231PS  Z8, Z9, Z5
-	VBROADCASTSS (DX)(R9*2), Z9
+	VBROADCASTSS (BX)(DI*2), Z9
 	VFMADD231PS  Z8, Z9, Z6
-	VBROADCASTSS (DX)(R11*1), Z9
+	VBROADCASTSS (BX)(R9*1), Z9
 	VFMADD231PS  Z8, Z9, Z7
-	ADDQ         SI, DX
-	ADDQ         $0x00000080, DI
-	SUBQ         $0x02, R8
+	ADDQ         DX, BX
+	ADDQ         $0x00000080, R10
+	SUBQ         $0x02, R11
 	JGE          loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R11
 	JZ           store
-	VMOVUPS      (DI), Z8
-	VBROADCASTSS (DX), Z9
+	VMOVUPS      (R10), Z8
+	VBROADCASTSS (BX), Z9
 	VFMADD231PS  Z8, Z9, Z0
-	VBROADCASTSS (DX)(BX*1), Z9
+	VBROADCASTSS (BX)(CX*1), Z9
 	VFMADD231PS  Z8, Z9, Z1
-	VBROADCASTSS (DX)(BX*2), Z9
+	VBROADCASTSS (BX)(CX*2), Z9
 	VFMADD231PS  Z8, Z9, Z2
-	VBROADCASTSS (DX)(R9*1), Z9
+	VBROADCASTSS (BX)(DI*1), Z9
 	VFMADD231PS  Z8, Z9, Z3
-	VBROADCASTSS (DX)(BX*4), Z9
+	VBROADCASTSS (BX)(CX*4), Z9
 	VFMADD231PS  Z8, Z9, Z4
-	VBROADCASTSS (DX)(R10*1), Z9
+	VBROADCASTSS (BX)(R8*1), Z9
 	VFMADD231PS  Z8, Z9, Z5
-	VBROADCASTSS (DX)(R9*2), Z9
+	VBROADCASTSS (BX)(DI*2), Z9
 	VFMADD231PS  Z8, Z9, Z6
-	VBROADCASTSS (DX)(R11*1), Z9
+	VBROADCASTSS (BX)(R9*1), Z9
 	VFMADD231PS  Z8, Z9, Z7
-	ADDQ         SI, DX
+	ADDQ         DX, BX
+	ADDQ         $0x40, R10
 
 store:
-	VMOVUPS Z0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z1, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z3, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z4, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z5, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z6, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z7, (AX)
+	MOVQ    SI, R12
+	VMOVUPS Z0, (R12)
+	ADDQ    AX, R12
+	VMOVUPS Z1, (R12)
+	ADDQ    AX, R12
+	VMOVUPS Z2, (R12)
+	ADDQ    AX, R12
+	VMOVUPS Z3, (R12)
+	ADDQ    AX, R12
+	VMOVUPS Z4, (R12)
+	ADDQ    AX, R12
+	VMOVUPS Z5, (R12)
+	ADDQ    AX, R12
+	VMOVUPS Z6, (R12)
+	ADDQ    AX, R12
+	VMOVUPS Z7, (R12)
+	ADDQ    $0x40, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microAVX512_9x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microAVX512_9x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microAVX512_9x32(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	LEAQ    (R9)(BX*2), R10
-	LEAQ    (R10)(BX*2), R11
-	MOVB    add+56(FP), R12
-	TESTB   R12, R12
-	JZ      zero
-	MOVQ    AX, R12
+TEXT ·microAVX512_9x32(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+	LEAQ (DI)(CX*2), R8
+	LEAQ (R8)(CX*2), R9
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R10
+	MOVQ panels+64(FP), R11
+	MOVQ R11, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R11
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R12
 	VMOVUPS (R12), Z0
 	VMOVUPS 64(R12), Z1
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z2
 	VMOVUPS 64(R12), Z3
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z4
 	VMOVUPS 64(R12), Z5
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z6
 	VMOVUPS 64(R12), Z7
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z8
 	VMOVUPS 64(R12), Z9
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z10
 	VMOVUPS 64(R12), Z11
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z12
 	VMOVUPS 64(R12), Z13
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z14
 	VMOVUPS 64(R12), Z15
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z16
 	VMOVUPS 64(R12), Z17
 	JMP     begin
@@ -1793,174 +2233,210 @@ zero:
 	VPXORD Z17, Z17, Z17
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R11
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Z18
-	VMOVUPS      64(DI), Z19
-	VBROADCASTSS (DX), Z20
+	VMOVUPS      (R10), Z18
+	VMOVUPS      64(R10), Z19
+	VBROADCASTSS (BX), Z20
 	VFMADD231PS  Z18, Z20, Z0
 	VFMADD231PS  Z19, Z20, Z1
-	VBROADCASTSS (DX)(BX*1), Z20
+	VBROADCASTSS (BX)(CX*1), Z20
 	VFMADD231PS  Z18, Z20, Z2
 	VFMADD231PS  Z19, Z20, Z3
-	VBROADCASTSS (DX)(BX*2), Z20
+	VBROADCASTSS (BX)(CX*2), Z20
 	VFMADD231PS  Z18, Z20, Z4
 	VFMADD231PS  Z19, Z20, Z5
-	VBROADCASTSS (DX)(R9*1), Z20
+	VBROADCASTSS (BX)(DI*1), Z20
 	VFMADD231PS  Z18, Z20, Z6
 	VFMADD231PS  Z19, Z20, Z7
-	VBROADCASTSS (DX)(BX*4), Z20
+	VBROADCASTSS (BX)(CX*4), Z20
 	VFMADD231PS  Z18, Z20, Z8
 	VFMADD231PS  Z19, Z20, Z9
-	VBROADCASTSS (DX)(R10*1), Z20
+	VBROADCASTSS (BX)(R8*1), Z20
 	VFMADD231PS  Z18, Z20, Z10
 	VFMADD231PS  Z19, Z20, Z11
-	VBROADCASTSS (DX)(R9*2), Z20
+	VBROADCASTSS (BX)(DI*2), Z20
 	VFMADD231PS  Z18, Z20, Z12
 	VFMADD231PS  Z19, Z20, Z13
-	VBROADCASTSS (DX)(R11*1), Z20
+	VBROADCASTSS (BX)(R9*1), Z20
 	VFMADD231PS  Z18, Z20, Z14
 	VFMADD231PS  Z19, Z20, Z15
-	VBROADCASTSS (DX)(BX*8), Z20
+	VBROADCASTSS (BX)(CX*8), Z20
 	VFMADD231PS  Z18, Z20, Z16
 	VFMADD231PS  Z19, Z20, Z17
-	ADDQ         SI, DX
-	VMOVUPS      128(DI), Z18
-	VMOVUPS      192(DI), Z19
-	VBROADCASTSS (DX), Z20
+	ADDQ         DX, BX
+	VMOVUPS      128(R10), Z18
+	VMOVUPS      192(R10), Z19
+	VBROADCASTSS (BX), Z20
 	VFMADD231PS  Z18, Z20, Z0
 	VFMADD231PS  Z19, Z20, Z1
-	VBROADCASTSS (DX)(BX*1), Z20
+	VBROADCASTSS (BX)(CX*1), Z20
 	VFMADD231PS  Z18, Z20, Z2
 	VFMADD231PS  Z19, Z20, Z3
-	VBROADCASTSS (DX)(BX*2), Z20
+	VBROADCASTSS (BX)(CX*2), Z20
 	VFMADD231PS  Z18, Z20, Z4
 	VFMADD231PS  Z19, Z20, Z5
-	VBROADCASTSS (DX)(R9*1), Z20
+	VBROADCASTSS (BX)(DI*1), Z20
 	VFMADD231PS  Z18, Z20, Z6
 	VFMADD231PS  Z19, Z20, Z7
-	VBROADCASTSS (DX)(BX*4), Z20
+	VBROADCASTSS (BX)(CX*4), Z20
 	VFMADD231PS  Z18, Z20, Z8
 	VFMADD231PS  Z19, Z20, Z9
-	VBROADCASTSS (DX)(R10*1), Z20
+	VBROADCASTSS (BX)(R8*1), Z20
 	VFMADD231PS  Z18, Z20, Z10
 	VFMADD231PS  Z19, Z20, Z11
-	VBROADCASTSS (DX)(R9*2), Z20
+	VBROADCASTSS (BX)(DI*2), Z20
 	VFMADD231PS  Z18, Z20, Z12
 	VFMADD231PS  Z19, Z20, Z13
-	VBROADCASTSS (DX)(R11*1), Z20
+	VBROADCASTSS (BX)(R9*1), Z20
 	VFMADD231PS  Z18, Z20, Z14
 	VFMADD231PS  Z19, Z20, Z15
-	VBROADCASTSS (DX)(BX*8), Z20
+	VBROADCASTSS (BX)(CX*8), Z20
 	VFMADD231PS  Z18, Z20, Z16
 	VFMADD231PS  Z19, Z20, Z17
-	ADDQ         SI, DX
-	ADDQ         $0x00000100, DI
-	SUBQ         $0x02, R8
+	ADDQ         DX, BX
+	ADDQ         $0x00000100, R10
+	SUBQ         $0x02, R11
 	JGE          loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R11
 	JZ           store
-	VMOVUPS      (DI), Z18
-	VMOVUPS      64(DI), Z19
-	VBROADCASTSS (DX), Z20
+	VMOVUPS      (R10), Z18
+	VMOVUPS      64(R10), Z19
+	VBROADCASTSS (BX), Z20
 	VFMADD231PS  Z18, Z20, Z0
 	VFMADD231PS  Z19, Z20, Z1
-	VBROADCASTSS (DX)(BX*1), Z20
+	VBROADCASTSS (BX)(CX*1), Z20
 	VFMADD231PS  Z18, Z20, Z2
 	VFMADD231PS  Z19, Z20, Z3
-	VBROADCASTSS (DX)(BX*2), Z20
+	VBROADCASTSS (BX)(CX*2), Z20
 	VFMADD231PS  Z18, Z20, Z4
 	VFMADD231PS  Z19, Z20, Z5
-	VBROADCASTSS (DX)(R9*1), Z20
+	VBROADCASTSS (BX)(DI*1), Z20
 	VFMADD231PS  Z18, Z20, Z6
 	VFMADD231PS  Z19, Z20, Z7
-	VBROADCASTSS (DX)(BX*4), Z20
+	VBROADCASTSS (BX)(CX*4), Z20
 	VFMADD231PS  Z18, Z20, Z8
 	VFMADD231PS  Z19, Z20, Z9
-	VBROADCASTSS (DX)(R10*1), Z20
+	VBROADCASTSS (BX)(R8*1), Z20
 	VFMADD231PS  Z18, Z20, Z10
 	VFMADD231PS  Z19, Z20, Z11
-	VBROADCASTSS (DX)(R9*2), Z20
+	VBROADCASTSS (BX)(DI*2), Z20
 	VFMADD231PS  Z18, Z20, Z12
 	VFMADD231PS  Z19, Z20, Z13
-	VBROADCASTSS (DX)(R11*1), Z20
+	VBROADCASTSS (BX)(R9*1), Z20
 	VFMADD231PS  Z18, Z20, Z14
 	VFMADD231PS  Z19, Z20, Z15
-	VBROADCASTSS (DX)(BX*8), Z20
+	VBROADCASTSS (BX)(CX*8), Z20
 	VFMADD231PS  Z18, Z20, Z16
 	VFMADD231PS  Z19, Z20, Z17
-	ADDQ         SI, DX
+	ADDQ         DX, BX
+	ADDQ         $0x00000080, R10
 
 store:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	VMOVUPS Z3, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z4, (AX)
-	VMOVUPS Z5, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z6, (AX)
-	VMOVUPS Z7, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z8, (AX)
-	VMOVUPS Z9, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z10, (AX)
-	VMOVUPS Z11, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z12, (AX)
-	VMOVUPS Z13, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z14, (AX)
-	VMOVUPS Z15, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z16, (AX)
-	VMOVUPS Z17, 64(AX)
+	MOVQ    SI, R12
+	VMOVUPS Z0, (R12)
+	VMOVUPS Z1, 64(R12)
+	ADDQ    AX, R12
+	VMOVUPS Z2, (R12)
+	VMOVUPS Z3, 64(R12)
+	ADDQ    AX, R12
+	VMOVUPS Z4, (R12)
+	VMOVUPS Z5, 64(R12)
+	ADDQ    AX, R12
+	VMOVUPS Z6, (R12)
+	VMOVUPS Z7, 64(R12)
+	ADDQ    AX, R12
+	VMOVUPS Z8, (R12)
+	VMOVUPS Z9, 64(R12)
+	ADDQ    AX, R12
+	VMOVUPS Z10, (R12)
+	VMOVUPS Z11, 64(R12)
+	ADDQ    AX, R12
+	VMOVUPS Z12, (R12)
+	VMOVUPS Z13, 64(R12)
+	ADDQ    AX, R12
+	VMOVUPS Z14, (R12)
+	VMOVUPS Z15, 64(R12)
+	ADDQ    AX, R12
+	VMOVUPS Z16, (R12)
+	VMOVUPS Z17, 64(R12)
+	ADDQ    $0x00000080, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microAVX512_9x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microAVX512_9x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microAVX512_9x16(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	LEAQ    (R9)(BX*2), R10
-	LEAQ    (R10)(BX*2), R11
-	MOVB    add+56(FP), R12
-	TESTB   R12, R12
-	JZ      zero
-	MOVQ    AX, R12
+TEXT ·microAVX512_9x16(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+	LEAQ (DI)(CX*2), R8
+	LEAQ (R8)(CX*2), R9
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R10
+	MOVQ panels+64(FP), R11
+	MOVQ R11, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R11
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R12
 	VMOVUPS (R12), Z0
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z1
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z2
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z3
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z4
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z5
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z6
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z7
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z8
 	JMP     begin
 
@@ -1976,147 +2452,183 @@ zero:
 	VPXORD Z8, Z8, Z8
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R11
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Z9
-	VBROADCASTSS (DX), Z10
+	VMOVUPS      (R10), Z9
+	VBROADCASTSS (BX), Z10
 	VFMADD231PS  Z9, Z10, Z0
-	VBROADCASTSS (DX)(BX*1), Z10
+	VBROADCASTSS (BX)(CX*1), Z10
 	VFMADD231PS  Z9, Z10, Z1
-	VBROADCASTSS (DX)(BX*2), Z10
+	VBROADCASTSS (BX)(CX*2), Z10
 	VFMADD231PS  Z9, Z10, Z2
-	VBROADCASTSS (DX)(R9*1), Z10
+	VBROADCASTSS (BX)(DI*1), Z10
 	VFMADD231PS  Z9, Z10, Z3
-	VBROADCASTSS (DX)(BX*4), Z10
+	VBROADCASTSS (BX)(CX*4), Z10
 	VFMADD231PS  Z9, Z10, Z4
-	VBROADCASTSS (DX)(R10*1), Z10
+	VBROADCASTSS (BX)(R8*1), Z10
 	VFMADD231PS  Z9, Z10, Z5
-	VBROADCASTSS (DX)(R9*2), Z10
+	VBROADCASTSS (BX)(DI*2), Z10
 	VFMADD231PS  Z9, Z10, Z6
-	VBROADCASTSS (DX)(R11*1), Z10
+	VBROADCASTSS (BX)(R9*1), Z10
 	VFMADD231PS  Z9, Z10, Z7
-	VBROADCASTSS (DX)(BX*8), Z10
+	VBROADCASTSS (BX)(CX*8), Z10
 	VFMADD231PS  Z9, Z10, Z8
-	ADDQ         SI, DX
-	VMOVUPS      64(DI), Z9
-	VBROADCASTSS (DX), Z10
+	ADDQ         DX, BX
+	VMOVUPS      64(R10), Z9
+	VBROADCASTSS (BX), Z10
 	VFMADD231PS  Z9, Z10, Z0
-	VBROADCASTSS (DX)(BX*1), Z10
+	VBROADCASTSS (BX)(CX*1), Z10
 	VFMADD231PS  Z9, Z10, Z1
-	VBROADCASTSS (DX)(BX*2), Z10
+	VBROADCASTSS (BX)(CX*2), Z10
 	VFMADD231PS  Z9, Z10, Z2
-	VBROADCASTSS (DX)(R9*1), Z10
+	VBROADCASTSS (BX)(DI*1), Z10
 	VFMADD231PS  Z9, Z10, Z3
-	VBROADCASTSS (DX)(BX*4), Z10
+	VBROADCASTSS (BX)(CX*4), Z10
 	VFMADD231PS  Z9, Z10, Z4
-	VBROADCASTSS (DX)(R10*1), Z10
+	VBROADCASTSS (BX)(R8*1), Z10
 	VFMADD231PS  Z9, Z10, Z5
-	VBROADCASTSS (DX)(R9*2), Z10
+	VBROADCASTSS (BX)(DI*2), Z10
 	VFMADD231PS  Z9, Z10, Z6
-	VBROADCASTSS (DX)(R11*1), Z10
+	VBROADCASTSS (BX)(R9*1), Z10
 	VFMADD231PS  Z9, Z10, Z7
-	VBROADCASTSS (DX)(BX*8), Z10
+	VBROADCASTSS (BX)(CX*8), Z10
 	VFMADD231PS  Z9, Z10, Z8
-	ADDQ         SI, DX
-	ADDQ         $0x00000080, DI
-	SUBQ         $0x02, R8
+	ADDQ         DX, BX
+	ADDQ         $0x00000080, R10
+	SUBQ         $0x02, R11
 	JGE          loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R11
 	JZ           store
-	VMOVUPS      (DI), Z9
-	VBROADCASTSS (DX), Z10
+	VMOVUPS      (R10), Z9
+	VBROADCASTSS (BX), Z10
 	VFMADD231PS  Z9, Z10, Z0
-	VBROADCASTSS (DX)(BX*1), Z10
+	VBROADCASTSS (BX)(CX*1), Z10
 	VFMADD231PS  Z9, Z10, Z1
-	VBROADCASTSS (DX)(BX*2), Z10
+	VBROADCASTSS (BX)(CX*2), Z10
 	VFMADD231PS  Z9, Z10, Z2
-	VBROADCASTSS (DX)(R9*1), Z10
+	VBROADCASTSS (BX)(DI*1), Z10
 	VFMADD231PS  Z9, Z10, Z3
-	VBROADCASTSS (DX)(BX*4), Z10
+	VBROADCASTSS (BX)(CX*4), Z10
 	VFMADD231PS  Z9, Z10, Z4
-	VBROADCASTSS (DX)(R10*1), Z10
+	VBROADCASTSS (BX)(R8*1), Z10
 	VFMADD231PS  Z9, Z10, Z5
-	VBROADCASTSS (DX)(R9*2), Z10
+	VBROADCASTSS (BX)(DI*2), Z10
 	VFMADD231PS  Z9, Z10, Z6
-	VBROADCASTSS (DX)(R11*1), Z10
+	VBROADCASTSS (BX)(R9*1), Z10
 	VFMADD231PS  Z9, Z10, Z7
-	VBROADCASTSS (DX)(BX*8), Z10
+	VBROADCASTSS (BX)(CX*8), Z10
 	VFMADD231PS  Z9, Z10, Z8
-	ADDQ         SI, DX
+	ADDQ         DX, BX
+	ADDQ         $0x40, R10
 
 store:
-	VMOVUPS Z0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z1, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z3, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z4, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z5, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z6, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z7, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z8, (AX)
+	MOVQ    SI, R12
+	VMOVUPS Z0, (R12)
+	ADDQ    AX, R12
+	VMOVUPS Z1, (R12)
+	ADDQ    AX, R12
+	VMOVUPS Z2, (R12)
+	ADDQ    AX, R12
+	VMOVUPS Z3, (R12)
+	ADDQ    AX, R12
+	VMOVUPS Z4, (R12)
+	ADDQ    AX, R12
+	VMOVUPS Z5, (R12)
+	ADDQ    AX, R12
+	VMOVUPS Z6, (R12)
+	ADDQ    AX, R12
+	VMOVUPS Z7, (R12)
+	ADDQ    AX, R12
+	VMOVUPS Z8, (R12)
+	ADDQ    $0x40, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microAVX512_10x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microAVX512_10x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microAVX512_10x32(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	LEAQ    (R9)(BX*2), R10
-	LEAQ    (R10)(BX*2), R11
-	LEAQ    (R11)(BX*2), R12
-	MOVB    add+56(FP), R13
-	TESTB   R13, R13
-	JZ      zero
-	MOVQ    AX, R13
+TEXT ·microAVX512_10x32(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+	LEAQ (DI)(CX*2), R8
+	LEAQ (R8)(CX*2), R9
+	LEAQ (R9)(CX*2), R10
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R11
+	MOVQ panels+64(FP), R12
+	MOVQ R12, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R12
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R13
 	VMOVUPS (R13), Z0
 	VMOVUPS 64(R13), Z1
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z2
 	VMOVUPS 64(R13), Z3
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z4
 	VMOVUPS 64(R13), Z5
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z6
 	VMOVUPS 64(R13), Z7
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z8
 	VMOVUPS 64(R13), Z9
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z10
 	VMOVUPS 64(R13), Z11
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z12
 	VMOVUPS 64(R13), Z13
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z14
 	VMOVUPS 64(R13), Z15
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z16
 	VMOVUPS 64(R13), Z17
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z18
 	VMOVUPS 64(R13), Z19
 	JMP     begin
@@ -2144,189 +2656,227 @@ zero:
 	VPXORD Z19, Z19, Z19
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R12
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Z20
-	VMOVUPS      64(DI), Z21
-	VBROADCASTSS (DX), Z22
+	VMOVUPS      (R11), Z20
+	VMOVUPS      64(R11), Z21
+	VBROADCASTSS (BX), Z22
 	VFMADD231PS  Z20, Z22, Z0
 	VFMADD231PS  Z21, Z22, Z1
-	VBROADCASTSS (DX)(BX*1), Z22
+	VBROADCASTSS (BX)(CX*1), Z22
 	VFMADD231PS  Z20, Z22, Z2
 	VFMADD231PS  Z21, Z22, Z3
-	VBROADCASTSS (DX)(BX*2), Z22
+	VBROADCASTSS (BX)(CX*2), Z22
 	VFMADD231PS  Z20, Z22, Z4
 	VFMADD231PS  Z21, Z22, Z5
-	VBROADCASTSS (DX)(R9*1), Z22
+	VBROADCASTSS (BX)(DI*1), Z22
 	VFMADD231PS  Z20, Z22, Z6
 	VFMADD231PS  Z21, Z22, Z7
-	VBROADCASTSS (DX)(BX*4), Z22
+	VBROADCASTSS (BX)(CX*4), Z22
 	VFMADD231PS  Z20, Z22, Z8
 	VFMADD231PS  Z21, Z22, Z9
-	VBROADCASTSS (DX)(R10*1), Z22
+	VBROADCASTSS (BX)(R8*1), Z22
 	VFMADD231PS  Z20, Z22, Z10
 	VFMADD231PS  Z21, Z22, Z11
-	VBROADCASTSS (DX)(R9*2), Z22
+	VBROADCASTSS (BX)(DI*2), Z22
 	VFMADD231PS  Z20, Z22, Z12
 	VFMADD231PS  Z21, Z22, Z13
-	VBROADCASTSS (DX)(R11*1), Z22
+	VBROADCASTSS (BX)(R9*1), Z22
 	VFMADD231PS  Z20, Z22, Z14
 	VFMADD231PS  Z21, Z22, Z15
-	VBROADCASTSS (DX)(BX*8), Z22
+	VBROADCASTSS (BX)(CX*8), Z22
 	VFMADD231PS  Z20, Z22, Z16
 	VFMADD231PS  Z21, Z22, Z17
-	VBROADCASTSS (DX)(R12*1), Z22
+	VBROADCASTSS (BX)(R10*1), Z22
 	VFMADD231PS  Z20, Z22, Z18
 	VFMADD231PS  Z21, Z22, Z19
-	ADDQ         SI, DX
-	VMOVUPS      128(DI), Z20
-	VMOVUPS      192(DI), Z21
-	VBROADCASTSS (DX), Z22
+	ADDQ         DX, BX
+	VMOVUPS      128(R11), Z20
+	VMOVUPS      192(R11), Z21
+	VBROADCASTSS (BX), Z22
 	VFMADD231PS  Z20, Z22, Z0
 	VFMADD231PS  Z21, Z22, Z1
-	VBROADCASTSS (DX)(BX*1), Z22
+	VBROADCASTSS (BX)(CX*1), Z22
 	VFMADD231PS  Z20, Z22, Z2
 	VFMADD231PS  Z21, Z22, Z3
-	VBROADCASTSS (DX)(BX*2), Z22
+	VBROADCASTSS (BX)(CX*2), Z22
 	VFMADD231PS  Z20, Z22, Z4
 	VFMADD231PS  Z21, Z22, Z5
-	VBROADCASTSS (DX)(R9*1), Z22
+	VBROADCASTSS (BX)(DI*1), Z22
 	VFMADD231PS  Z20, Z22, Z6
 	VFMADD231PS  Z21, Z22, Z7
-	VBROADCASTSS (DX)(BX*4), Z22
+	VBROADCASTSS (BX)(CX*4), Z22
 	VFMADD231PS  Z20, Z22, Z8
 	VFMADD231PS  Z21, Z22, Z9
-	VBROADCASTSS (DX)(R10*1), Z22
+	VBROADCASTSS (BX)(R8*1), Z22
 	VFMADD231PS  Z20, Z22, Z10
 	VFMADD231PS  Z21, Z22, Z11
-	VBROADCASTSS (DX)(R9*2), Z22
+	VBROADCASTSS (BX)(DI*2), Z22
 	VFMADD231PS  Z20, Z22, Z12
 	VFMADD231PS  Z21, Z22, Z13
-	VBROADCASTSS (DX)(R11*1), Z22
+	VBROADCASTSS (BX)(R9*1), Z22
 	VFMADD231PS  Z20, Z22, Z14
 	VFMADD231PS  Z21, Z22, Z15
-	VBROADCASTSS (DX)(BX*8), Z22
+	VBROADCASTSS (BX)(CX*8), Z22
 	VFMADD231PS  Z20, Z22, Z16
 	VFMADD231PS  Z21, Z22, Z17
-	VBROADCASTSS (DX)(R12*1), Z22
+	VBROADCASTSS (BX)(R10*1), Z22
 	VFMADD231PS  Z20, Z22, Z18
 	VFMADD231PS  Z21, Z22, Z19
-	ADDQ         SI, DX
-	ADDQ         $0x00000100, DI
-	SUBQ         $0x02, R8
+	ADDQ         DX, BX
+	ADDQ         $0x00000100, R11
+	SUBQ         $0x02, R12
 	JGE          loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R12
 	JZ           store
-	VMOVUPS      (DI), Z20
-	VMOVUPS      64(DI), Z21
-	VBROADCASTSS (DX), Z22
+	VMOVUPS      (R11), Z20
+	VMOVUPS      64(R11), Z21
+	VBROADCASTSS (BX), Z22
 	VFMADD231PS  Z20, Z22, Z0
 	VFMADD231PS  Z21, Z22, Z1
-	VBROADCASTSS (DX)(BX*1), Z22
+	VBROADCASTSS (BX)(CX*1), Z22
 	VFMADD231PS  Z20, Z22, Z2
 	VFMADD231PS  Z21, Z22, Z3
-	VBROADCASTSS (DX)(BX*2), Z22
+	VBROADCASTSS (BX)(CX*2), Z22
 	VFMADD231PS  Z20, Z22, Z4
 	VFMADD231PS  Z21, Z22, Z5
-	VBROADCASTSS (DX)(R9*1), Z22
+	VBROADCASTSS (BX)(DI*1), Z22
 	VFMADD231PS  Z20, Z22, Z6
 	VFMADD231PS  Z21, Z22, Z7
-	VBROADCASTSS (DX)(BX*4), Z22
+	VBROADCASTSS (BX)(CX*4), Z22
 	VFMADD231PS  Z20, Z22, Z8
 	VFMADD231PS  Z21, Z22, Z9
-	VBROADCASTSS (DX)(R10*1), Z22
+	VBROADCASTSS (BX)(R8*1), Z22
 	VFMADD231PS  Z20, Z22, Z10
 	VFMADD231PS  Z21, Z22, Z11
-	VBROADCASTSS (DX)(R9*2), Z22
+	VBROADCASTSS (BX)(DI*2), Z22
 	VFMADD231PS  Z20, Z22, Z12
 	VFMADD231PS  Z21, Z22, Z13
-	VBROADCASTSS (DX)(R11*1), Z22
+	VBROADCASTSS (BX)(R9*1), Z22
 	VFMADD231PS  Z20, Z22, Z14
 	VFMADD231PS  Z21, Z22, Z15
-	VBROADCASTSS (DX)(BX*8), Z22
+	VBROADCASTSS (BX)(CX*8), Z22
 	VFMADD231PS  Z20, Z22, Z16
 	VFMADD231PS  Z21, Z22, Z17
-	VBROADCASTSS (DX)(R12*1), Z22
+	VBROADCASTSS (BX)(R10*1), Z22
 	VFMADD231PS  Z20, Z22, Z18
 	VFMADD231PS  Z21, Z22, Z19
-	ADDQ         SI, DX
+	ADDQ         DX, BX
+	ADDQ         $0x00000080, R11
 
 store:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	VMOVUPS Z3, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z4, (AX)
-	VMOVUPS Z5, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z6, (AX)
-	VMOVUPS Z7, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z8, (AX)
-	VMOVUPS Z9, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z10, (AX)
-	VMOVUPS Z11, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z12, (AX)
-	VMOVUPS Z13, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z14, (AX)
-	VMOVUPS Z15, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z16, (AX)
-	VMOVUPS Z17, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z18, (AX)
-	VMOVUPS Z19, 64(AX)
+	MOVQ    SI, R13
+	VMOVUPS Z0, (R13)
+	VMOVUPS Z1, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z2, (R13)
+	VMOVUPS Z3, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z4, (R13)
+	VMOVUPS Z5, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z6, (R13)
+	VMOVUPS Z7, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z8, (R13)
+	VMOVUPS Z9, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z10, (R13)
+	VMOVUPS Z11, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z12, (R13)
+	VMOVUPS Z13, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z14, (R13)
+	VMOVUPS Z15, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z16, (R13)
+	VMOVUPS Z17, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z18, (R13)
+	VMOVUPS Z19, 64(R13)
+	ADDQ    $0x00000080, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microAVX512_10x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microAVX512_10x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microAVX512_10x16(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	LEAQ    (R9)(BX*2), R10
-	LEAQ    (R10)(BX*2), R11
-	LEAQ    (R11)(BX*2), R12
-	MOVB    add+56(FP), R13
-	TESTB   R13, R13
-	JZ      zero
-	MOVQ    AX, R13
+TEXT ·microAVX512_10x16(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+	LEAQ (DI)(CX*2), R8
+	LEAQ (R8)(CX*2), R9
+	LEAQ (R9)(CX*2), R10
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R11
+	MOVQ panels+64(FP), R12
+	MOVQ R12, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R12
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R13
 	VMOVUPS (R13), Z0
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z1
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z2
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z3
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z4
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z5
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z6
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z7
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z8
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z9
 	JMP     begin
 
@@ -2343,158 +2893,196 @@ zero:
 	VPXORD Z9, Z9, Z9
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R12
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Z10
-	VBROADCASTSS (DX), Z11
+	VMOVUPS      (R11), Z10
+	VBROADCASTSS (BX), Z11
 	VFMADD231PS  Z10, Z11, Z0
-	VBROADCASTSS (DX)(BX*1), Z11
+	VBROADCASTSS (BX)(CX*1), Z11
 	VFMADD231PS  Z10, Z11, Z1
-	VBROADCASTSS (DX)(BX*2), Z11
+	VBROADCASTSS (BX)(CX*2), Z11
 	VFMADD231PS  Z10, Z11, Z2
-	VBROADCASTSS (DX)(R9*1), Z11
+	VBROADCASTSS (BX)(DI*1), Z11
 	VFMADD231PS  Z10, Z11, Z3
-	VBROADCASTSS (DX)(BX*4), Z11
+	VBROADCASTSS (BX)(CX*4), Z11
 	VFMADD231PS  Z10, Z11, Z4
-	VBROADCASTSS (DX)(R10*1), Z11
+	VBROADCASTSS (BX)(R8*1), Z11
 	VFMADD231PS  Z10, Z11, Z5
-	VBROADCASTSS (DX)(R9*2), Z11
+	VBROADCASTSS (BX)(DI*2), Z11
 	VFMADD231PS  Z10, Z11, Z6
-	VBROADCASTSS (DX)(R11*1), Z11
+	VBROADCASTSS (BX)(R9*1), Z11
 	VFMADD231PS  Z10, Z11, Z7
-	VBROADCASTSS (DX)(BX*8), Z11
+	VBROADCASTSS (BX)(CX*8), Z11
 	VFMADD231PS  Z10, Z11, Z8
-	VBROADCASTSS (DX)(R12*1), Z11
+	VBROADCASTSS (BX)(R10*1), Z11
 	VFMADD231PS  Z10, Z11, Z9
-	ADDQ         SI, DX
-	VMOVUPS      64(DI), Z10
-	VBROADCASTSS (DX), Z11
+	ADDQ         DX, BX
+	VMOVUPS      64(R11), Z10
+	VBROADCASTSS (BX), Z11
 	VFMADD231PS  Z10, Z11, Z0
-	VBROADCASTSS (DX)(BX*1), Z11
+	VBROADCASTSS (BX)(CX*1), Z11
 	VFMADD231PS  Z10, Z11, Z1
-	VBROADCASTSS (DX)(BX*2), Z11
+	VBROADCASTSS (BX)(CX*2), Z11
 	VFMADD231PS  Z10, Z11, Z2
-	VBROADCASTSS (DX)(R9*1), Z11
+	VBROADCASTSS (BX)(DI*1), Z11
 	VFMADD231PS  Z10, Z11, Z3
-	VBROADCASTSS (DX)(BX*4), Z11
+	VBROADCASTSS (BX)(CX*4), Z11
 	VFMADD231PS  Z10, Z11, Z4
-	VBROADCASTSS (DX)(R10*1), Z11
+	VBROADCASTSS (BX)(R8*1), Z11
 	VFMADD231PS  Z10, Z11, Z5
-	VBROADCASTSS (DX)(R9*2), Z11
+	VBROADCASTSS (BX)(DI*2), Z11
 	VFMADD231PS  Z10, Z11, Z6
-	VBROADCASTSS (DX)(R11*1), Z11
+	VBROADCASTSS (BX)(R9*1), Z11
 	VFMADD231PS  Z10, Z11, Z7
-	VBROADCASTSS (DX)(BX*8), Z11
+	VBROADCASTSS (BX)(CX*8), Z11
 	VFMADD231PS  Z10, Z11, Z8
-	VBROADCASTSS (DX)(R12*1), Z11
+	VBROADCASTSS (BX)(R10*1), Z11
 	VFMADD231PS  Z10, Z11, Z9
-	ADDQ         SI, DX
-	ADDQ         $0x00000080, DI
-	SUBQ         $0x02, R8
+	ADDQ         DX, BX
+	ADDQ         $0x00000080, R11
+	SUBQ         $0x02, R12
 	JGE          loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R12
 	JZ           store
-	VMOVUPS      (DI), Z10
-	VBROADCASTSS (DX), Z11
+	VMOVUPS      (R11), Z10
+	VBROADCASTSS (BX), Z11
 	VFMADD231PS  Z10, Z11, Z0
-	VBROADCASTSS (DX)(BX*1), Z11
+	VBROADCASTSS (BX)(CX*1), Z11
 	VFMADD231PS  Z10, Z11, Z1
-	VBROADCASTSS (DX)(BX*2), Z11
+	VBROADCASTSS (BX)(CX*2), Z11
 	VFMADD231PS  Z10, Z11, Z2
-	VBROADCASTSS (DX)(R9*1), Z11
+	VBROADCASTSS (BX)(DI*1), Z11
 	VFMADD231PS  Z10, Z11, Z3
-	VBROADCASTSS (DX)(BX*4), Z11
+	VBROADCASTSS (BX)(CX*4), Z11
 	VFMADD231PS  Z10, Z11, Z4
-	VBROADCASTSS (DX)(R10*1), Z11
+	VBROADCASTSS (BX)(R8*1), Z11
 	VFMADD231PS  Z10, Z11, Z5
-	VBROADCASTSS (DX)(R9*2), Z11
+	VBROADCASTSS (BX)(DI*2), Z11
 	VFMADD231PS  Z10, Z11, Z6
-	VBROADCASTSS (DX)(R11*1), Z11
+	VBROADCASTSS (BX)(R9*1), Z11
 	VFMADD231PS  Z10, Z11, Z7
-	VBROADCASTSS (DX)(BX*8), Z11
+	VBROADCASTSS (BX)(CX*8), Z11
 	VFMADD231PS  Z10, Z11, Z8
-	VBROADCASTSS (DX)(R12*1), Z11
+	VBROADCASTSS (BX)(R10*1), Z11
 	VFMADD231PS  Z10, Z11, Z9
-	ADDQ         SI, DX
+	ADDQ         DX, BX
+	ADDQ         $0x40, R11
 
 store:
-	VMOVUPS Z0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z1, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z3, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z4, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z5, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z6, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z7, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z8, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z9, (AX)
+	MOVQ    SI, R13
+	VMOVUPS Z0, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z1, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z2, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z3, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z4, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z5, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z6, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z7, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z8, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z9, (R13)
+	ADDQ    $0x40, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microAVX512_11x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microAVX512_11x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microAVX512_11x32(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	LEAQ    (R9)(BX*2), R10
-	LEAQ    (R10)(BX*2), R11
-	LEAQ    (R11)(BX*2), R12
-	MOVB    add+56(FP), R13
-	TESTB   R13, R13
-	JZ      zero
-	MOVQ    AX, R13
+TEXT ·microAVX512_11x32(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+	LEAQ (DI)(CX*2), R8
+	LEAQ (R8)(CX*2), R9
+	LEAQ (R9)(CX*2), R10
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R11
+	MOVQ panels+64(FP), R12
+	MOVQ R12, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R12
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R13
 	VMOVUPS (R13), Z0
 	VMOVUPS 64(R13), Z1
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z2
 	VMOVUPS 64(R13), Z3
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z4
 	VMOVUPS 64(R13), Z5
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z6
 	VMOVUPS 64(R13), Z7
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z8
 	VMOVUPS 64(R13), Z9
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z10
 	VMOVUPS 64(R13), Z11
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z12
 	VMOVUPS 64(R13), Z13
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z14
 	VMOVUPS 64(R13), Z15
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z16
 	VMOVUPS 64(R13), Z17
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z18
 	VMOVUPS 64(R13), Z19
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z20
 	VMOVUPS 64(R13), Z21
 	JMP     begin
@@ -2524,203 +3112,243 @@ zero:
 	VPXORD Z21, Z21, Z21
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R12
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Z22
-	VMOVUPS      64(DI), Z23
-	VBROADCASTSS (DX), Z24
+	VMOVUPS      (R11), Z22
+	VMOVUPS      64(R11), Z23
+	VBROADCASTSS (BX), Z24
 	VFMADD231PS  Z22, Z24, Z0
 	VFMADD231PS  Z23, Z24, Z1
-	VBROADCASTSS (DX)(BX*1), Z24
+	VBROADCASTSS (BX)(CX*1), Z24
 	VFMADD231PS  Z22, Z24, Z2
 	VFMADD231PS  Z23, Z24, Z3
-	VBROADCASTSS (DX)(BX*2), Z24
+	VBROADCASTSS (BX)(CX*2), Z24
 	VFMADD231PS  Z22, Z24, Z4
 	VFMADD231PS  Z23, Z24, Z5
-	VBROADCASTSS (DX)(R9*1), Z24
+	VBROADCASTSS (BX)(DI*1), Z24
 	VFMADD231PS  Z22, Z24, Z6
 	VFMADD231PS  Z23, Z24, Z7
-	VBROADCASTSS (DX)(BX*4), Z24
+	VBROADCASTSS (BX)(CX*4), Z24
 	VFMADD231PS  Z22, Z24, Z8
 	VFMADD231PS  Z23, Z24, Z9
-	VBROADCASTSS (DX)(R10*1), Z24
+	VBROADCASTSS (BX)(R8*1), Z24
 	VFMADD231PS  Z22, Z24, Z10
 	VFMADD231PS  Z23, Z24, Z11
-	VBROADCASTSS (DX)(R9*2), Z24
+	VBROADCASTSS (BX)(DI*2), Z24
 	VFMADD231PS  Z22, Z24, Z12
 	VFMADD231PS  Z23, Z24, Z13
-	VBROADCASTSS (DX)(R11*1), Z24
+	VBROADCASTSS (BX)(R9*1), Z24
 	VFMADD231PS  Z22, Z24, Z14
 	VFMADD231PS  Z23, Z24, Z15
-	VBROADCASTSS (DX)(BX*8), Z24
+	VBROADCASTSS (BX)(CX*8), Z24
 	VFMADD231PS  Z22, Z24, Z16
 	VFMADD231PS  Z23, Z24, Z17
-	VBROADCASTSS (DX)(R12*1), Z24
+	VBROADCASTSS (BX)(R10*1), Z24
 	VFMADD231PS  Z22, Z24, Z18
 	VFMADD231PS  Z23, Z24, Z19
-	VBROADCASTSS (DX)(R10*2), Z24
+	VBROADCASTSS (BX)(R8*2), Z24
 	VFMADD231PS  Z22, Z24, Z20
 	VFMADD231PS  Z23, Z24, Z21
-	ADDQ         SI, DX
-	VMOVUPS      128(DI), Z22
-	VMOVUPS      192(DI), Z23
-	VBROADCASTSS (DX), Z24
+	ADDQ         DX, BX
+	VMOVUPS      128(R11), Z22
+	VMOVUPS      192(R11), Z23
+	VBROADCASTSS (BX), Z24
 	VFMADD231PS  Z22, Z24, Z0
 	VFMADD231PS  Z23, Z24, Z1
-	VBROADCASTSS (DX)(BX*1), Z24
+	VBROADCASTSS (BX)(CX*1), Z24
 	VFMADD231PS  Z22, Z24, Z2
 	VFMADD231PS  Z23, Z24, Z3
-	VBROADCASTSS (DX)(BX*2), Z24
+	VBROADCASTSS (BX)(CX*2), Z24
 	VFMADD231PS  Z22, Z24, Z4
 	VFMADD231PS  Z23, Z24, Z5
-	VBROADCASTSS (DX)(R9*1), Z24
+	VBROADCASTSS (BX)(DI*1), Z24
 	VFMADD231PS  Z22, Z24, Z6
 	VFMADD231PS  Z23, Z24, Z7
-	VBROADCASTSS (DX)(BX*4), Z24
+	VBROADCASTSS (BX)(CX*4), Z24
 	VFMADD231PS  Z22, Z24, Z8
 	VFMADD231PS  Z23, Z24, Z9
-	VBROADCASTSS (DX)(R10*1), Z24
+	VBROADCASTSS (BX)(R8*1), Z24
 	VFMADD231PS  Z22, Z24, Z10
 	VFMADD231PS  Z23, Z24, Z11
-	VBROADCASTSS (DX)(R9*2), Z24
+	VBROADCASTSS (BX)(DI*2), Z24
 	VFMADD231PS  Z22, Z24, Z12
 	VFMADD231PS  Z23, Z24, Z13
-	VBROADCASTSS (DX)(R11*1), Z24
+	VBROADCASTSS (BX)(R9*1), Z24
 	VFMADD231PS  Z22, Z24, Z14
 	VFMADD231PS  Z23, Z24, Z15
-	VBROADCASTSS (DX)(BX*8), Z24
+	VBROADCASTSS (BX)(CX*8), Z24
 	VFMADD231PS  Z22, Z24, Z16
 	VFMADD231PS  Z23, Z24, Z17
-	VBROADCASTSS (DX)(R12*1), Z24
+	VBROADCASTSS (BX)(R10*1), Z24
 	VFMADD231PS  Z22, Z24, Z18
 	VFMADD231PS  Z23, Z24, Z19
-	VBROADCASTSS (DX)(R10*2), Z24
+	VBROADCASTSS (BX)(R8*2), Z24
 	VFMADD231PS  Z22, Z24, Z20
 	VFMADD231PS  Z23, Z24, Z21
-	ADDQ         SI, DX
-	ADDQ         $0x00000100, DI
-	SUBQ         $0x02, R8
+	ADDQ         DX, BX
+	ADDQ         $0x00000100, R11
+	SUBQ         $0x02, R12
 	JGE          loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R12
 	JZ           store
-	VMOVUPS      (DI), Z22
-	VMOVUPS      64(DI), Z23
-	VBROADCASTSS (DX), Z24
+	VMOVUPS      (R11), Z22
+	VMOVUPS      64(R11), Z23
+	VBROADCASTSS (BX), Z24
 	VFMADD231PS  Z22, Z24, Z0
 	VFMADD231PS  Z23, Z24, Z1
-	VBROADCASTSS (DX)(BX*1), Z24
+	VBROADCASTSS (BX)(CX*1), Z24
 	VFMADD231PS  Z22, Z24, Z2
 	VFMADD231PS  Z23, Z24, Z3
-	VBROADCASTSS (DX)(BX*2), Z24
+	VBROADCASTSS (BX)(CX*2), Z24
 	VFMADD231PS  Z22, Z24, Z4
 	VFMADD231PS  Z23, Z24, Z5
-	VBROADCASTSS (DX)(R9*1), Z24
+	VBROADCASTSS (BX)(DI*1), Z24
 	VFMADD231PS  Z22, Z24, Z6
 	VFMADD231PS  Z23, Z24, Z7
-	VBROADCASTSS (DX)(BX*4), Z24
+	VBROADCASTSS (BX)(CX*4), Z24
 	VFMADD231PS  Z22, Z24, Z8
 	VFMADD231PS  Z23, Z24, Z9
-	VBROADCASTSS (DX)(R10*1), Z24
+	VBROADCASTSS (BX)(R8*1), Z24
 	VFMADD231PS  Z22, Z24, Z10
 	VFMADD231PS  Z23, Z24, Z11
-	VBROADCASTSS (DX)(R9*2), Z24
+	VBROADCASTSS (BX)(DI*2), Z24
 	VFMADD231PS  Z22, Z24, Z12
 	VFMADD231PS  Z23, Z24, Z13
-	VBROADCASTSS (DX)(R11*1), Z24
+	VBROADCASTSS (BX)(R9*1), Z24
 	VFMADD231PS  Z22, Z24, Z14
 	VFMADD231PS  Z23, Z24, Z15
-	VBROADCASTSS (DX)(BX*8), Z24
+	VBROADCASTSS (BX)(CX*8), Z24
 	VFMADD231PS  Z22, Z24, Z16
 	VFMADD231PS  Z23, Z24, Z17
-	VBROADCASTSS (DX)(R12*1), Z24
+	VBROADCASTSS (BX)(R10*1), Z24
 	VFMADD231PS  Z22, Z24, Z18
 	VFMADD231PS  Z23, Z24, Z19
-	VBROADCASTSS (DX)(R10*2), Z24
+	VBROADCASTSS (BX)(R8*2), Z24
 	VFMADD231PS  Z22, Z24, Z20
 	VFMADD231PS  Z23, Z24, Z21
-	ADDQ         SI, DX
+	ADDQ         DX, BX
+	ADDQ         $0x00000080, R11
 
 store:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	VMOVUPS Z3, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z4, (AX)
-	VMOVUPS Z5, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z6, (AX)
-	VMOVUPS Z7, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z8, (AX)
-	VMOVUPS Z9, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z10, (AX)
-	VMOVUPS Z11, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z12, (AX)
-	VMOVUPS Z13, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z14, (AX)
-	VMOVUPS Z15, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z16, (AX)
-	VMOVUPS Z17, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z18, (AX)
-	VMOVUPS Z19, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z20, (AX)
-	VMOVUPS Z21, 64(AX)
+	MOVQ    SI, R13
+	VMOVUPS Z0, (R13)
+	VMOVUPS Z1, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z2, (R13)
+	VMOVUPS Z3, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z4, (R13)
+	VMOVUPS Z5, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z6, (R13)
+	VMOVUPS Z7, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z8, (R13)
+	VMOVUPS Z9, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z10, (R13)
+	VMOVUPS Z11, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z12, (R13)
+	VMOVUPS Z13, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z14, (R13)
+	VMOVUPS Z15, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z16, (R13)
+	VMOVUPS Z17, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z18, (R13)
+	VMOVUPS Z19, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z20, (R13)
+	VMOVUPS Z21, 64(R13)
+	ADDQ    $0x00000080, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microAVX512_11x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microAVX512_11x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microAVX512_11x16(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	LEAQ    (R9)(BX*2), R10
-	LEAQ    (R10)(BX*2), R11
-	LEAQ    (R11)(BX*2), R12
-	MOVB    add+56(FP), R13
-	TESTB   R13, R13
-	JZ      zero
-	MOVQ    AX, R13
+TEXT ·microAVX512_11x16(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+	LEAQ (DI)(CX*2), R8
+	LEAQ (R8)(CX*2), R9
+	LEAQ (R9)(CX*2), R10
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R11
+	MOVQ panels+64(FP), R12
+	MOVQ R12, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R12
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R13
 	VMOVUPS (R13), Z0
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z1
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z2
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z3
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z4
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z5
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z6
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z7
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z8
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z9
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z10
 	JMP     begin
 
@@ -2738,170 +3366,210 @@ zero:
 	VPXORD Z10, Z10, Z10
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R12
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Z11
-	VBROADCASTSS (DX), Z12
+	VMOVUPS      (R11), Z11
+	VBROADCASTSS (BX), Z12
 	VFMADD231PS  Z11, Z12, Z0
-	VBROADCASTSS (DX)(BX*1), Z12
+	VBROADCASTSS (BX)(CX*1), Z12
 	VFMADD231PS  Z11, Z12, Z1
-	VBROADCASTSS (DX)(BX*2), Z12
+	VBROADCASTSS (BX)(CX*2), Z12
 	VFMADD231PS  Z11, Z12, Z2
-	VBROADCASTSS (DX)(R9*1), Z12
+	VBROADCASTSS (BX)(DI*1), Z12
 	VFMADD231PS  Z11, Z12, Z3
-	VBROADCASTSS (DX)(BX*4), Z12
+	VBROADCASTSS (BX)(CX*4), Z12
 	VFMADD231PS  Z11, Z12, Z4
-	VBROADCASTSS (DX)(R10*1), Z12
+	VBROADCASTSS (BX)(R8*1), Z12
 	VFMADD231PS  Z11, Z12, Z5
-	VBROADCASTSS (DX)(R9*2), Z12
+	VBROADCASTSS (BX)(DI*2), Z12
 	VFMADD231PS  Z11, Z12, Z6
-	VBROADCASTSS (DX)(R11*1), Z12
+	VBROADCASTSS (BX)(R9*1), Z12
 	VFMADD231PS  Z11, Z12, Z7
-	VBROADCASTSS (DX)(BX*8), Z12
+	VBROADCASTSS (BX)(CX*8), Z12
 	VFMADD231PS  Z11, Z12, Z8
-	VBROADCASTSS (DX)(R12*1), Z12
+	VBROADCASTSS (BX)(R10*1), Z12
 	VFMADD231PS  Z11, Z12, Z9
-	VBROADCASTSS (DX)(R10*2), Z12
+	VBROADCASTSS (BX)(R8*2), Z12
 	VFMADD231PS  Z11, Z12, Z10
-	ADDQ         SI, DX
-	VMOVUPS      64(DI), Z11
-	VBROADCASTSS (DX), Z12
+	ADDQ         DX, BX
+	VMOVUPS      64(R11), Z11
+	VBROADCASTSS (BX), Z12
 	VFMADD231PS  Z11, Z12, Z0
-	VBROADCASTSS (DX)(BX*1), Z12
+	VBROADCASTSS (BX)(CX*1), Z12
 	VFMADD231PS  Z11, Z12, Z1
-	VBROADCASTSS (DX)(BX*2), Z12
+	VBROADCASTSS (BX)(CX*2), Z12
 	VFMADD231PS  Z11, Z12, Z2
-	VBROADCASTSS (DX)(R9*1), Z12
+	VBROADCASTSS (BX)(DI*1), Z12
 	VFMADD231PS  Z11, Z12, Z3
-	VBROADCASTSS (DX)(BX*4), Z12
+	VBROADCASTSS (BX)(CX*4), Z12
 	VFMADD231PS  Z11, Z12, Z4
-	VBROADCASTSS (DX)(R10*1), Z12
+	VBROADCASTSS (BX)(R8*1), Z12
 	VFMADD231PS  Z11, Z12, Z5
-	VBROADCASTSS (DX)(R9*2), Z12
+	VBROADCASTSS (BX)(DI*2), Z12
 	VFMADD231PS  Z11, Z12, Z6
-	VBROADCASTSS (DX)(R11*1), Z12
+	VBROADCASTSS (BX)(R9*1), Z12
 	VFMADD231PS  Z11, Z12, Z7
-	VBROADCASTSS (DX)(BX*8), Z12
+	VBROADCASTSS (BX)(CX*8), Z12
 	VFMADD231PS  Z11, Z12, Z8
-	VBROADCASTSS (DX)(R12*1), Z12
+	VBROADCASTSS (BX)(R10*1), Z12
 	VFMADD231PS  Z11, Z12, Z9
-	VBROADCASTSS (DX)(R10*2), Z12
+	VBROADCASTSS (BX)(R8*2), Z12
 	VFMADD231PS  Z11, Z12, Z10
-	ADDQ         SI, DX
-	ADDQ         $0x00000080, DI
-	SUBQ         $0x02, R8
+	ADDQ         DX, BX
+	ADDQ         $0x00000080, R11
+	SUBQ         $0x02, R12
 	JGE          loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R12
 	JZ           store
-	VMOVUPS      (DI), Z11
-	VBROADCASTSS (DX), Z12
+	VMOVUPS      (R11), Z11
+	VBROADCASTSS (BX), Z12
 	VFMADD231PS  Z11, Z12, Z0
-	VBROADCASTSS (DX)(BX*1), Z12
+	VBROADCASTSS (BX)(CX*1), Z12
 	VFMADD231PS  Z11, Z12, Z1
-	VBROADCASTSS (DX)(BX*2), Z12
+	VBROADCASTSS (BX)(CX*2), Z12
 	VFMADD231PS  Z11, Z12, Z2
-	VBROADCASTSS (DX)(R9*1), Z12
+	VBROADCASTSS (BX)(DI*1), Z12
 	VFMADD231PS  Z11, Z12, Z3
-	VBROADCASTSS (DX)(BX*4), Z12
+	VBROADCASTSS (BX)(CX*4), Z12
 	VFMADD231PS  Z11, Z12, Z4
-	VBROADCASTSS (DX)(R10*1), Z12
+	VBROADCASTSS (BX)(R8*1), Z12
 	VFMADD231PS  Z11, Z12, Z5
-	VBROADCASTSS (DX)(R9*2), Z12
+	VBROADCASTSS (BX)(DI*2), Z12
 	VFMADD231PS  Z11, Z12, Z6
-	VBROADCASTSS (DX)(R11*1), Z12
+	VBROADCASTSS (BX)(R9*1), Z12
 	VFMADD231PS  Z11, Z12, Z7
-	VBROADCASTSS (DX)(BX*8), Z12
+	VBROADCASTSS (BX)(CX*8), Z12
 	VFMADD231PS  Z11, Z12, Z8
-	VBROADCASTSS (DX)(R12*1), Z12
+	VBROADCASTSS (BX)(R10*1), Z12
 	VFMADD231PS  Z11, Z12, Z9
-	VBROADCASTSS (DX)(R10*2), Z12
+	VBROADCASTSS (BX)(R8*2), Z12
 	VFMADD231PS  Z11, Z12, Z10
-	ADDQ         SI, DX
+	ADDQ         DX, BX
+	ADDQ         $0x40, R11
 
 store:
-	VMOVUPS Z0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z1, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z3, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z4, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z5, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z6, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z7, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z8, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z9, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z10, (AX)
+	MOVQ    SI, R13
+	VMOVUPS Z0, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z1, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z2, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z3, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z4, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z5, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z6, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z7, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z8, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z9, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z10, (R13)
+	ADDQ    $0x40, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microAVX512_12x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microAVX512_12x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microAVX512_12x32(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	LEAQ    (R9)(BX*2), R10
-	LEAQ    (R10)(BX*2), R11
-	LEAQ    (R11)(BX*2), R12
-	LEAQ    (R12)(BX*2), R13
-	MOVB    add+56(FP), R14
-	TESTB   R14, R14
-	JZ      zero
-	MOVQ    AX, R14
+TEXT ·microAVX512_12x32(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+	LEAQ (DI)(CX*2), R8
+	LEAQ (R8)(CX*2), R9
+	LEAQ (R9)(CX*2), R10
+	LEAQ (R10)(CX*2), R11
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R12
+	MOVQ panels+64(FP), R13
+	MOVQ R13, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R13
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R14
 	VMOVUPS (R14), Z0
 	VMOVUPS 64(R14), Z1
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z2
 	VMOVUPS 64(R14), Z3
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z4
 	VMOVUPS 64(R14), Z5
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z6
 	VMOVUPS 64(R14), Z7
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z8
 	VMOVUPS 64(R14), Z9
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z10
 	VMOVUPS 64(R14), Z11
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z12
 	VMOVUPS 64(R14), Z13
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z14
 	VMOVUPS 64(R14), Z15
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z16
 	VMOVUPS 64(R14), Z17
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z18
 	VMOVUPS 64(R14), Z19
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z20
 	VMOVUPS 64(R14), Z21
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z22
 	VMOVUPS 64(R14), Z23
 	JMP     begin
@@ -2933,218 +3601,260 @@ zero:
 	VPXORD Z23, Z23, Z23
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R13
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Z24
-	VMOVUPS      64(DI), Z25
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R12), Z24
+	VMOVUPS      64(R12), Z25
+	VBROADCASTSS (BX), Z26
 	VFMADD231PS  Z24, Z26, Z0
 	VFMADD231PS  Z25, Z26, Z1
-	VBROADCASTSS (DX)(BX*1), Z26
+	VBROADCASTSS (BX)(CX*1), Z26
 	VFMADD231PS  Z24, Z26, Z2
 	VFMADD231PS  Z25, Z26, Z3
-	VBROADCASTSS (DX)(BX*2), Z26
+	VBROADCASTSS (BX)(CX*2), Z26
 	VFMADD231PS  Z24, Z26, Z4
 	VFMADD231PS  Z25, Z26, Z5
-	VBROADCASTSS (DX)(R9*1), Z26
+	VBROADCASTSS (BX)(DI*1), Z26
 	VFMADD231PS  Z24, Z26, Z6
 	VFMADD231PS  Z25, Z26, Z7
-	VBROADCASTSS (DX)(BX*4), Z26
+	VBROADCASTSS (BX)(CX*4), Z26
 	VFMADD231PS  Z24, Z26, Z8
 	VFMADD231PS  Z25, Z26, Z9
-	VBROADCASTSS (DX)(R10*1), Z26
+	VBROADCASTSS (BX)(R8*1), Z26
 	VFMADD231PS  Z24, Z26, Z10
 	VFMADD231PS  Z25, Z26, Z11
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 	VFMADD231PS  Z24, Z26, Z12
 	VFMADD231PS  Z25, Z26, Z13
-	VBROADCASTSS (DX)(R11*1), Z26
+	VBROADCASTSS (BX)(R9*1), Z26
 	VFMADD231PS  Z24, Z26, Z14
 	VFMADD231PS  Z25, Z26, Z15
-	VBROADCASTSS (DX)(BX*8), Z26
+	VBROADCASTSS (BX)(CX*8), Z26
 	VFMADD231PS  Z24, Z26, Z16
 	VFMADD231PS  Z25, Z26, Z17
-	VBROADCASTSS (DX)(R12*1), Z26
+	VBROADCASTSS (BX)(R10*1), Z26
 	VFMADD231PS  Z24, Z26, Z18
 	VFMADD231PS  Z25, Z26, Z19
-	VBROADCASTSS (DX)(R10*2), Z26
+	VBROADCASTSS (BX)(R8*2), Z26
 	VFMADD231PS  Z24, Z26, Z20
 	VFMADD231PS  Z25, Z26, Z21
-	VBROADCASTSS (DX)(R13*1), Z26
+	VBROADCASTSS (BX)(R11*1), Z26
 	VFMADD231PS  Z24, Z26, Z22
 	VFMADD231PS  Z25, Z26, Z23
-	ADDQ         SI, DX
-	VMOVUPS      128(DI), Z24
-	VMOVUPS      192(DI), Z25
-	VBROADCASTSS (DX), Z26
+	ADDQ         DX, BX
+	VMOVUPS      128(R12), Z24
+	VMOVUPS      192(R12), Z25
+	VBROADCASTSS (BX), Z26
 	VFMADD231PS  Z24, Z26, Z0
 	VFMADD231PS  Z25, Z26, Z1
-	VBROADCASTSS (DX)(BX*1), Z26
+	VBROADCASTSS (BX)(CX*1), Z26
 	VFMADD231PS  Z24, Z26, Z2
 	VFMADD231PS  Z25, Z26, Z3
-	VBROADCASTSS (DX)(BX*2), Z26
+	VBROADCASTSS (BX)(CX*2), Z26
 	VFMADD231PS  Z24, Z26, Z4
 	VFMADD231PS  Z25, Z26, Z5
-	VBROADCASTSS (DX)(R9*1), Z26
+	VBROADCASTSS (BX)(DI*1), Z26
 	VFMADD231PS  Z24, Z26, Z6
 	VFMADD231PS  Z25, Z26, Z7
-	VBROADCASTSS (DX)(BX*4), Z26
+	VBROADCASTSS (BX)(CX*4), Z26
 	VFMADD231PS  Z24, Z26, Z8
 	VFMADD231PS  Z25, Z26, Z9
-	VBROADCASTSS (DX)(R10*1), Z26
+	VBROADCASTSS (BX)(R8*1), Z26
 	VFMADD231PS  Z24, Z26, Z10
 	VFMADD231PS  Z25, Z26, Z11
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 	VFMADD231PS  Z24, Z26, Z12
 	VFMADD231PS  Z25, Z26, Z13
-	VBROADCASTSS (DX)(R11*1), Z26
+	VBROADCASTSS (BX)(R9*1), Z26
 	VFMADD231PS  Z24, Z26, Z14
 	VFMADD231PS  Z25, Z26, Z15
-	VBROADCASTSS (DX)(BX*8), Z26
+	VBROADCASTSS (BX)(CX*8), Z26
 	VFMADD231PS  Z24, Z26, Z16
 	VFMADD231PS  Z25, Z26, Z17
-	VBROADCASTSS (DX)(R12*1), Z26
+	VBROADCASTSS (BX)(R10*1), Z26
 	VFMADD231PS  Z24, Z26, Z18
 	VFMADD231PS  Z25, Z26, Z19
-	VBROADCASTSS (DX)(R10*2), Z26
+	VBROADCASTSS (BX)(R8*2), Z26
 	VFMADD231PS  Z24, Z26, Z20
 	VFMADD231PS  Z25, Z26, Z21
-	VBROADCASTSS (DX)(R13*1), Z26
+	VBROADCASTSS (BX)(R11*1), Z26
 	VFMADD231PS  Z24, Z26, Z22
 	VFMADD231PS  Z25, Z26, Z23
-	ADDQ         SI, DX
-	ADDQ         $0x00000100, DI
-	SUBQ         $0x02, R8
+	ADDQ         DX, BX
+	ADDQ         $0x00000100, R12
+	SUBQ         $0x02, R13
 	JGE          loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R13
 	JZ           store
-	VMOVUPS      (DI), Z24
-	VMOVUPS      64(DI), Z25
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R12), Z24
+	VMOVUPS      64(R12), Z25
+	VBROADCASTSS (BX), Z26
 	VFMADD231PS  Z24, Z26, Z0
 	VFMADD231PS  Z25, Z26, Z1
-	VBROADCASTSS (DX)(BX*1), Z26
+	VBROADCASTSS (BX)(CX*1), Z26
 	VFMADD231PS  Z24, Z26, Z2
 	VFMADD231PS  Z25, Z26, Z3
-	VBROADCASTSS (DX)(BX*2), Z26
+	VBROADCASTSS (BX)(CX*2), Z26
 	VFMADD231PS  Z24, Z26, Z4
 	VFMADD231PS  Z25, Z26, Z5
-	VBROADCASTSS (DX)(R9*1), Z26
+	VBROADCASTSS (BX)(DI*1), Z26
 	VFMADD231PS  Z24, Z26, Z6
 	VFMADD231PS  Z25, Z26, Z7
-	VBROADCASTSS (DX)(BX*4), Z26
+	VBROADCASTSS (BX)(CX*4), Z26
 	VFMADD231PS  Z24, Z26, Z8
 	VFMADD231PS  Z25, Z26, Z9
-	VBROADCASTSS (DX)(R10*1), Z26
+	VBROADCASTSS (BX)(R8*1), Z26
 	VFMADD231PS  Z24, Z26, Z10
 	VFMADD231PS  Z25, Z26, Z11
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 	VFMADD231PS  Z24, Z26, Z12
 	VFMADD231PS  Z25, Z26, Z13
-	VBROADCASTSS (DX)(R11*1), Z26
+	VBROADCASTSS (BX)(R9*1), Z26
 	VFMADD231PS  Z24, Z26, Z14
 	VFMADD231PS  Z25, Z26, Z15
-	VBROADCASTSS (DX)(BX*8), Z26
+	VBROADCASTSS (BX)(CX*8), Z26
 	VFMADD231PS  Z24, Z26, Z16
 	VFMADD231PS  Z25, Z26, Z17
-	VBROADCASTSS (DX)(R12*1), Z26
+	VBROADCASTSS (BX)(R10*1), Z26
 	VFMADD231PS  Z24, Z26, Z18
 	VFMADD231PS  Z25, Z26, Z19
-	VBROADCASTSS (DX)(R10*2), Z26
+	VBROADCASTSS (BX)(R8*2), Z26
 	VFMADD231PS  Z24, Z26, Z20
 	VFMADD231PS  Z25, Z26, Z21
-	VBROADCASTSS (DX)(R13*1), Z26
+	VBROADCASTSS (BX)(R11*1), Z26
 	VFMADD231PS  Z24, Z26, Z22
 	VFMADD231PS  Z25, Z26, Z23
-	ADDQ         SI, DX
+	ADDQ         DX, BX
+	ADDQ         $0x00000080, R12
 
 store:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	VMOVUPS Z3, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z4, (AX)
-	VMOVUPS Z5, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z6, (AX)
-	VMOVUPS Z7, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z8, (AX)
-	VMOVUPS Z9, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z10, (AX)
-	VMOVUPS Z11, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z12, (AX)
-	VMOVUPS Z13, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z14, (AX)
-	VMOVUPS Z15, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z16, (AX)
-	VMOVUPS Z17, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z18, (AX)
-	VMOVUPS Z19, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z20, (AX)
-	VMOVUPS Z21, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z22, (AX)
-	VMOVUPS Z23, 64(AX)
+	MOVQ    SI, R14
+	VMOVUPS Z0, (R14)
+	VMOVUPS Z1, 64(R14)
+	ADDQ    AX, R14
+	VMOVUPS Z2, (R14)
+	VMOVUPS Z3, 64(R14)
+	ADDQ    AX, R14
+	VMOVUPS Z4, (R14)
+	VMOVUPS Z5, 64(R14)
+	ADDQ    AX, R14
+	VMOVUPS Z6, (R14)
+	VMOVUPS Z7, 64(R14)
+	ADDQ    AX, R14
+	VMOVUPS Z8, (R14)
+	VMOVUPS Z9, 64(R14)
+	ADDQ    AX, R14
+	VMOVUPS Z10, (R14)
+	VMOVUPS Z11, 64(R14)
+	ADDQ    AX, R14
+	VMOVUPS Z12, (R14)
+	VMOVUPS Z13, 64(R14)
+	ADDQ    AX, R14
+	VMOVUPS Z14, (R14)
+	VMOVUPS Z15, 64(R14)
+	ADDQ    AX, R14
+	VMOVUPS Z16, (R14)
+	VMOVUPS Z17, 64(R14)
+	ADDQ    AX, R14
+	VMOVUPS Z18, (R14)
+	VMOVUPS Z19, 64(R14)
+	ADDQ    AX, R14
+	VMOVUPS Z20, (R14)
+	VMOVUPS Z21, 64(R14)
+	ADDQ    AX, R14
+	VMOVUPS Z22, (R14)
+	VMOVUPS Z23, 64(R14)
+	ADDQ    $0x00000080, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microAVX512_12x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microAVX512_12x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microAVX512_12x16(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	LEAQ    (R9)(BX*2), R10
-	LEAQ    (R10)(BX*2), R11
-	LEAQ    (R11)(BX*2), R12
-	LEAQ    (R12)(BX*2), R13
-	MOVB    add+56(FP), R14
-	TESTB   R14, R14
-	JZ      zero
-	MOVQ    AX, R14
+TEXT ·microAVX512_12x16(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+	LEAQ (DI)(CX*2), R8
+	LEAQ (R8)(CX*2), R9
+	LEAQ (R9)(CX*2), R10
+	LEAQ (R10)(CX*2), R11
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R12
+	MOVQ panels+64(FP), R13
+	MOVQ R13, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R13
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R14
 	VMOVUPS (R14), Z0
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z1
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z2
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z3
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z4
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z5
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z6
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z7
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z8
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z9
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z10
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z11
 	JMP     begin
 
@@ -3163,142 +3873,184 @@ zero:
 	VPXORD Z11, Z11, Z11
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R13
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Z12
-	VBROADCASTSS (DX), Z13
+	VMOVUPS      (R12), Z12
+	VBROADCASTSS (BX), Z13
 	VFMADD231PS  Z12, Z13, Z0
-	VBROADCASTSS (DX)(BX*1), Z13
+	VBROADCASTSS (BX)(CX*1), Z13
 	VFMADD231PS  Z12, Z13, Z1
-	VBROADCASTSS (DX)(BX*2), Z13
+	VBROADCASTSS (BX)(CX*2), Z13
 	VFMADD231PS  Z12, Z13, Z2
-	VBROADCASTSS (DX)(R9*1), Z13
+	VBROADCASTSS (BX)(DI*1), Z13
 	VFMADD231PS  Z12, Z13, Z3
-	VBROADCASTSS (DX)(BX*4), Z13
+	VBROADCASTSS (BX)(CX*4), Z13
 	VFMADD231PS  Z12, Z13, Z4
-	VBROADCASTSS (DX)(R10*1), Z13
+	VBROADCASTSS (BX)(R8*1), Z13
 	VFMADD231PS  Z12, Z13, Z5
-	VBROADCASTSS (DX)(R9*2), Z13
+	VBROADCASTSS (BX)(DI*2), Z13
 	VFMADD231PS  Z12, Z13, Z6
-	VBROADCASTSS (DX)(R11*1), Z13
+	VBROADCASTSS (BX)(R9*1), Z13
 	VFMADD231PS  Z12, Z13, Z7
-	VBROADCASTSS (DX)(BX*8), Z13
+	VBROADCASTSS (BX)(CX*8), Z13
 	VFMADD231PS  Z12, Z13, Z8
-	VBROADCASTSS (DX)(R12*1), Z13
+	VBROADCASTSS (BX)(R10*1), Z13
 	VFMADD231PS  Z12, Z13, Z9
-	VBROADCASTSS (DX)(R10*2), Z13
+	VBROADCASTSS (BX)(R8*2), Z13
 	VFMADD231PS  Z12, Z13, Z10
-	VBROADCASTSS (DX)(R13*1), Z13
+	VBROADCASTSS (BX)(R11*1), Z13
 	VFMADD231PS  Z12, Z13, Z11
-	ADDQ         SI, DX
-	VMOVUPS      64(DI), Z12
-	VBROADCASTSS (DX), Z13
+	ADDQ         DX, BX
+	VMOVUPS      64(R12), Z12
+	VBROADCASTSS (BX), Z13
 	VFMADD231PS  Z12, Z13, Z0
-	VBROADCASTSS (DX)(BX*1), Z13
+	VBROADCASTSS (BX)(CX*1), Z13
 	VFMADD231PS  Z12, Z13, Z1
-	VBROADCASTSS (DX)(BX*2), Z13
+	VBROADCASTSS (BX)(CX*2), Z13
 	VFMADD231PS  Z12, Z13, Z2
-	VBROADCASTSS (DX)(R9*1), Z13
+	VBROADCASTSS (BX)(DI*1), Z13
 	VFMADD231PS  Z12, Z13, Z3
-	VBROADCASTSS (DX)(BX*4), Z13
+	VBROADCASTSS (BX)(CX*4), Z13
 	VFMADD231PS  Z12, Z13, Z4
-	VBROADCASTSS (DX)(R10*1), Z13
+	VBROADCASTSS (BX)(R8*1), Z13
 	VFMADD231PS  Z12, Z13, Z5
-	VBROADCASTSS (DX)(R9*2), Z13
+	VBROADCASTSS (BX)(DI*2), Z13
 	VFMADD231PS  Z12, Z13, Z6
-	VBROADCASTSS (DX)(R11*1), Z13
+	VBROADCASTSS (BX)(R9*1), Z13
 	VFMADD231PS  Z12, Z13, Z7
-	VBROADCASTSS (DX)(BX*8), Z13
+	VBROADCASTSS (BX)(CX*8), Z13
 	VFMADD231PS  Z12, Z13, Z8
-	VBROADCASTSS (DX)(R12*1), Z13
+	VBROADCASTSS (BX)(R10*1), Z13
 	VFMADD231PS  Z12, Z13, Z9
-	VBROADCASTSS (DX)(R10*2), Z13
+	VBROADCASTSS (BX)(R8*2), Z13
 	VFMADD231PS  Z12, Z13, Z10
-	VBROADCASTSS (DX)(R13*1), Z13
+	VBROADCASTSS (BX)(R11*1), Z13
 	VFMADD231PS  Z12, Z13, Z11
-	ADDQ         SI, DX
-	ADDQ         $0x00000080, DI
-	SUBQ         $0x02, R8
+	ADDQ         DX, BX
+	ADDQ         $0x00000080, R12
+	SUBQ         $0x02, R13
 	JGE          loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R13
 	JZ           store
-	VMOVUPS      (DI), Z12
-	VBROADCASTSS (DX), Z13
+	VMOVUPS      (R12), Z12
+	VBROADCASTSS (BX), Z13
 	VFMADD231PS  Z12, Z13, Z0
-	VBROADCASTSS (DX)(BX*1), Z13
+	VBROADCASTSS (BX)(CX*1), Z13
 	VFMADD231PS  Z12, Z13, Z1
-	VBROADCASTSS (DX)(BX*2), Z13
+	VBROADCASTSS (BX)(CX*2), Z13
 	VFMADD231PS  Z12, Z13, Z2
-	VBROADCASTSS (DX)(R9*1), Z13
+	VBROADCASTSS (BX)(DI*1), Z13
 	VFMADD231PS  Z12, Z13, Z3
-	VBROADCASTSS (DX)(BX*4), Z13
+	VBROADCASTSS (BX)(CX*4), Z13
 	VFMADD231PS  Z12, Z13, Z4
-	VBROADCASTSS (DX)(R10*1), Z13
+	VBROADCASTSS (BX)(R8*1), Z13
 	VFMADD231PS  Z12, Z13, Z5
-	VBROADCASTSS (DX)(R9*2), Z13
+	VBROADCASTSS (BX)(DI*2), Z13
 	VFMADD231PS  Z12, Z13, Z6
-	VBROADCASTSS (DX)(R11*1), Z13
+	VBROADCASTSS (BX)(R9*1), Z13
 	VFMADD231PS  Z12, Z13, Z7
-	VBROADCASTSS (DX)(BX*8), Z13
+	VBROADCASTSS (BX)(CX*8), Z13
 	VFMADD231PS  Z12, Z13, Z8
-	VBROADCASTSS (DX)(R12*1), Z13
+	VBROADCASTSS (BX)(R10*1), Z13
 	VFMADD231PS  Z12, Z13, Z9
-	VBROADCASTSS (DX)(R10*2), Z13
+	VBROADCASTSS (BX)(R8*2), Z13
 	VFMADD231PS  Z12, Z13, Z10
-	VBROADCASTSS (DX)(R13*1), Z13
+	VBROADCASTSS (BX)(R11*1), Z13
 	VFMADD231PS  Z12, Z13, Z11
-	ADDQ         SI, DX
+	ADDQ         DX, BX
+	ADDQ         $0x40, R12
 
 store:
-	VMOVUPS Z0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z1, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z3, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z4, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z5, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z6, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z7, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z8, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z9, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z10, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z11, (AX)
+	MOVQ    SI, R14
+	VMOVUPS Z0, (R14)
+	ADDQ    AX, R14
+	VMOVUPS Z1, (R14)
+	ADDQ    AX, R14
+	VMOVUPS Z2, (R14)
+	ADDQ    AX, R14
+	VMOVUPS Z3, (R14)
+	ADDQ    AX, R14
+	VMOVUPS Z4, (R14)
+	ADDQ    AX, R14
+	VMOVUPS Z5, (R14)
+	ADDQ    AX, R14
+	VMOVUPS Z6, (R14)
+	ADDQ    AX, R14
+	VMOVUPS Z7, (R14)
+	ADDQ    AX, R14
+	VMOVUPS Z8, (R14)
+	ADDQ    AX, R14
+	VMOVUPS Z9, (R14)
+	ADDQ    AX, R14
+	VMOVUPS Z10, (R14)
+	ADDQ    AX, R14
+	VMOVUPS Z11, (R14)
+	ADDQ    $0x40, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microBF16_1x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microBF16_1x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microBF16_1x32(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
+TEXT ·microBF16_1x32(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), DI
+	MOVQ panels+64(FP), R8
+	MOVQ R8, (SP)
+
+panel:
+	MOVQ    8(SP), BX
 	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	MOVB    add+56(FP), CL
-	TESTB   CL, CL
-	JZ      zero
-	MOVQ    AX, CX
-	VMOVUPS (CX), Z0
-	VMOVUPS 64(CX), Z1
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R9
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
 	JMP     begin
 
 zero:
@@ -3312,7 +4064,7 @@ begin:
 loop:
 	VMOVUPS      (DI), Z24
 	VMOVUPS      64(DI), Z25
-	VBROADCASTSS (DX), Z26
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
@@ -3321,10 +4073,10 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
 	LONG         $0x402e9262
 	WORD         $0xc952
-	ADDQ         SI, DX
+	ADDQ         DX, BX
 	VMOVUPS      128(DI), Z24
 	VMOVUPS      192(DI), Z25
-	VBROADCASTSS (DX), Z26
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
@@ -3333,7 +4085,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
 	LONG $0x402e9262
 	WORD $0xc952
-	ADDQ SI, DX
+	ADDQ DX, BX
 	ADDQ $0x00000100, DI
 	SUBQ $0x02, R8
 	JGE  loop
@@ -3343,7 +4095,7 @@ last:
 	JZ           store
 	VMOVUPS      (DI), Z24
 	VMOVUPS      64(DI), Z25
-	VBROADCASTSS (DX), Z26
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
@@ -3352,32 +4104,52 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
 	LONG $0x402e9262
 	WORD $0xc952
-	ADDQ SI, DX
+	ADDQ DX, BX
+	ADDQ $0x00000080, DI
 
 store:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, 64(AX)
+	MOVQ    SI, R9
+	VMOVUPS Z0, (R9)
+	VMOVUPS Z1, 64(R9)
+	ADDQ    $0x00000080, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microBF16_1x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microBF16_1x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microBF16_1x16(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
+TEXT ·microBF16_1x16(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), DI
+	MOVQ panels+64(FP), R8
+	MOVQ R8, (SP)
+
+panel:
+	MOVQ    8(SP), BX
 	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	MOVB    add+56(FP), CL
-	TESTB   CL, CL
-	JZ      zero
-	MOVQ    AX, CX
-	VMOVUPS (CX), Z0
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R9
+	VMOVUPS (R9), Z0
 	JMP     begin
 
 zero:
@@ -3389,19 +4161,19 @@ begin:
 
 loop:
 	VMOVUPS      (DI), Z24
-	VBROADCASTSS (DX), Z26
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG         $0x402e9262
 	WORD         $0xc052
-	ADDQ         SI, DX
+	ADDQ         DX, BX
 	VMOVUPS      64(DI), Z24
-	VBROADCASTSS (DX), Z26
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
 	WORD $0xc052
-	ADDQ SI, DX
+	ADDQ DX, BX
 	ADDQ $0x00000080, DI
 	SUBQ $0x02, R8
 	JGE  loop
@@ -3410,38 +4182,58 @@ last:
 	ADDQ         $0x02, R8
 	JZ           store
 	VMOVUPS      (DI), Z24
-	VBROADCASTSS (DX), Z26
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
 	WORD $0xc052
-	ADDQ SI, DX
+	ADDQ DX, BX
+	ADDQ $0x40, DI
 
 store:
-	VMOVUPS Z0, (AX)
+	MOVQ    SI, R9
+	VMOVUPS Z0, (R9)
+	ADDQ    $0x40, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microBF16_2x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microBF16_2x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microBF16_2x32(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
+TEXT ·microBF16_2x32(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), DI
+	MOVQ panels+64(FP), R8
+	MOVQ R8, (SP)
+
+panel:
+	MOVQ    8(SP), BX
 	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	MOVB    add+56(FP), R9
-	TESTB   R9, R9
-	JZ      zero
-	MOVQ    AX, R9
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R9
 	VMOVUPS (R9), Z0
 	VMOVUPS 64(R9), Z1
-	ADDQ    CX, R9
+	ADDQ    AX, R9
 	VMOVUPS (R9), Z2
 	VMOVUPS 64(R9), Z3
 	JMP     begin
@@ -3459,7 +4251,7 @@ begin:
 loop:
 	VMOVUPS      (DI), Z24
 	VMOVUPS      64(DI), Z25
-	VBROADCASTSS (DX), Z26
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
@@ -3468,7 +4260,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
 	LONG         $0x402e9262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
 	LONG $0x40269262
@@ -3477,10 +4269,10 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
 	LONG         $0x40269262
 	WORD         $0xd952
-	ADDQ         SI, DX
+	ADDQ         DX, BX
 	VMOVUPS      128(DI), Z24
 	VMOVUPS      192(DI), Z25
-	VBROADCASTSS (DX), Z26
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
@@ -3489,7 +4281,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
 	LONG         $0x402e9262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
 	LONG $0x40269262
@@ -3498,7 +4290,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
 	LONG $0x40269262
 	WORD $0xd952
-	ADDQ SI, DX
+	ADDQ DX, BX
 	ADDQ $0x00000100, DI
 	SUBQ $0x02, R8
 	JGE  loop
@@ -3508,7 +4300,7 @@ last:
 	JZ           store
 	VMOVUPS      (DI), Z24
 	VMOVUPS      64(DI), Z25
-	VBROADCASTSS (DX), Z26
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
@@ -3517,7 +4309,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
 	LONG         $0x402e9262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
 	LONG $0x40269262
@@ -3526,36 +4318,58 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
 	LONG $0x40269262
 	WORD $0xd952
-	ADDQ SI, DX
+	ADDQ DX, BX
+	ADDQ $0x00000080, DI
 
 store:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	VMOVUPS Z3, 64(AX)
+	MOVQ    SI, R9
+	VMOVUPS Z0, (R9)
+	VMOVUPS Z1, 64(R9)
+	ADDQ    AX, R9
+	VMOVUPS Z2, (R9)
+	VMOVUPS Z3, 64(R9)
+	ADDQ    $0x00000080, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microBF16_2x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microBF16_2x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microBF16_2x16(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
+TEXT ·microBF16_2x16(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), DI
+	MOVQ panels+64(FP), R8
+	MOVQ R8, (SP)
+
+panel:
+	MOVQ    8(SP), BX
 	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	MOVB    add+56(FP), R9
-	TESTB   R9, R9
-	JZ      zero
-	MOVQ    AX, R9
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R9
 	VMOVUPS (R9), Z0
-	ADDQ    CX, R9
+	ADDQ    AX, R9
 	VMOVUPS (R9), Z1
 	JMP     begin
 
@@ -3569,29 +4383,29 @@ begin:
 
 loop:
 	VMOVUPS      (DI), Z24
-	VBROADCASTSS (DX), Z26
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG         $0x402e9262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
 	LONG         $0x40269262
 	WORD         $0xc852
-	ADDQ         SI, DX
+	ADDQ         DX, BX
 	VMOVUPS      64(DI), Z24
-	VBROADCASTSS (DX), Z26
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG         $0x402e9262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
 	LONG $0x40269262
 	WORD $0xc852
-	ADDQ SI, DX
+	ADDQ DX, BX
 	ADDQ $0x00000080, DI
 	SUBQ $0x02, R8
 	JGE  loop
@@ -3600,48 +4414,70 @@ last:
 	ADDQ         $0x02, R8
 	JZ           store
 	VMOVUPS      (DI), Z24
-	VBROADCASTSS (DX), Z26
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG         $0x402e9262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
 	LONG $0x40269262
 	WORD $0xc852
-	ADDQ SI, DX
+	ADDQ DX, BX
+	ADDQ $0x40, DI
 
 store:
-	VMOVUPS Z0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z1, (AX)
+	MOVQ    SI, R9
+	VMOVUPS Z0, (R9)
+	ADDQ    AX, R9
+	VMOVUPS Z1, (R9)
+	ADDQ    $0x40, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microBF16_3x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microBF16_3x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microBF16_3x32(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
+TEXT ·microBF16_3x32(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), DI
+	MOVQ panels+64(FP), R8
+	MOVQ R8, (SP)
+
+panel:
+	MOVQ    8(SP), BX
 	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	MOVB    add+56(FP), R9
-	TESTB   R9, R9
-	JZ      zero
-	MOVQ    AX, R9
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R9
 	VMOVUPS (R9), Z0
 	VMOVUPS 64(R9), Z1
-	ADDQ    CX, R9
+	ADDQ    AX, R9
 	VMOVUPS (R9), Z2
 	VMOVUPS 64(R9), Z3
-	ADDQ    CX, R9
+	ADDQ    AX, R9
 	VMOVUPS (R9), Z4
 	VMOVUPS 64(R9), Z5
 	JMP     begin
@@ -3661,7 +4497,7 @@ begin:
 loop:
 	VMOVUPS      (DI), Z24
 	VMOVUPS      64(DI), Z25
-	VBROADCASTSS (DX), Z26
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
@@ -3670,7 +4506,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
 	LONG         $0x402e9262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
 	LONG $0x40269262
@@ -3679,7 +4515,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
 	LONG         $0x40269262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
 	LONG $0x401e9262
@@ -3688,10 +4524,10 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
 	LONG         $0x401e9262
 	WORD         $0xe952
-	ADDQ         SI, DX
+	ADDQ         DX, BX
 	VMOVUPS      128(DI), Z24
 	VMOVUPS      192(DI), Z25
-	VBROADCASTSS (DX), Z26
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
@@ -3700,7 +4536,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
 	LONG         $0x402e9262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
 	LONG $0x40269262
@@ -3709,7 +4545,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
 	LONG         $0x40269262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
 	LONG $0x401e9262
@@ -3718,7 +4554,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
 	LONG $0x401e9262
 	WORD $0xe952
-	ADDQ SI, DX
+	ADDQ DX, BX
 	ADDQ $0x00000100, DI
 	SUBQ $0x02, R8
 	JGE  loop
@@ -3728,7 +4564,7 @@ last:
 	JZ           store
 	VMOVUPS      (DI), Z24
 	VMOVUPS      64(DI), Z25
-	VBROADCASTSS (DX), Z26
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
@@ -3737,7 +4573,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
 	LONG         $0x402e9262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
 	LONG $0x40269262
@@ -3746,7 +4582,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
 	LONG         $0x40269262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
 	LONG $0x401e9262
@@ -3755,41 +4591,65 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
 	LONG $0x401e9262
 	WORD $0xe952
-	ADDQ SI, DX
+	ADDQ DX, BX
+	ADDQ $0x00000080, DI
 
 store:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	VMOVUPS Z3, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z4, (AX)
-	VMOVUPS Z5, 64(AX)
+	MOVQ    SI, R9
+	VMOVUPS Z0, (R9)
+	VMOVUPS Z1, 64(R9)
+	ADDQ    AX, R9
+	VMOVUPS Z2, (R9)
+	VMOVUPS Z3, 64(R9)
+	ADDQ    AX, R9
+	VMOVUPS Z4, (R9)
+	VMOVUPS Z5, 64(R9)
+	ADDQ    $0x00000080, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microBF16_3x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microBF16_3x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microBF16_3x16(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
+TEXT ·microBF16_3x16(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), DI
+	MOVQ panels+64(FP), R8
+	MOVQ R8, (SP)
+
+panel:
+	MOVQ    8(SP), BX
 	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	MOVB    add+56(FP), R9
-	TESTB   R9, R9
-	JZ      zero
-	MOVQ    AX, R9
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R9
 	VMOVUPS (R9), Z0
-	ADDQ    CX, R9
+	ADDQ    AX, R9
 	VMOVUPS (R9), Z1
-	ADDQ    CX, R9
+	ADDQ    AX, R9
 	VMOVUPS (R9), Z2
 	JMP     begin
 
@@ -3804,39 +4664,39 @@ begin:
 
 loop:
 	VMOVUPS      (DI), Z24
-	VBROADCASTSS (DX), Z26
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG         $0x402e9262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
 	LONG         $0x40269262
 	WORD         $0xc852
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
 	LONG         $0x401e9262
 	WORD         $0xd052
-	ADDQ         SI, DX
+	ADDQ         DX, BX
 	VMOVUPS      64(DI), Z24
-	VBROADCASTSS (DX), Z26
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG         $0x402e9262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
 	LONG         $0x40269262
 	WORD         $0xc852
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
 	LONG $0x401e9262
 	WORD $0xd052
-	ADDQ SI, DX
+	ADDQ DX, BX
 	ADDQ $0x00000080, DI
 	SUBQ $0x02, R8
 	JGE  loop
@@ -3845,59 +4705,83 @@ last:
 	ADDQ         $0x02, R8
 	JZ           store
 	VMOVUPS      (DI), Z24
-	VBROADCASTSS (DX), Z26
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG         $0x402e9262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
 	LONG         $0x40269262
 	WORD         $0xc852
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
 	LONG $0x401e9262
 	WORD $0xd052
-	ADDQ SI, DX
+	ADDQ DX, BX
+	ADDQ $0x40, DI
 
 store:
-	VMOVUPS Z0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z1, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
+	MOVQ    SI, R9
+	VMOVUPS Z0, (R9)
+	ADDQ    AX, R9
+	VMOVUPS Z1, (R9)
+	ADDQ    AX, R9
+	VMOVUPS Z2, (R9)
+	ADDQ    $0x40, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microBF16_4x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microBF16_4x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microBF16_4x32(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	MOVB    add+56(FP), R10
-	TESTB   R10, R10
-	JZ      zero
-	MOVQ    AX, R10
+TEXT ·microBF16_4x32(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R8
+	MOVQ panels+64(FP), R9
+	MOVQ R9, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R9
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R10
 	VMOVUPS (R10), Z0
 	VMOVUPS 64(R10), Z1
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Z2
 	VMOVUPS 64(R10), Z3
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Z4
 	VMOVUPS 64(R10), Z5
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Z6
 	VMOVUPS 64(R10), Z7
 	JMP     begin
@@ -3913,13 +4797,13 @@ zero:
 	VPXORD Z7, Z7, Z7
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R9
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Z24
-	VMOVUPS      64(DI), Z25
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R8), Z24
+	VMOVUPS      64(R8), Z25
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
@@ -3928,7 +4812,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
 	LONG         $0x402e9262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
 	LONG $0x40269262
@@ -3937,7 +4821,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
 	LONG         $0x40269262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
 	LONG $0x401e9262
@@ -3946,7 +4830,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
 	LONG         $0x401e9262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
 	LONG $0x40169262
@@ -3955,10 +4839,10 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
 	LONG         $0x40169262
 	WORD         $0xf952
-	ADDQ         SI, DX
-	VMOVUPS      128(DI), Z24
-	VMOVUPS      192(DI), Z25
-	VBROADCASTSS (DX), Z26
+	ADDQ         DX, BX
+	VMOVUPS      128(R8), Z24
+	VMOVUPS      192(R8), Z25
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
@@ -3967,7 +4851,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
 	LONG         $0x402e9262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
 	LONG $0x40269262
@@ -3976,7 +4860,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
 	LONG         $0x40269262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
 	LONG $0x401e9262
@@ -3985,7 +4869,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
 	LONG         $0x401e9262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
 	LONG $0x40169262
@@ -3994,17 +4878,17 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
 	LONG $0x40169262
 	WORD $0xf952
-	ADDQ SI, DX
-	ADDQ $0x00000100, DI
-	SUBQ $0x02, R8
+	ADDQ DX, BX
+	ADDQ $0x00000100, R8
+	SUBQ $0x02, R9
 	JGE  loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R9
 	JZ           store
-	VMOVUPS      (DI), Z24
-	VMOVUPS      64(DI), Z25
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R8), Z24
+	VMOVUPS      64(R8), Z25
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
@@ -4013,7 +4897,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
 	LONG         $0x402e9262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
 	LONG $0x40269262
@@ -4022,7 +4906,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
 	LONG         $0x40269262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
 	LONG $0x401e9262
@@ -4031,7 +4915,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
 	LONG         $0x401e9262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
 	LONG $0x40169262
@@ -4040,47 +4924,73 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
 	LONG $0x40169262
 	WORD $0xf952
-	ADDQ SI, DX
+	ADDQ DX, BX
+	ADDQ $0x00000080, R8
 
 store:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	VMOVUPS Z3, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z4, (AX)
-	VMOVUPS Z5, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z6, (AX)
-	VMOVUPS Z7, 64(AX)
+	MOVQ    SI, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	ADDQ    AX, R10
+	VMOVUPS Z2, (R10)
+	VMOVUPS Z3, 64(R10)
+	ADDQ    AX, R10
+	VMOVUPS Z4, (R10)
+	VMOVUPS Z5, 64(R10)
+	ADDQ    AX, R10
+	VMOVUPS Z6, (R10)
+	VMOVUPS Z7, 64(R10)
+	ADDQ    $0x00000080, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microBF16_4x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microBF16_4x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microBF16_4x16(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	MOVB    add+56(FP), R10
-	TESTB   R10, R10
-	JZ      zero
-	MOVQ    AX, R10
+TEXT ·microBF16_4x16(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R8
+	MOVQ panels+64(FP), R9
+	MOVQ R9, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R9
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R10
 	VMOVUPS (R10), Z0
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Z1
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Z2
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Z3
 	JMP     begin
 
@@ -4091,125 +5001,151 @@ zero:
 	VPXORD Z3, Z3, Z3
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R9
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Z24
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R8), Z24
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG         $0x402e9262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
 	LONG         $0x40269262
 	WORD         $0xc852
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
 	LONG         $0x401e9262
 	WORD         $0xd052
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
 	LONG         $0x40169262
 	WORD         $0xd852
-	ADDQ         SI, DX
-	VMOVUPS      64(DI), Z24
-	VBROADCASTSS (DX), Z26
+	ADDQ         DX, BX
+	VMOVUPS      64(R8), Z24
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG         $0x402e9262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
 	LONG         $0x40269262
 	WORD         $0xc852
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
 	LONG         $0x401e9262
 	WORD         $0xd052
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
 	LONG $0x40169262
 	WORD $0xd852
-	ADDQ SI, DX
-	ADDQ $0x00000080, DI
-	SUBQ $0x02, R8
+	ADDQ DX, BX
+	ADDQ $0x00000080, R8
+	SUBQ $0x02, R9
 	JGE  loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R9
 	JZ           store
-	VMOVUPS      (DI), Z24
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R8), Z24
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG         $0x402e9262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
 	LONG         $0x40269262
 	WORD         $0xc852
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
 	LONG         $0x401e9262
 	WORD         $0xd052
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
 	LONG $0x40169262
 	WORD $0xd852
-	ADDQ SI, DX
+	ADDQ DX, BX
+	ADDQ $0x40, R8
 
 store:
-	VMOVUPS Z0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z1, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z3, (AX)
+	MOVQ    SI, R10
+	VMOVUPS Z0, (R10)
+	ADDQ    AX, R10
+	VMOVUPS Z1, (R10)
+	ADDQ    AX, R10
+	VMOVUPS Z2, (R10)
+	ADDQ    AX, R10
+	VMOVUPS Z3, (R10)
+	ADDQ    $0x40, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microBF16_5x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microBF16_5x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microBF16_5x32(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	MOVB    add+56(FP), R10
-	TESTB   R10, R10
-	JZ      zero
-	MOVQ    AX, R10
+TEXT ·microBF16_5x32(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R8
+	MOVQ panels+64(FP), R9
+	MOVQ R9, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R9
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R10
 	VMOVUPS (R10), Z0
 	VMOVUPS 64(R10), Z1
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Z2
 	VMOVUPS 64(R10), Z3
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Z4
 	VMOVUPS 64(R10), Z5
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Z6
 	VMOVUPS 64(R10), Z7
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Z8
 	VMOVUPS 64(R10), Z9
 	JMP     begin
@@ -4227,13 +5163,13 @@ zero:
 	VPXORD Z9, Z9, Z9
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R9
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Z24
-	VMOVUPS      64(DI), Z25
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R8), Z24
+	VMOVUPS      64(R8), Z25
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
@@ -4242,7 +5178,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
 	LONG         $0x402e9262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
 	LONG $0x40269262
@@ -4251,7 +5187,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
 	LONG         $0x40269262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
 	LONG $0x401e9262
@@ -4260,7 +5196,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
 	LONG         $0x401e9262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
 	LONG $0x40169262
@@ -4269,7 +5205,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
 	LONG         $0x40169262
 	WORD         $0xf952
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
 	LONG $0x400e1262
@@ -4278,10 +5214,10 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
 	LONG         $0x400e1262
 	WORD         $0xc952
-	ADDQ         SI, DX
-	VMOVUPS      128(DI), Z24
-	VMOVUPS      192(DI), Z25
-	VBROADCASTSS (DX), Z26
+	ADDQ         DX, BX
+	VMOVUPS      128(R8), Z24
+	VMOVUPS      192(R8), Z25
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
@@ -4290,7 +5226,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
 	LONG         $0x402e9262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
 	LONG $0x40269262
@@ -4299,7 +5235,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
 	LONG         $0x40269262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
 	LONG $0x401e9262
@@ -4308,7 +5244,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
 	LONG         $0x401e9262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
 	LONG $0x40169262
@@ -4317,7 +5253,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
 	LONG         $0x40169262
 	WORD         $0xf952
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
 	LONG $0x400e1262
@@ -4326,17 +5262,17 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
 	LONG $0x400e1262
 	WORD $0xc952
-	ADDQ SI, DX
-	ADDQ $0x00000100, DI
-	SUBQ $0x02, R8
+	ADDQ DX, BX
+	ADDQ $0x00000100, R8
+	SUBQ $0x02, R9
 	JGE  loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R9
 	JZ           store
-	VMOVUPS      (DI), Z24
-	VMOVUPS      64(DI), Z25
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R8), Z24
+	VMOVUPS      64(R8), Z25
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
@@ -4345,7 +5281,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
 	LONG         $0x402e9262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
 	LONG $0x40269262
@@ -4354,7 +5290,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
 	LONG         $0x40269262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
 	LONG $0x401e9262
@@ -4363,7 +5299,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
 	LONG         $0x401e9262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
 	LONG $0x40169262
@@ -4372,7 +5308,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
 	LONG         $0x40169262
 	WORD         $0xf952
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
 	LONG $0x400e1262
@@ -4381,52 +5317,80 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
 	LONG $0x400e1262
 	WORD $0xc952
-	ADDQ SI, DX
+	ADDQ DX, BX
+	ADDQ $0x00000080, R8
 
 store:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	VMOVUPS Z3, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z4, (AX)
-	VMOVUPS Z5, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z6, (AX)
-	VMOVUPS Z7, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z8, (AX)
-	VMOVUPS Z9, 64(AX)
+	MOVQ    SI, R10
+	VMOVUPS Z0, (R10)
+	VMOVUPS Z1, 64(R10)
+	ADDQ    AX, R10
+	VMOVUPS Z2, (R10)
+	VMOVUPS Z3, 64(R10)
+	ADDQ    AX, R10
+	VMOVUPS Z4, (R10)
+	VMOVUPS Z5, 64(R10)
+	ADDQ    AX, R10
+	VMOVUPS Z6, (R10)
+	VMOVUPS Z7, 64(R10)
+	ADDQ    AX, R10
+	VMOVUPS Z8, (R10)
+	VMOVUPS Z9, 64(R10)
+	ADDQ    $0x00000080, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microBF16_5x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microBF16_5x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microBF16_5x16(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	MOVB    add+56(FP), R10
-	TESTB   R10, R10
-	JZ      zero
-	MOVQ    AX, R10
+TEXT ·microBF16_5x16(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R8
+	MOVQ panels+64(FP), R9
+	MOVQ R9, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R9
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R10
 	VMOVUPS (R10), Z0
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Z1
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Z2
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Z3
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Z4
 	JMP     begin
 
@@ -4438,146 +5402,174 @@ zero:
 	VPXORD Z4, Z4, Z4
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R9
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Z24
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R8), Z24
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG         $0x402e9262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
 	LONG         $0x40269262
 	WORD         $0xc852
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
 	LONG         $0x401e9262
 	WORD         $0xd052
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
 	LONG         $0x40169262
 	WORD         $0xd852
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
 	LONG         $0x400e9262
 	WORD         $0xe052
-	ADDQ         SI, DX
-	VMOVUPS      64(DI), Z24
-	VBROADCASTSS (DX), Z26
+	ADDQ         DX, BX
+	VMOVUPS      64(R8), Z24
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG         $0x402e9262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
 	LONG         $0x40269262
 	WORD         $0xc852
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
 	LONG         $0x401e9262
 	WORD         $0xd052
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
 	LONG         $0x40169262
 	WORD         $0xd852
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
 	LONG $0x400e9262
 	WORD $0xe052
-	ADDQ SI, DX
-	ADDQ $0x00000080, DI
-	SUBQ $0x02, R8
+	ADDQ DX, BX
+	ADDQ $0x00000080, R8
+	SUBQ $0x02, R9
 	JGE  loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R9
 	JZ           store
-	VMOVUPS      (DI), Z24
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R8), Z24
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG         $0x402e9262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
 	LONG         $0x40269262
 	WORD         $0xc852
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
 	LONG         $0x401e9262
 	WORD         $0xd052
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
 	LONG         $0x40169262
 	WORD         $0xd852
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
 	LONG $0x400e9262
 	WORD $0xe052
-	ADDQ SI, DX
+	ADDQ DX, BX
+	ADDQ $0x40, R8
 
 store:
-	VMOVUPS Z0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z1, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z3, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z4, (AX)
+	MOVQ    SI, R10
+	VMOVUPS Z0, (R10)
+	ADDQ    AX, R10
+	VMOVUPS Z1, (R10)
+	ADDQ    AX, R10
+	VMOVUPS Z2, (R10)
+	ADDQ    AX, R10
+	VMOVUPS Z3, (R10)
+	ADDQ    AX, R10
+	VMOVUPS Z4, (R10)
+	ADDQ    $0x40, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microBF16_6x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microBF16_6x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microBF16_6x32(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	LEAQ    (R9)(BX*2), R10
-	MOVB    add+56(FP), R11
-	TESTB   R11, R11
-	JZ      zero
-	MOVQ    AX, R11
+TEXT ·microBF16_6x32(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+	LEAQ (DI)(CX*2), R8
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R9
+	MOVQ panels+64(FP), R10
+	MOVQ R10, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R10
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R11
 	VMOVUPS (R11), Z0
 	VMOVUPS 64(R11), Z1
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z2
 	VMOVUPS 64(R11), Z3
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z4
 	VMOVUPS 64(R11), Z5
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z6
 	VMOVUPS 64(R11), Z7
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z8
 	VMOVUPS 64(R11), Z9
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z10
 	VMOVUPS 64(R11), Z11
 	JMP     begin
@@ -4597,13 +5589,13 @@ zero:
 	VPXORD Z11, Z11, Z11
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R10
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Z24
-	VMOVUPS      64(DI), Z25
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R9), Z24
+	VMOVUPS      64(R9), Z25
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
@@ -4612,7 +5604,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
 	LONG         $0x402e9262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
 	LONG $0x40269262
@@ -4621,7 +5613,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
 	LONG         $0x40269262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
 	LONG $0x401e9262
@@ -4630,7 +5622,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
 	LONG         $0x401e9262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
 	LONG $0x40169262
@@ -4639,7 +5631,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
 	LONG         $0x40169262
 	WORD         $0xf952
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
 	LONG $0x400e1262
@@ -4648,7 +5640,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
 	LONG         $0x400e1262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
 	LONG $0x40061262
@@ -4657,10 +5649,10 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
 	LONG         $0x40061262
 	WORD         $0xd952
-	ADDQ         SI, DX
-	VMOVUPS      128(DI), Z24
-	VMOVUPS      192(DI), Z25
-	VBROADCASTSS (DX), Z26
+	ADDQ         DX, BX
+	VMOVUPS      128(R9), Z24
+	VMOVUPS      192(R9), Z25
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
@@ -4669,7 +5661,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
 	LONG         $0x402e9262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
 	LONG $0x40269262
@@ -4678,7 +5670,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
 	LONG         $0x40269262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
 	LONG $0x401e9262
@@ -4687,7 +5679,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
 	LONG         $0x401e9262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
 	LONG $0x40169262
@@ -4696,7 +5688,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
 	LONG         $0x40169262
 	WORD         $0xf952
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
 	LONG $0x400e1262
@@ -4705,7 +5697,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
 	LONG         $0x400e1262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
 	LONG $0x40061262
@@ -4714,17 +5706,17 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
 	LONG $0x40061262
 	WORD $0xd952
-	ADDQ SI, DX
-	ADDQ $0x00000100, DI
-	SUBQ $0x02, R8
+	ADDQ DX, BX
+	ADDQ $0x00000100, R9
+	SUBQ $0x02, R10
 	JGE  loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R10
 	JZ           store
-	VMOVUPS      (DI), Z24
-	VMOVUPS      64(DI), Z25
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R9), Z24
+	VMOVUPS      64(R9), Z25
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
@@ -4733,7 +5725,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
 	LONG         $0x402e9262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
 	LONG $0x40269262
@@ -4742,7 +5734,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
 	LONG         $0x40269262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
 	LONG $0x401e9262
@@ -4751,7 +5743,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
 	LONG         $0x401e9262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
 	LONG $0x40169262
@@ -4760,7 +5752,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
 	LONG         $0x40169262
 	WORD         $0xf952
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
 	LONG $0x400e1262
@@ -4769,7 +5761,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
 	LONG         $0x400e1262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
 	LONG $0x40061262
@@ -4778,58 +5770,88 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
 	LONG $0x40061262
 	WORD $0xd952
-	ADDQ SI, DX
+	ADDQ DX, BX
+	ADDQ $0x00000080, R9
 
 store:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	VMOVUPS Z3, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z4, (AX)
-	VMOVUPS Z5, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z6, (AX)
-	VMOVUPS Z7, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z8, (AX)
-	VMOVUPS Z9, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z10, (AX)
-	VMOVUPS Z11, 64(AX)
+	MOVQ    SI, R11
+	VMOVUPS Z0, (R11)
+	VMOVUPS Z1, 64(R11)
+	ADDQ    AX, R11
+	VMOVUPS Z2, (R11)
+	VMOVUPS Z3, 64(R11)
+	ADDQ    AX, R11
+	VMOVUPS Z4, (R11)
+	VMOVUPS Z5, 64(R11)
+	ADDQ    AX, R11
+	VMOVUPS Z6, (R11)
+	VMOVUPS Z7, 64(R11)
+	ADDQ    AX, R11
+	VMOVUPS Z8, (R11)
+	VMOVUPS Z9, 64(R11)
+	ADDQ    AX, R11
+	VMOVUPS Z10, (R11)
+	VMOVUPS Z11, 64(R11)
+	ADDQ    $0x00000080, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microBF16_6x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microBF16_6x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microBF16_6x16(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	LEAQ    (R9)(BX*2), R10
-	MOVB    add+56(FP), R11
-	TESTB   R11, R11
-	JZ      zero
-	MOVQ    AX, R11
+TEXT ·microBF16_6x16(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+	LEAQ (DI)(CX*2), R8
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R9
+	MOVQ panels+64(FP), R10
+	MOVQ R10, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R10
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R11
 	VMOVUPS (R11), Z0
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z1
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z2
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z3
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z4
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z5
 	JMP     begin
 
@@ -4842,166 +5864,196 @@ zero:
 	VPXORD Z5, Z5, Z5
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R10
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Z24
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R9), Z24
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG         $0x402e9262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
 	LONG         $0x40269262
 	WORD         $0xc852
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
 	LONG         $0x401e9262
 	WORD         $0xd052
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
 	LONG         $0x40169262
 	WORD         $0xd852
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
 	LONG         $0x400e9262
 	WORD         $0xe052
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
 	LONG         $0x40069262
 	WORD         $0xe852
-	ADDQ         SI, DX
-	VMOVUPS      64(DI), Z24
-	VBROADCASTSS (DX), Z26
+	ADDQ         DX, BX
+	VMOVUPS      64(R9), Z24
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG         $0x402e9262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
 	LONG         $0x40269262
 	WORD         $0xc852
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
 	LONG         $0x401e9262
 	WORD         $0xd052
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
 	LONG         $0x40169262
 	WORD         $0xd852
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
 	LONG         $0x400e9262
 	WORD         $0xe052
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
 	LONG $0x40069262
 	WORD $0xe852
-	ADDQ SI, DX
-	ADDQ $0x00000080, DI
-	SUBQ $0x02, R8
+	ADDQ DX, BX
+	ADDQ $0x00000080, R9
+	SUBQ $0x02, R10
 	JGE  loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R10
 	JZ           store
-	VMOVUPS      (DI), Z24
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R9), Z24
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG         $0x402e9262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
 	LONG         $0x40269262
 	WORD         $0xc852
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
 	LONG         $0x401e9262
 	WORD         $0xd052
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
 	LONG         $0x40169262
 	WORD         $0xd852
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
 	LONG         $0x400e9262
 	WORD         $0xe052
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
 	LONG $0x40069262
 	WORD $0xe852
-	ADDQ SI, DX
+	ADDQ DX, BX
+	ADDQ $0x40, R9
 
 store:
-	VMOVUPS Z0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z1, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z3, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z4, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z5, (AX)
+	MOVQ    SI, R11
+	VMOVUPS Z0, (R11)
+	ADDQ    AX, R11
+	VMOVUPS Z1, (R11)
+	ADDQ    AX, R11
+	VMOVUPS Z2, (R11)
+	ADDQ    AX, R11
+	VMOVUPS Z3, (R11)
+	ADDQ    AX, R11
+	VMOVUPS Z4, (R11)
+	ADDQ    AX, R11
+	VMOVUPS Z5, (R11)
+	ADDQ    $0x40, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microBF16_7x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microBF16_7x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microBF16_7x32(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	LEAQ    (R9)(BX*2), R10
-	MOVB    add+56(FP), R11
-	TESTB   R11, R11
-	JZ      zero
-	MOVQ    AX, R11
+TEXT ·microBF16_7x32(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+	LEAQ (DI)(CX*2), R8
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R9
+	MOVQ panels+64(FP), R10
+	MOVQ R10, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R10
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R11
 	VMOVUPS (R11), Z0
 	VMOVUPS 64(R11), Z1
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z2
 	VMOVUPS 64(R11), Z3
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z4
 	VMOVUPS 64(R11), Z5
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z6
 	VMOVUPS 64(R11), Z7
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z8
 	VMOVUPS 64(R11), Z9
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z10
 	VMOVUPS 64(R11), Z11
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z12
 	VMOVUPS 64(R11), Z13
 	JMP     begin
@@ -5023,13 +6075,13 @@ zero:
 	VPXORD Z13, Z13, Z13
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R10
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Z24
-	VMOVUPS      64(DI), Z25
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R9), Z24
+	VMOVUPS      64(R9), Z25
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
@@ -5038,7 +6090,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
 	LONG         $0x402e9262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
 	LONG $0x40269262
@@ -5047,7 +6099,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
 	LONG         $0x40269262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
 	LONG $0x401e9262
@@ -5056,7 +6108,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
 	LONG         $0x401e9262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
 	LONG $0x40169262
@@ -5065,7 +6117,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
 	LONG         $0x40169262
 	WORD         $0xf952
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
 	LONG $0x400e1262
@@ -5074,7 +6126,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
 	LONG         $0x400e1262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
 	LONG $0x40061262
@@ -5083,7 +6135,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
 	LONG         $0x40061262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z12
 	LONG $0x402e1262
@@ -5092,10 +6144,10 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z13
 	LONG         $0x402e1262
 	WORD         $0xe952
-	ADDQ         SI, DX
-	VMOVUPS      128(DI), Z24
-	VMOVUPS      192(DI), Z25
-	VBROADCASTSS (DX), Z26
+	ADDQ         DX, BX
+	VMOVUPS      128(R9), Z24
+	VMOVUPS      192(R9), Z25
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
@@ -5104,7 +6156,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
 	LONG         $0x402e9262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
 	LONG $0x40269262
@@ -5113,7 +6165,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
 	LONG         $0x40269262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
 	LONG $0x401e9262
@@ -5122,7 +6174,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
 	LONG         $0x401e9262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
 	LONG $0x40169262
@@ -5131,7 +6183,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
 	LONG         $0x40169262
 	WORD         $0xf952
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
 	LONG $0x400e1262
@@ -5140,7 +6192,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
 	LONG         $0x400e1262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
 	LONG $0x40061262
@@ -5149,7 +6201,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
 	LONG         $0x40061262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z12
 	LONG $0x402e1262
@@ -5158,17 +6210,17 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z13
 	LONG $0x402e1262
 	WORD $0xe952
-	ADDQ SI, DX
-	ADDQ $0x00000100, DI
-	SUBQ $0x02, R8
+	ADDQ DX, BX
+	ADDQ $0x00000100, R9
+	SUBQ $0x02, R10
 	JGE  loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R10
 	JZ           store
-	VMOVUPS      (DI), Z24
-	VMOVUPS      64(DI), Z25
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R9), Z24
+	VMOVUPS      64(R9), Z25
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
@@ -5177,7 +6229,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
 	LONG         $0x402e9262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
 	LONG $0x40269262
@@ -5186,7 +6238,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
 	LONG         $0x40269262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
 	LONG $0x401e9262
@@ -5195,7 +6247,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
 	LONG         $0x401e9262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
 	LONG $0x40169262
@@ -5204,7 +6256,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
 	LONG         $0x40169262
 	WORD         $0xf952
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
 	LONG $0x400e1262
@@ -5213,7 +6265,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
 	LONG         $0x400e1262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
 	LONG $0x40061262
@@ -5222,7 +6274,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
 	LONG         $0x40061262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z12
 	LONG $0x402e1262
@@ -5231,63 +6283,95 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z13
 	LONG $0x402e1262
 	WORD $0xe952
-	ADDQ SI, DX
+	ADDQ DX, BX
+	ADDQ $0x00000080, R9
 
 store:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	VMOVUPS Z3, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z4, (AX)
-	VMOVUPS Z5, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z6, (AX)
-	VMOVUPS Z7, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z8, (AX)
-	VMOVUPS Z9, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z10, (AX)
-	VMOVUPS Z11, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z12, (AX)
-	VMOVUPS Z13, 64(AX)
+	MOVQ    SI, R11
+	VMOVUPS Z0, (R11)
+	VMOVUPS Z1, 64(R11)
+	ADDQ    AX, R11
+	VMOVUPS Z2, (R11)
+	VMOVUPS Z3, 64(R11)
+	ADDQ    AX, R11
+	VMOVUPS Z4, (R11)
+	VMOVUPS Z5, 64(R11)
+	ADDQ    AX, R11
+	VMOVUPS Z6, (R11)
+	VMOVUPS Z7, 64(R11)
+	ADDQ    AX, R11
+	VMOVUPS Z8, (R11)
+	VMOVUPS Z9, 64(R11)
+	ADDQ    AX, R11
+	VMOVUPS Z10, (R11)
+	VMOVUPS Z11, 64(R11)
+	ADDQ    AX, R11
+	VMOVUPS Z12, (R11)
+	VMOVUPS Z13, 64(R11)
+	ADDQ    $0x00000080, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microBF16_7x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microBF16_7x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microBF16_7x16(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	LEAQ    (R9)(BX*2), R10
-	MOVB    add+56(FP), R11
-	TESTB   R11, R11
-	JZ      zero
-	MOVQ    AX, R11
+TEXT ·microBF16_7x16(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+	LEAQ (DI)(CX*2), R8
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R9
+	MOVQ panels+64(FP), R10
+	MOVQ R10, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R10
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R11
 	VMOVUPS (R11), Z0
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z1
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z2
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z3
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z4
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z5
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Z6
 	JMP     begin
 
@@ -5301,187 +6385,219 @@ zero:
 	VPXORD Z6, Z6, Z6
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R10
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Z24
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R9), Z24
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG         $0x402e9262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
 	LONG         $0x40269262
 	WORD         $0xc852
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
 	LONG         $0x401e9262
 	WORD         $0xd052
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
 	LONG         $0x40169262
 	WORD         $0xd852
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
 	LONG         $0x400e9262
 	WORD         $0xe052
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
 	LONG         $0x40069262
 	WORD         $0xe852
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z6
 	LONG         $0x402e9262
 	WORD         $0xf052
-	ADDQ         SI, DX
-	VMOVUPS      64(DI), Z24
-	VBROADCASTSS (DX), Z26
+	ADDQ         DX, BX
+	VMOVUPS      64(R9), Z24
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG         $0x402e9262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
 	LONG         $0x40269262
 	WORD         $0xc852
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
 	LONG         $0x401e9262
 	WORD         $0xd052
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
 	LONG         $0x40169262
 	WORD         $0xd852
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
 	LONG         $0x400e9262
 	WORD         $0xe052
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
 	LONG         $0x40069262
 	WORD         $0xe852
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z6
 	LONG $0x402e9262
 	WORD $0xf052
-	ADDQ SI, DX
-	ADDQ $0x00000080, DI
-	SUBQ $0x02, R8
+	ADDQ DX, BX
+	ADDQ $0x00000080, R9
+	SUBQ $0x02, R10
 	JGE  loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R10
 	JZ           store
-	VMOVUPS      (DI), Z24
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R9), Z24
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG         $0x402e9262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
 	LONG         $0x40269262
 	WORD         $0xc852
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
 	LONG         $0x401e9262
 	WORD         $0xd052
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
 	LONG         $0x40169262
 	WORD         $0xd852
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
 	LONG         $0x400e9262
 	WORD         $0xe052
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
 	LONG         $0x40069262
 	WORD         $0xe852
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z6
 	LONG $0x402e9262
 	WORD $0xf052
-	ADDQ SI, DX
+	ADDQ DX, BX
+	ADDQ $0x40, R9
 
 store:
-	VMOVUPS Z0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z1, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z3, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z4, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z5, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z6, (AX)
+	MOVQ    SI, R11
+	VMOVUPS Z0, (R11)
+	ADDQ    AX, R11
+	VMOVUPS Z1, (R11)
+	ADDQ    AX, R11
+	VMOVUPS Z2, (R11)
+	ADDQ    AX, R11
+	VMOVUPS Z3, (R11)
+	ADDQ    AX, R11
+	VMOVUPS Z4, (R11)
+	ADDQ    AX, R11
+	VMOVUPS Z5, (R11)
+	ADDQ    AX, R11
+	VMOVUPS Z6, (R11)
+	ADDQ    $0x40, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microBF16_8x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microBF16_8x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microBF16_8x32(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	LEAQ    (R9)(BX*2), R10
-	LEAQ    (R10)(BX*2), R11
-	MOVB    add+56(FP), R12
-	TESTB   R12, R12
-	JZ      zero
-	MOVQ    AX, R12
+TEXT ·microBF16_8x32(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+	LEAQ (DI)(CX*2), R8
+	LEAQ (R8)(CX*2), R9
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R10
+	MOVQ panels+64(FP), R11
+	MOVQ R11, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R11
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R12
 	VMOVUPS (R12), Z0
 	VMOVUPS 64(R12), Z1
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z2
 	VMOVUPS 64(R12), Z3
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z4
 	VMOVUPS 64(R12), Z5
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z6
 	VMOVUPS 64(R12), Z7
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z8
 	VMOVUPS 64(R12), Z9
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z10
 	VMOVUPS 64(R12), Z11
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z12
 	VMOVUPS 64(R12), Z13
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z14
 	VMOVUPS 64(R12), Z15
 	JMP     begin
@@ -5505,13 +6621,13 @@ zero:
 	VPXORD Z15, Z15, Z15
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R11
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Z24
-	VMOVUPS      64(DI), Z25
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R10), Z24
+	VMOVUPS      64(R10), Z25
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
@@ -5520,7 +6636,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
 	LONG         $0x402e9262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
 	LONG $0x40269262
@@ -5529,7 +6645,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
 	LONG         $0x40269262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
 	LONG $0x401e9262
@@ -5538,7 +6654,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
 	LONG         $0x401e9262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
 	LONG $0x40169262
@@ -5547,7 +6663,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
 	LONG         $0x40169262
 	WORD         $0xf952
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
 	LONG $0x400e1262
@@ -5556,7 +6672,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
 	LONG         $0x400e1262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
 	LONG $0x40061262
@@ -5565,7 +6681,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
 	LONG         $0x40061262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z12
 	LONG $0x402e1262
@@ -5574,7 +6690,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z13
 	LONG         $0x402e1262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R11*1), Z27
+	VBROADCASTSS (BX)(R9*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z14
 	LONG $0x40261262
@@ -5583,10 +6699,10 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z15
 	LONG         $0x40261262
 	WORD         $0xf952
-	ADDQ         SI, DX
-	VMOVUPS      128(DI), Z24
-	VMOVUPS      192(DI), Z25
-	VBROADCASTSS (DX), Z26
+	ADDQ         DX, BX
+	VMOVUPS      128(R10), Z24
+	VMOVUPS      192(R10), Z25
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
@@ -5595,7 +6711,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
 	LONG         $0x402e9262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
 	LONG $0x40269262
@@ -5604,7 +6720,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
 	LONG         $0x40269262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
 	LONG $0x401e9262
@@ -5613,7 +6729,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
 	LONG         $0x401e9262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
 	LONG $0x40169262
@@ -5622,7 +6738,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
 	LONG         $0x40169262
 	WORD         $0xf952
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
 	LONG $0x400e1262
@@ -5631,7 +6747,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
 	LONG         $0x400e1262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
 	LONG $0x40061262
@@ -5640,7 +6756,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
 	LONG         $0x40061262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z12
 	LONG $0x402e1262
@@ -5649,7 +6765,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z13
 	LONG         $0x402e1262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R11*1), Z27
+	VBROADCASTSS (BX)(R9*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z14
 	LONG $0x40261262
@@ -5658,17 +6774,17 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z15
 	LONG $0x40261262
 	WORD $0xf952
-	ADDQ SI, DX
-	ADDQ $0x00000100, DI
-	SUBQ $0x02, R8
+	ADDQ DX, BX
+	ADDQ $0x00000100, R10
+	SUBQ $0x02, R11
 	JGE  loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R11
 	JZ           store
-	VMOVUPS      (DI), Z24
-	VMOVUPS      64(DI), Z25
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R10), Z24
+	VMOVUPS      64(R10), Z25
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
@@ -5677,7 +6793,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
 	LONG         $0x402e9262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
 	LONG $0x40269262
@@ -5686,7 +6802,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
 	LONG         $0x40269262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
 	LONG $0x401e9262
@@ -5695,7 +6811,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
 	LONG         $0x401e9262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
 	LONG $0x40169262
@@ -5704,7 +6820,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
 	LONG         $0x40169262
 	WORD         $0xf952
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
 	LONG $0x400e1262
@@ -5713,7 +6829,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
 	LONG         $0x400e1262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
 	LONG $0x40061262
@@ -5722,7 +6838,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
 	LONG         $0x40061262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z12
 	LONG $0x402e1262
@@ -5731,7 +6847,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z13
 	LONG         $0x402e1262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R11*1), Z27
+	VBROADCASTSS (BX)(R9*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z14
 	LONG $0x40261262
@@ -5740,69 +6856,103 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z15
 	LONG $0x40261262
 	WORD $0xf952
-	ADDQ SI, DX
+	ADDQ DX, BX
+	ADDQ $0x00000080, R10
 
 store:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	VMOVUPS Z3, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z4, (AX)
-	VMOVUPS Z5, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z6, (AX)
-	VMOVUPS Z7, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z8, (AX)
-	VMOVUPS Z9, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z10, (AX)
-	VMOVUPS Z11, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z12, (AX)
-	VMOVUPS Z13, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z14, (AX)
-	VMOVUPS Z15, 64(AX)
+	MOVQ    SI, R12
+	VMOVUPS Z0, (R12)
+	VMOVUPS Z1, 64(R12)
+	ADDQ    AX, R12
+	VMOVUPS Z2, (R12)
+	VMOVUPS Z3, 64(R12)
+	ADDQ    AX, R12
+	VMOVUPS Z4, (R12)
+	VMOVUPS Z5, 64(R12)
+	ADDQ    AX, R12
+	VMOVUPS Z6, (R12)
+	VMOVUPS Z7, 64(R12)
+	ADDQ    AX, R12
+	VMOVUPS Z8, (R12)
+	VMOVUPS Z9, 64(R12)
+	ADDQ    AX, R12
+	VMOVUPS Z10, (R12)
+	VMOVUPS Z11, 64(R12)
+	ADDQ    AX, R12
+	VMOVUPS Z12, (R12)
+	VMOVUPS Z13, 64(R12)
+	ADDQ    AX, R12
+	VMOVUPS Z14, (R12)
+	VMOVUPS Z15, 64(R12)
+	ADDQ    $0x00000080, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microBF16_8x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microBF16_8x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microBF16_8x16(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	LEAQ    (R9)(BX*2), R10
-	LEAQ    (R10)(BX*2), R11
-	MOVB    add+56(FP), R12
-	TESTB   R12, R12
-	JZ      zero
-	MOVQ    AX, R12
+TEXT ·microBF16_8x16(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+	LEAQ (DI)(CX*2), R8
+	LEAQ (R8)(CX*2), R9
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R10
+	MOVQ panels+64(FP), R11
+	MOVQ R11, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R11
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R12
 	VMOVUPS (R12), Z0
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z1
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z2
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z3
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z4
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z5
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z6
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z7
 	JMP     begin
 
@@ -5817,207 +6967,241 @@ zero:
 	VPXORD Z7, Z7, Z7
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R11
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Z24
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R10), Z24
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG         $0x402e9262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
 	LONG         $0x40269262
 	WORD         $0xc852
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
 	LONG         $0x401e9262
 	WORD         $0xd052
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
 	LONG         $0x40169262
 	WORD         $0xd852
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
 	LONG         $0x400e9262
 	WORD         $0xe052
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
 	LONG         $0x40069262
 	WORD         $0xe852
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z6
 	LONG         $0x402e9262
 	WORD         $0xf052
-	VBROADCASTSS (DX)(R11*1), Z27
+	VBROADCASTSS (BX)(R9*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z7
 	LONG         $0x40269262
 	WORD         $0xf852
-	ADDQ         SI, DX
-	VMOVUPS      64(DI), Z24
-	VBROADCASTSS (DX), Z26
+	ADDQ         DX, BX
+	VMOVUPS      64(R10), Z24
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG         $0x402e9262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
 	LONG         $0x40269262
 	WORD         $0xc852
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
 	LONG         $0x401e9262
 	WORD         $0xd052
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
 	LONG         $0x40169262
 	WORD         $0xd852
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
 	LONG         $0x400e9262
 	WORD         $0xe052
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
 	LONG         $0x40069262
 	WORD         $0xe852
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z6
 	LONG         $0x402e9262
 	WORD         $0xf052
-	VBROADCASTSS (DX)(R11*1), Z27
+	VBROADCASTSS (BX)(R9*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z7
 	LONG $0x40269262
 	WORD $0xf852
-	ADDQ SI, DX
-	ADDQ $0x00000080, DI
-	SUBQ $0x02, R8
+	ADDQ DX, BX
+	ADDQ $0x00000080, R10
+	SUBQ $0x02, R11
 	JGE  loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R11
 	JZ           store
-	VMOVUPS      (DI), Z24
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R10), Z24
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG         $0x402e9262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
 	LONG         $0x40269262
 	WORD         $0xc852
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
 	LONG         $0x401e9262
 	WORD         $0xd052
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
 	LONG         $0x40169262
 	WORD         $0xd852
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
 	LONG         $0x400e9262
 	WORD         $0xe052
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
 	LONG         $0x40069262
 	WORD         $0xe852
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z6
 	LONG         $0x402e9262
 	WORD         $0xf052
-	VBROADCASTSS (DX)(R11*1), Z27
+	VBROADCASTSS (BX)(R9*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z7
 	LONG $0x40269262
 	WORD $0xf852
-	ADDQ SI, DX
+	ADDQ DX, BX
+	ADDQ $0x40, R10
 
 store:
-	VMOVUPS Z0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z1, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z3, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z4, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z5, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z6, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z7, (AX)
+	MOVQ    SI, R12
+	VMOVUPS Z0, (R12)
+	ADDQ    AX, R12
+	VMOVUPS Z1, (R12)
+	ADDQ    AX, R12
+	VMOVUPS Z2, (R12)
+	ADDQ    AX, R12
+	VMOVUPS Z3, (R12)
+	ADDQ    AX, R12
+	VMOVUPS Z4, (R12)
+	ADDQ    AX, R12
+	VMOVUPS Z5, (R12)
+	ADDQ    AX, R12
+	VMOVUPS Z6, (R12)
+	ADDQ    AX, R12
+	VMOVUPS Z7, (R12)
+	ADDQ    $0x40, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microBF16_9x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microBF16_9x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microBF16_9x32(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	LEAQ    (R9)(BX*2), R10
-	LEAQ    (R10)(BX*2), R11
-	MOVB    add+56(FP), R12
-	TESTB   R12, R12
-	JZ      zero
-	MOVQ    AX, R12
+TEXT ·microBF16_9x32(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+	LEAQ (DI)(CX*2), R8
+	LEAQ (R8)(CX*2), R9
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R10
+	MOVQ panels+64(FP), R11
+	MOVQ R11, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R11
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R12
 	VMOVUPS (R12), Z0
 	VMOVUPS 64(R12), Z1
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z2
 	VMOVUPS 64(R12), Z3
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z4
 	VMOVUPS 64(R12), Z5
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z6
 	VMOVUPS 64(R12), Z7
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z8
 	VMOVUPS 64(R12), Z9
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z10
 	VMOVUPS 64(R12), Z11
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z12
 	VMOVUPS 64(R12), Z13
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z14
 	VMOVUPS 64(R12), Z15
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z16
 	VMOVUPS 64(R12), Z17
 	JMP     begin
@@ -6043,13 +7227,13 @@ zero:
 	VPXORD Z17, Z17, Z17
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R11
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Z24
-	VMOVUPS      64(DI), Z25
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R10), Z24
+	VMOVUPS      64(R10), Z25
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
@@ -6058,7 +7242,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
 	LONG         $0x402e9262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
 	LONG $0x40269262
@@ -6067,7 +7251,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
 	LONG         $0x40269262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
 	LONG $0x401e9262
@@ -6076,7 +7260,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
 	LONG         $0x401e9262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
 	LONG $0x40169262
@@ -6085,7 +7269,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
 	LONG         $0x40169262
 	WORD         $0xf952
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
 	LONG $0x400e1262
@@ -6094,7 +7278,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
 	LONG         $0x400e1262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
 	LONG $0x40061262
@@ -6103,7 +7287,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
 	LONG         $0x40061262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z12
 	LONG $0x402e1262
@@ -6112,7 +7296,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z13
 	LONG         $0x402e1262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R11*1), Z27
+	VBROADCASTSS (BX)(R9*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z14
 	LONG $0x40261262
@@ -6121,7 +7305,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z15
 	LONG         $0x40261262
 	WORD         $0xf952
-	VBROADCASTSS (DX)(BX*8), Z28
+	VBROADCASTSS (BX)(CX*8), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z16
 	LONG $0x401e8262
@@ -6130,10 +7314,10 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z17
 	LONG         $0x401e8262
 	WORD         $0xc952
-	ADDQ         SI, DX
-	VMOVUPS      128(DI), Z24
-	VMOVUPS      192(DI), Z25
-	VBROADCASTSS (DX), Z26
+	ADDQ         DX, BX
+	VMOVUPS      128(R10), Z24
+	VMOVUPS      192(R10), Z25
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
@@ -6142,7 +7326,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
 	LONG         $0x402e9262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
 	LONG $0x40269262
@@ -6151,7 +7335,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
 	LONG         $0x40269262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
 	LONG $0x401e9262
@@ -6160,7 +7344,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
 	LONG         $0x401e9262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
 	LONG $0x40169262
@@ -6169,7 +7353,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
 	LONG         $0x40169262
 	WORD         $0xf952
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
 	LONG $0x400e1262
@@ -6178,7 +7362,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
 	LONG         $0x400e1262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
 	LONG $0x40061262
@@ -6187,7 +7371,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
 	LONG         $0x40061262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z12
 	LONG $0x402e1262
@@ -6196,7 +7380,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z13
 	LONG         $0x402e1262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R11*1), Z27
+	VBROADCASTSS (BX)(R9*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z14
 	LONG $0x40261262
@@ -6205,7 +7389,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z15
 	LONG         $0x40261262
 	WORD         $0xf952
-	VBROADCASTSS (DX)(BX*8), Z28
+	VBROADCASTSS (BX)(CX*8), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z16
 	LONG $0x401e8262
@@ -6214,17 +7398,17 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z17
 	LONG $0x401e8262
 	WORD $0xc952
-	ADDQ SI, DX
-	ADDQ $0x00000100, DI
-	SUBQ $0x02, R8
+	ADDQ DX, BX
+	ADDQ $0x00000100, R10
+	SUBQ $0x02, R11
 	JGE  loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R11
 	JZ           store
-	VMOVUPS      (DI), Z24
-	VMOVUPS      64(DI), Z25
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R10), Z24
+	VMOVUPS      64(R10), Z25
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
@@ -6233,7 +7417,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
 	LONG         $0x402e9262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
 	LONG $0x40269262
@@ -6242,7 +7426,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
 	LONG         $0x40269262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
 	LONG $0x401e9262
@@ -6251,7 +7435,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
 	LONG         $0x401e9262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
 	LONG $0x40169262
@@ -6260,7 +7444,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
 	LONG         $0x40169262
 	WORD         $0xf952
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
 	LONG $0x400e1262
@@ -6269,7 +7453,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
 	LONG         $0x400e1262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
 	LONG $0x40061262
@@ -6278,7 +7462,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
 	LONG         $0x40061262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z12
 	LONG $0x402e1262
@@ -6287,7 +7471,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z13
 	LONG         $0x402e1262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R11*1), Z27
+	VBROADCASTSS (BX)(R9*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z14
 	LONG $0x40261262
@@ -6296,7 +7480,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z15
 	LONG         $0x40261262
 	WORD         $0xf952
-	VBROADCASTSS (DX)(BX*8), Z28
+	VBROADCASTSS (BX)(CX*8), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z16
 	LONG $0x401e8262
@@ -6305,74 +7489,110 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z17
 	LONG $0x401e8262
 	WORD $0xc952
-	ADDQ SI, DX
+	ADDQ DX, BX
+	ADDQ $0x00000080, R10
 
 store:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	VMOVUPS Z3, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z4, (AX)
-	VMOVUPS Z5, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z6, (AX)
-	VMOVUPS Z7, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z8, (AX)
-	VMOVUPS Z9, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z10, (AX)
-	VMOVUPS Z11, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z12, (AX)
-	VMOVUPS Z13, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z14, (AX)
-	VMOVUPS Z15, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z16, (AX)
-	VMOVUPS Z17, 64(AX)
+	MOVQ    SI, R12
+	VMOVUPS Z0, (R12)
+	VMOVUPS Z1, 64(R12)
+	ADDQ    AX, R12
+	VMOVUPS Z2, (R12)
+	VMOVUPS Z3, 64(R12)
+	ADDQ    AX, R12
+	VMOVUPS Z4, (R12)
+	VMOVUPS Z5, 64(R12)
+	ADDQ    AX, R12
+	VMOVUPS Z6, (R12)
+	VMOVUPS Z7, 64(R12)
+	ADDQ    AX, R12
+	VMOVUPS Z8, (R12)
+	VMOVUPS Z9, 64(R12)
+	ADDQ    AX, R12
+	VMOVUPS Z10, (R12)
+	VMOVUPS Z11, 64(R12)
+	ADDQ    AX, R12
+	VMOVUPS Z12, (R12)
+	VMOVUPS Z13, 64(R12)
+	ADDQ    AX, R12
+	VMOVUPS Z14, (R12)
+	VMOVUPS Z15, 64(R12)
+	ADDQ    AX, R12
+	VMOVUPS Z16, (R12)
+	VMOVUPS Z17, 64(R12)
+	ADDQ    $0x00000080, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microBF16_9x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microBF16_9x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microBF16_9x16(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	LEAQ    (R9)(BX*2), R10
-	LEAQ    (R10)(BX*2), R11
-	MOVB    add+56(FP), R12
-	TESTB   R12, R12
-	JZ      zero
-	MOVQ    AX, R12
+TEXT ·microBF16_9x16(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+	LEAQ (DI)(CX*2), R8
+	LEAQ (R8)(CX*2), R9
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R10
+	MOVQ panels+64(FP), R11
+	MOVQ R11, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R11
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R12
 	VMOVUPS (R12), Z0
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z1
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z2
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z3
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z4
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z5
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z6
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z7
-	ADDQ    CX, R12
+	ADDQ    AX, R12
 	VMOVUPS (R12), Z8
 	JMP     begin
 
@@ -6388,228 +7608,264 @@ zero:
 	VPXORD Z8, Z8, Z8
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R11
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Z24
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R10), Z24
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG         $0x402e9262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
 	LONG         $0x40269262
 	WORD         $0xc852
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
 	LONG         $0x401e9262
 	WORD         $0xd052
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
 	LONG         $0x40169262
 	WORD         $0xd852
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
 	LONG         $0x400e9262
 	WORD         $0xe052
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
 	LONG         $0x40069262
 	WORD         $0xe852
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z6
 	LONG         $0x402e9262
 	WORD         $0xf052
-	VBROADCASTSS (DX)(R11*1), Z27
+	VBROADCASTSS (BX)(R9*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z7
 	LONG         $0x40269262
 	WORD         $0xf852
-	VBROADCASTSS (DX)(BX*8), Z28
+	VBROADCASTSS (BX)(CX*8), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z8
 	LONG         $0x401e1262
 	WORD         $0xc052
-	ADDQ         SI, DX
-	VMOVUPS      64(DI), Z24
-	VBROADCASTSS (DX), Z26
+	ADDQ         DX, BX
+	VMOVUPS      64(R10), Z24
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG         $0x402e9262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
 	LONG         $0x40269262
 	WORD         $0xc852
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
 	LONG         $0x401e9262
 	WORD         $0xd052
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
 	LONG         $0x40169262
 	WORD         $0xd852
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
 	LONG         $0x400e9262
 	WORD         $0xe052
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
 	LONG         $0x40069262
 	WORD         $0xe852
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z6
 	LONG         $0x402e9262
 	WORD         $0xf052
-	VBROADCASTSS (DX)(R11*1), Z27
+	VBROADCASTSS (BX)(R9*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z7
 	LONG         $0x40269262
 	WORD         $0xf852
-	VBROADCASTSS (DX)(BX*8), Z28
+	VBROADCASTSS (BX)(CX*8), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z8
 	LONG $0x401e1262
 	WORD $0xc052
-	ADDQ SI, DX
-	ADDQ $0x00000080, DI
-	SUBQ $0x02, R8
+	ADDQ DX, BX
+	ADDQ $0x00000080, R10
+	SUBQ $0x02, R11
 	JGE  loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R11
 	JZ           store
-	VMOVUPS      (DI), Z24
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R10), Z24
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG         $0x402e9262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
 	LONG         $0x40269262
 	WORD         $0xc852
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
 	LONG         $0x401e9262
 	WORD         $0xd052
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
 	LONG         $0x40169262
 	WORD         $0xd852
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
 	LONG         $0x400e9262
 	WORD         $0xe052
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
 	LONG         $0x40069262
 	WORD         $0xe852
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z6
 	LONG         $0x402e9262
 	WORD         $0xf052
-	VBROADCASTSS (DX)(R11*1), Z27
+	VBROADCASTSS (BX)(R9*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z7
 	LONG         $0x40269262
 	WORD         $0xf852
-	VBROADCASTSS (DX)(BX*8), Z28
+	VBROADCASTSS (BX)(CX*8), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z8
 	LONG $0x401e1262
 	WORD $0xc052
-	ADDQ SI, DX
+	ADDQ DX, BX
+	ADDQ $0x40, R10
 
 store:
-	VMOVUPS Z0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z1, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z3, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z4, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z5, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z6, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z7, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z8, (AX)
+	MOVQ    SI, R12
+	VMOVUPS Z0, (R12)
+	ADDQ    AX, R12
+	VMOVUPS Z1, (R12)
+	ADDQ    AX, R12
+	VMOVUPS Z2, (R12)
+	ADDQ    AX, R12
+	VMOVUPS Z3, (R12)
+	ADDQ    AX, R12
+	VMOVUPS Z4, (R12)
+	ADDQ    AX, R12
+	VMOVUPS Z5, (R12)
+	ADDQ    AX, R12
+	VMOVUPS Z6, (R12)
+	ADDQ    AX, R12
+	VMOVUPS Z7, (R12)
+	ADDQ    AX, R12
+	VMOVUPS Z8, (R12)
+	ADDQ    $0x40, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microBF16_10x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microBF16_10x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microBF16_10x32(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	LEAQ    (R9)(BX*2), R10
-	LEAQ    (R10)(BX*2), R11
-	LEAQ    (R11)(BX*2), R12
-	MOVB    add+56(FP), R13
-	TESTB   R13, R13
-	JZ      zero
-	MOVQ    AX, R13
+TEXT ·microBF16_10x32(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+	LEAQ (DI)(CX*2), R8
+	LEAQ (R8)(CX*2), R9
+	LEAQ (R9)(CX*2), R10
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R11
+	MOVQ panels+64(FP), R12
+	MOVQ R12, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R12
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R13
 	VMOVUPS (R13), Z0
 	VMOVUPS 64(R13), Z1
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z2
 	VMOVUPS 64(R13), Z3
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z4
 	VMOVUPS 64(R13), Z5
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z6
 	VMOVUPS 64(R13), Z7
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z8
 	VMOVUPS 64(R13), Z9
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z10
 	VMOVUPS 64(R13), Z11
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z12
 	VMOVUPS 64(R13), Z13
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z14
 	VMOVUPS 64(R13), Z15
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z16
 	VMOVUPS 64(R13), Z17
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z18
 	VMOVUPS 64(R13), Z19
 	JMP     begin
@@ -6637,13 +7893,13 @@ zero:
 	VPXORD Z19, Z19, Z19
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R12
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Z24
-	VMOVUPS      64(DI), Z25
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R11), Z24
+	VMOVUPS      64(R11), Z25
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
@@ -6652,7 +7908,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
 	LONG         $0x402e9262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
 	LONG $0x40269262
@@ -6661,7 +7917,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
 	LONG         $0x40269262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
 	LONG $0x401e9262
@@ -6670,7 +7926,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
 	LONG         $0x401e9262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
 	LONG $0x40169262
@@ -6679,7 +7935,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
 	LONG         $0x40169262
 	WORD         $0xf952
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
 	LONG $0x400e1262
@@ -6688,7 +7944,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
 	LONG         $0x400e1262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
 	LONG $0x40061262
@@ -6697,7 +7953,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
 	LONG         $0x40061262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z12
 	LONG $0x402e1262
@@ -6706,7 +7962,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z13
 	LONG         $0x402e1262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R11*1), Z27
+	VBROADCASTSS (BX)(R9*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z14
 	LONG $0x40261262
@@ -6715,7 +7971,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z15
 	LONG         $0x40261262
 	WORD         $0xf952
-	VBROADCASTSS (DX)(BX*8), Z28
+	VBROADCASTSS (BX)(CX*8), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z16
 	LONG $0x401e8262
@@ -6724,7 +7980,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z17
 	LONG         $0x401e8262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(R12*1), Z29
+	VBROADCASTSS (BX)(R10*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z18
 	LONG $0x40168262
@@ -6733,10 +7989,10 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z19
 	LONG         $0x40168262
 	WORD         $0xd952
-	ADDQ         SI, DX
-	VMOVUPS      128(DI), Z24
-	VMOVUPS      192(DI), Z25
-	VBROADCASTSS (DX), Z26
+	ADDQ         DX, BX
+	VMOVUPS      128(R11), Z24
+	VMOVUPS      192(R11), Z25
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
@@ -6745,7 +8001,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
 	LONG         $0x402e9262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
 	LONG $0x40269262
@@ -6754,7 +8010,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
 	LONG         $0x40269262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
 	LONG $0x401e9262
@@ -6763,7 +8019,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
 	LONG         $0x401e9262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
 	LONG $0x40169262
@@ -6772,7 +8028,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
 	LONG         $0x40169262
 	WORD         $0xf952
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
 	LONG $0x400e1262
@@ -6781,7 +8037,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
 	LONG         $0x400e1262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
 	LONG $0x40061262
@@ -6790,7 +8046,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
 	LONG         $0x40061262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z12
 	LONG $0x402e1262
@@ -6799,7 +8055,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z13
 	LONG         $0x402e1262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R11*1), Z27
+	VBROADCASTSS (BX)(R9*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z14
 	LONG $0x40261262
@@ -6808,7 +8064,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z15
 	LONG         $0x40261262
 	WORD         $0xf952
-	VBROADCASTSS (DX)(BX*8), Z28
+	VBROADCASTSS (BX)(CX*8), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z16
 	LONG $0x401e8262
@@ -6817,7 +8073,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z17
 	LONG         $0x401e8262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(R12*1), Z29
+	VBROADCASTSS (BX)(R10*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z18
 	LONG $0x40168262
@@ -6826,17 +8082,17 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z19
 	LONG $0x40168262
 	WORD $0xd952
-	ADDQ SI, DX
-	ADDQ $0x00000100, DI
-	SUBQ $0x02, R8
+	ADDQ DX, BX
+	ADDQ $0x00000100, R11
+	SUBQ $0x02, R12
 	JGE  loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R12
 	JZ           store
-	VMOVUPS      (DI), Z24
-	VMOVUPS      64(DI), Z25
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R11), Z24
+	VMOVUPS      64(R11), Z25
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
@@ -6845,7 +8101,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
 	LONG         $0x402e9262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
 	LONG $0x40269262
@@ -6854,7 +8110,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
 	LONG         $0x40269262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
 	LONG $0x401e9262
@@ -6863,7 +8119,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
 	LONG         $0x401e9262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
 	LONG $0x40169262
@@ -6872,7 +8128,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
 	LONG         $0x40169262
 	WORD         $0xf952
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
 	LONG $0x400e1262
@@ -6881,7 +8137,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
 	LONG         $0x400e1262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
 	LONG $0x40061262
@@ -6890,7 +8146,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
 	LONG         $0x40061262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z12
 	LONG $0x402e1262
@@ -6899,7 +8155,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z13
 	LONG         $0x402e1262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R11*1), Z27
+	VBROADCASTSS (BX)(R9*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z14
 	LONG $0x40261262
@@ -6908,7 +8164,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z15
 	LONG         $0x40261262
 	WORD         $0xf952
-	VBROADCASTSS (DX)(BX*8), Z28
+	VBROADCASTSS (BX)(CX*8), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z16
 	LONG $0x401e8262
@@ -6917,7 +8173,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z17
 	LONG         $0x401e8262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(R12*1), Z29
+	VBROADCASTSS (BX)(R10*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z18
 	LONG $0x40168262
@@ -6926,80 +8182,118 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z19
 	LONG $0x40168262
 	WORD $0xd952
-	ADDQ SI, DX
+	ADDQ DX, BX
+	ADDQ $0x00000080, R11
 
 store:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	VMOVUPS Z3, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z4, (AX)
-	VMOVUPS Z5, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z6, (AX)
-	VMOVUPS Z7, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z8, (AX)
-	VMOVUPS Z9, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z10, (AX)
-	VMOVUPS Z11, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z12, (AX)
-	VMOVUPS Z13, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z14, (AX)
-	VMOVUPS Z15, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z16, (AX)
-	VMOVUPS Z17, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z18, (AX)
-	VMOVUPS Z19, 64(AX)
+	MOVQ    SI, R13
+	VMOVUPS Z0, (R13)
+	VMOVUPS Z1, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z2, (R13)
+	VMOVUPS Z3, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z4, (R13)
+	VMOVUPS Z5, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z6, (R13)
+	VMOVUPS Z7, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z8, (R13)
+	VMOVUPS Z9, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z10, (R13)
+	VMOVUPS Z11, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z12, (R13)
+	VMOVUPS Z13, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z14, (R13)
+	VMOVUPS Z15, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z16, (R13)
+	VMOVUPS Z17, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z18, (R13)
+	VMOVUPS Z19, 64(R13)
+	ADDQ    $0x00000080, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microBF16_10x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microBF16_10x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microBF16_10x16(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	LEAQ    (R9)(BX*2), R10
-	LEAQ    (R10)(BX*2), R11
-	LEAQ    (R11)(BX*2), R12
-	MOVB    add+56(FP), R13
-	TESTB   R13, R13
-	JZ      zero
-	MOVQ    AX, R13
+TEXT ·microBF16_10x16(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+	LEAQ (DI)(CX*2), R8
+	LEAQ (R8)(CX*2), R9
+	LEAQ (R9)(CX*2), R10
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R11
+	MOVQ panels+64(FP), R12
+	MOVQ R12, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R12
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R13
 	VMOVUPS (R13), Z0
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z1
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z2
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z3
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z4
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z5
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z6
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z7
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z8
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z9
 	JMP     begin
 
@@ -7016,248 +8310,286 @@ zero:
 	VPXORD Z9, Z9, Z9
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R12
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Z24
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R11), Z24
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG         $0x402e9262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
 	LONG         $0x40269262
 	WORD         $0xc852
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
 	LONG         $0x401e9262
 	WORD         $0xd052
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
 	LONG         $0x40169262
 	WORD         $0xd852
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
 	LONG         $0x400e9262
 	WORD         $0xe052
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
 	LONG         $0x40069262
 	WORD         $0xe852
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z6
 	LONG         $0x402e9262
 	WORD         $0xf052
-	VBROADCASTSS (DX)(R11*1), Z27
+	VBROADCASTSS (BX)(R9*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z7
 	LONG         $0x40269262
 	WORD         $0xf852
-	VBROADCASTSS (DX)(BX*8), Z28
+	VBROADCASTSS (BX)(CX*8), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z8
 	LONG         $0x401e1262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(R12*1), Z29
+	VBROADCASTSS (BX)(R10*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z9
 	LONG         $0x40161262
 	WORD         $0xc852
-	ADDQ         SI, DX
-	VMOVUPS      64(DI), Z24
-	VBROADCASTSS (DX), Z26
+	ADDQ         DX, BX
+	VMOVUPS      64(R11), Z24
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG         $0x402e9262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
 	LONG         $0x40269262
 	WORD         $0xc852
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
 	LONG         $0x401e9262
 	WORD         $0xd052
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
 	LONG         $0x40169262
 	WORD         $0xd852
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
 	LONG         $0x400e9262
 	WORD         $0xe052
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
 	LONG         $0x40069262
 	WORD         $0xe852
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z6
 	LONG         $0x402e9262
 	WORD         $0xf052
-	VBROADCASTSS (DX)(R11*1), Z27
+	VBROADCASTSS (BX)(R9*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z7
 	LONG         $0x40269262
 	WORD         $0xf852
-	VBROADCASTSS (DX)(BX*8), Z28
+	VBROADCASTSS (BX)(CX*8), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z8
 	LONG         $0x401e1262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(R12*1), Z29
+	VBROADCASTSS (BX)(R10*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z9
 	LONG $0x40161262
 	WORD $0xc852
-	ADDQ SI, DX
-	ADDQ $0x00000080, DI
-	SUBQ $0x02, R8
+	ADDQ DX, BX
+	ADDQ $0x00000080, R11
+	SUBQ $0x02, R12
 	JGE  loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R12
 	JZ           store
-	VMOVUPS      (DI), Z24
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R11), Z24
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG         $0x402e9262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
 	LONG         $0x40269262
 	WORD         $0xc852
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
 	LONG         $0x401e9262
 	WORD         $0xd052
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
 	LONG         $0x40169262
 	WORD         $0xd852
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
 	LONG         $0x400e9262
 	WORD         $0xe052
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
 	LONG         $0x40069262
 	WORD         $0xe852
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z6
 	LONG         $0x402e9262
 	WORD         $0xf052
-	VBROADCASTSS (DX)(R11*1), Z27
+	VBROADCASTSS (BX)(R9*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z7
 	LONG         $0x40269262
 	WORD         $0xf852
-	VBROADCASTSS (DX)(BX*8), Z28
+	VBROADCASTSS (BX)(CX*8), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z8
 	LONG         $0x401e1262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(R12*1), Z29
+	VBROADCASTSS (BX)(R10*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z9
 	LONG $0x40161262
 	WORD $0xc852
-	ADDQ SI, DX
+	ADDQ DX, BX
+	ADDQ $0x40, R11
 
 store:
-	VMOVUPS Z0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z1, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z3, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z4, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z5, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z6, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z7, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z8, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z9, (AX)
+	MOVQ    SI, R13
+	VMOVUPS Z0, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z1, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z2, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z3, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z4, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z5, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z6, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z7, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z8, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z9, (R13)
+	ADDQ    $0x40, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microBF16_11x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microBF16_11x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microBF16_11x32(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	LEAQ    (R9)(BX*2), R10
-	LEAQ    (R10)(BX*2), R11
-	LEAQ    (R11)(BX*2), R12
-	MOVB    add+56(FP), R13
-	TESTB   R13, R13
-	JZ      zero
-	MOVQ    AX, R13
+TEXT ·microBF16_11x32(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+	LEAQ (DI)(CX*2), R8
+	LEAQ (R8)(CX*2), R9
+	LEAQ (R9)(CX*2), R10
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R11
+	MOVQ panels+64(FP), R12
+	MOVQ R12, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R12
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R13
 	VMOVUPS (R13), Z0
 	VMOVUPS 64(R13), Z1
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z2
 	VMOVUPS 64(R13), Z3
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z4
 	VMOVUPS 64(R13), Z5
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z6
 	VMOVUPS 64(R13), Z7
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z8
 	VMOVUPS 64(R13), Z9
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z10
 	VMOVUPS 64(R13), Z11
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z12
 	VMOVUPS 64(R13), Z13
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z14
 	VMOVUPS 64(R13), Z15
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z16
 	VMOVUPS 64(R13), Z17
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z18
 	VMOVUPS 64(R13), Z19
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z20
 	VMOVUPS 64(R13), Z21
 	JMP     begin
@@ -7287,13 +8619,13 @@ zero:
 	VPXORD Z21, Z21, Z21
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R12
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Z24
-	VMOVUPS      64(DI), Z25
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R11), Z24
+	VMOVUPS      64(R11), Z25
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
@@ -7302,7 +8634,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
 	LONG         $0x402e9262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
 	LONG $0x40269262
@@ -7311,7 +8643,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
 	LONG         $0x40269262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
 	LONG $0x401e9262
@@ -7320,7 +8652,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
 	LONG         $0x401e9262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
 	LONG $0x40169262
@@ -7329,7 +8661,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
 	LONG         $0x40169262
 	WORD         $0xf952
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
 	LONG $0x400e1262
@@ -7338,7 +8670,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
 	LONG         $0x400e1262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
 	LONG $0x40061262
@@ -7347,7 +8679,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
 	LONG         $0x40061262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z12
 	LONG $0x402e1262
@@ -7356,7 +8688,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z13
 	LONG         $0x402e1262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R11*1), Z27
+	VBROADCASTSS (BX)(R9*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z14
 	LONG $0x40261262
@@ -7365,7 +8697,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z15
 	LONG         $0x40261262
 	WORD         $0xf952
-	VBROADCASTSS (DX)(BX*8), Z28
+	VBROADCASTSS (BX)(CX*8), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z16
 	LONG $0x401e8262
@@ -7374,7 +8706,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z17
 	LONG         $0x401e8262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(R12*1), Z29
+	VBROADCASTSS (BX)(R10*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z18
 	LONG $0x40168262
@@ -7383,7 +8715,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z19
 	LONG         $0x40168262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(R10*2), Z30
+	VBROADCASTSS (BX)(R8*2), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z20
 	LONG $0x400e8262
@@ -7392,10 +8724,10 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z21
 	LONG         $0x400e8262
 	WORD         $0xe952
-	ADDQ         SI, DX
-	VMOVUPS      128(DI), Z24
-	VMOVUPS      192(DI), Z25
-	VBROADCASTSS (DX), Z26
+	ADDQ         DX, BX
+	VMOVUPS      128(R11), Z24
+	VMOVUPS      192(R11), Z25
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
@@ -7404,7 +8736,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
 	LONG         $0x402e9262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
 	LONG $0x40269262
@@ -7413,7 +8745,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
 	LONG         $0x40269262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
 	LONG $0x401e9262
@@ -7422,7 +8754,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
 	LONG         $0x401e9262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
 	LONG $0x40169262
@@ -7431,7 +8763,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
 	LONG         $0x40169262
 	WORD         $0xf952
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
 	LONG $0x400e1262
@@ -7440,7 +8772,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
 	LONG         $0x400e1262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
 	LONG $0x40061262
@@ -7449,7 +8781,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
 	LONG         $0x40061262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z12
 	LONG $0x402e1262
@@ -7458,7 +8790,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z13
 	LONG         $0x402e1262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R11*1), Z27
+	VBROADCASTSS (BX)(R9*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z14
 	LONG $0x40261262
@@ -7467,7 +8799,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z15
 	LONG         $0x40261262
 	WORD         $0xf952
-	VBROADCASTSS (DX)(BX*8), Z28
+	VBROADCASTSS (BX)(CX*8), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z16
 	LONG $0x401e8262
@@ -7476,7 +8808,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z17
 	LONG         $0x401e8262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(R12*1), Z29
+	VBROADCASTSS (BX)(R10*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z18
 	LONG $0x40168262
@@ -7485,7 +8817,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z19
 	LONG         $0x40168262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(R10*2), Z30
+	VBROADCASTSS (BX)(R8*2), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z20
 	LONG $0x400e8262
@@ -7494,17 +8826,17 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z21
 	LONG $0x400e8262
 	WORD $0xe952
-	ADDQ SI, DX
-	ADDQ $0x00000100, DI
-	SUBQ $0x02, R8
+	ADDQ DX, BX
+	ADDQ $0x00000100, R11
+	SUBQ $0x02, R12
 	JGE  loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R12
 	JZ           store
-	VMOVUPS      (DI), Z24
-	VMOVUPS      64(DI), Z25
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R11), Z24
+	VMOVUPS      64(R11), Z25
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
@@ -7513,7 +8845,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
 	LONG         $0x402e9262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
 	LONG $0x40269262
@@ -7522,7 +8854,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
 	LONG         $0x40269262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
 	LONG $0x401e9262
@@ -7531,7 +8863,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
 	LONG         $0x401e9262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
 	LONG $0x40169262
@@ -7540,7 +8872,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
 	LONG         $0x40169262
 	WORD         $0xf952
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
 	LONG $0x400e1262
@@ -7549,7 +8881,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
 	LONG         $0x400e1262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
 	LONG $0x40061262
@@ -7558,7 +8890,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
 	LONG         $0x40061262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z12
 	LONG $0x402e1262
@@ -7567,7 +8899,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z13
 	LONG         $0x402e1262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R11*1), Z27
+	VBROADCASTSS (BX)(R9*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z14
 	LONG $0x40261262
@@ -7576,7 +8908,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z15
 	LONG         $0x40261262
 	WORD         $0xf952
-	VBROADCASTSS (DX)(BX*8), Z28
+	VBROADCASTSS (BX)(CX*8), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z16
 	LONG $0x401e8262
@@ -7585,7 +8917,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z17
 	LONG         $0x401e8262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(R12*1), Z29
+	VBROADCASTSS (BX)(R10*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z18
 	LONG $0x40168262
@@ -7594,7 +8926,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z19
 	LONG         $0x40168262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(R10*2), Z30
+	VBROADCASTSS (BX)(R8*2), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z20
 	LONG $0x400e8262
@@ -7603,85 +8935,125 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z21
 	LONG $0x400e8262
 	WORD $0xe952
-	ADDQ SI, DX
+	ADDQ DX, BX
+	ADDQ $0x00000080, R11
 
 store:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	VMOVUPS Z3, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z4, (AX)
-	VMOVUPS Z5, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z6, (AX)
-	VMOVUPS Z7, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z8, (AX)
-	VMOVUPS Z9, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z10, (AX)
-	VMOVUPS Z11, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z12, (AX)
-	VMOVUPS Z13, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z14, (AX)
-	VMOVUPS Z15, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z16, (AX)
-	VMOVUPS Z17, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z18, (AX)
-	VMOVUPS Z19, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z20, (AX)
-	VMOVUPS Z21, 64(AX)
+	MOVQ    SI, R13
+	VMOVUPS Z0, (R13)
+	VMOVUPS Z1, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z2, (R13)
+	VMOVUPS Z3, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z4, (R13)
+	VMOVUPS Z5, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z6, (R13)
+	VMOVUPS Z7, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z8, (R13)
+	VMOVUPS Z9, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z10, (R13)
+	VMOVUPS Z11, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z12, (R13)
+	VMOVUPS Z13, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z14, (R13)
+	VMOVUPS Z15, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z16, (R13)
+	VMOVUPS Z17, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z18, (R13)
+	VMOVUPS Z19, 64(R13)
+	ADDQ    AX, R13
+	VMOVUPS Z20, (R13)
+	VMOVUPS Z21, 64(R13)
+	ADDQ    $0x00000080, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microBF16_11x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microBF16_11x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microBF16_11x16(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	LEAQ    (R9)(BX*2), R10
-	LEAQ    (R10)(BX*2), R11
-	LEAQ    (R11)(BX*2), R12
-	MOVB    add+56(FP), R13
-	TESTB   R13, R13
-	JZ      zero
-	MOVQ    AX, R13
+TEXT ·microBF16_11x16(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+	LEAQ (DI)(CX*2), R8
+	LEAQ (R8)(CX*2), R9
+	LEAQ (R9)(CX*2), R10
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R11
+	MOVQ panels+64(FP), R12
+	MOVQ R12, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R12
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R13
 	VMOVUPS (R13), Z0
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z1
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z2
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z3
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z4
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z5
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z6
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z7
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z8
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z9
-	ADDQ    CX, R13
+	ADDQ    AX, R13
 	VMOVUPS (R13), Z10
 	JMP     begin
 
@@ -7699,269 +9071,309 @@ zero:
 	VPXORD Z10, Z10, Z10
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R12
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Z24
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R11), Z24
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG         $0x402e9262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
 	LONG         $0x40269262
 	WORD         $0xc852
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
 	LONG         $0x401e9262
 	WORD         $0xd052
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
 	LONG         $0x40169262
 	WORD         $0xd852
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
 	LONG         $0x400e9262
 	WORD         $0xe052
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
 	LONG         $0x40069262
 	WORD         $0xe852
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z6
 	LONG         $0x402e9262
 	WORD         $0xf052
-	VBROADCASTSS (DX)(R11*1), Z27
+	VBROADCASTSS (BX)(R9*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z7
 	LONG         $0x40269262
 	WORD         $0xf852
-	VBROADCASTSS (DX)(BX*8), Z28
+	VBROADCASTSS (BX)(CX*8), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z8
 	LONG         $0x401e1262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(R12*1), Z29
+	VBROADCASTSS (BX)(R10*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z9
 	LONG         $0x40161262
 	WORD         $0xc852
-	VBROADCASTSS (DX)(R10*2), Z30
+	VBROADCASTSS (BX)(R8*2), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z10
 	LONG         $0x400e1262
 	WORD         $0xd052
-	ADDQ         SI, DX
-	VMOVUPS      64(DI), Z24
-	VBROADCASTSS (DX), Z26
+	ADDQ         DX, BX
+	VMOVUPS      64(R11), Z24
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG         $0x402e9262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
 	LONG         $0x40269262
 	WORD         $0xc852
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
 	LONG         $0x401e9262
 	WORD         $0xd052
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
 	LONG         $0x40169262
 	WORD         $0xd852
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
 	LONG         $0x400e9262
 	WORD         $0xe052
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
 	LONG         $0x40069262
 	WORD         $0xe852
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z6
 	LONG         $0x402e9262
 	WORD         $0xf052
-	VBROADCASTSS (DX)(R11*1), Z27
+	VBROADCASTSS (BX)(R9*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z7
 	LONG         $0x40269262
 	WORD         $0xf852
-	VBROADCASTSS (DX)(BX*8), Z28
+	VBROADCASTSS (BX)(CX*8), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z8
 	LONG         $0x401e1262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(R12*1), Z29
+	VBROADCASTSS (BX)(R10*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z9
 	LONG         $0x40161262
 	WORD         $0xc852
-	VBROADCASTSS (DX)(R10*2), Z30
+	VBROADCASTSS (BX)(R8*2), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z10
 	LONG $0x400e1262
 	WORD $0xd052
-	ADDQ SI, DX
-	ADDQ $0x00000080, DI
-	SUBQ $0x02, R8
+	ADDQ DX, BX
+	ADDQ $0x00000080, R11
+	SUBQ $0x02, R12
 	JGE  loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R12
 	JZ           store
-	VMOVUPS      (DI), Z24
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R11), Z24
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG         $0x402e9262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
 	LONG         $0x40269262
 	WORD         $0xc852
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
 	LONG         $0x401e9262
 	WORD         $0xd052
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
 	LONG         $0x40169262
 	WORD         $0xd852
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
 	LONG         $0x400e9262
 	WORD         $0xe052
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
 	LONG         $0x40069262
 	WORD         $0xe852
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z6
 	LONG         $0x402e9262
 	WORD         $0xf052
-	VBROADCASTSS (DX)(R11*1), Z27
+	VBROADCASTSS (BX)(R9*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z7
 	LONG         $0x40269262
 	WORD         $0xf852
-	VBROADCASTSS (DX)(BX*8), Z28
+	VBROADCASTSS (BX)(CX*8), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z8
 	LONG         $0x401e1262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(R12*1), Z29
+	VBROADCASTSS (BX)(R10*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z9
 	LONG         $0x40161262
 	WORD         $0xc852
-	VBROADCASTSS (DX)(R10*2), Z30
+	VBROADCASTSS (BX)(R8*2), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z10
 	LONG $0x400e1262
 	WORD $0xd052
-	ADDQ SI, DX
+	ADDQ DX, BX
+	ADDQ $0x40, R11
 
 store:
-	VMOVUPS Z0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z1, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z3, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z4, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z5, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z6, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z7, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z8, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z9, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z10, (AX)
+	MOVQ    SI, R13
+	VMOVUPS Z0, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z1, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z2, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z3, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z4, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z5, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z6, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z7, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z8, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z9, (R13)
+	ADDQ    AX, R13
+	VMOVUPS Z10, (R13)
+	ADDQ    $0x40, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microBF16_12x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microBF16_12x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microBF16_12x32(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	LEAQ    (R9)(BX*2), R10
-	LEAQ    (R10)(BX*2), R11
-	LEAQ    (R11)(BX*2), R12
-	LEAQ    (R12)(BX*2), R13
-	MOVB    add+56(FP), R14
-	TESTB   R14, R14
-	JZ      zero
-	MOVQ    AX, R14
+TEXT ·microBF16_12x32(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+	LEAQ (DI)(CX*2), R8
+	LEAQ (R8)(CX*2), R9
+	LEAQ (R9)(CX*2), R10
+	LEAQ (R10)(CX*2), R11
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R12
+	MOVQ panels+64(FP), R13
+	MOVQ R13, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R13
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R14
 	VMOVUPS (R14), Z0
 	VMOVUPS 64(R14), Z1
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z2
 	VMOVUPS 64(R14), Z3
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z4
 	VMOVUPS 64(R14), Z5
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z6
 	VMOVUPS 64(R14), Z7
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z8
 	VMOVUPS 64(R14), Z9
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z10
 	VMOVUPS 64(R14), Z11
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z12
 	VMOVUPS 64(R14), Z13
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z14
 	VMOVUPS 64(R14), Z15
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z16
 	VMOVUPS 64(R14), Z17
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z18
 	VMOVUPS 64(R14), Z19
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z20
 	VMOVUPS 64(R14), Z21
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z22
 	VMOVUPS 64(R14), Z23
 	JMP     begin
@@ -7993,13 +9405,13 @@ zero:
 	VPXORD Z23, Z23, Z23
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R13
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Z24
-	VMOVUPS      64(DI), Z25
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R12), Z24
+	VMOVUPS      64(R12), Z25
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
@@ -8008,7 +9420,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
 	LONG         $0x402e9262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
 	LONG $0x40269262
@@ -8017,7 +9429,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
 	LONG         $0x40269262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
 	LONG $0x401e9262
@@ -8026,7 +9438,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
 	LONG         $0x401e9262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
 	LONG $0x40169262
@@ -8035,7 +9447,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
 	LONG         $0x40169262
 	WORD         $0xf952
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
 	LONG $0x400e1262
@@ -8044,7 +9456,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
 	LONG         $0x400e1262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
 	LONG $0x40061262
@@ -8053,7 +9465,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
 	LONG         $0x40061262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z12
 	LONG $0x402e1262
@@ -8062,7 +9474,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z13
 	LONG         $0x402e1262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R11*1), Z27
+	VBROADCASTSS (BX)(R9*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z14
 	LONG $0x40261262
@@ -8071,7 +9483,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z15
 	LONG         $0x40261262
 	WORD         $0xf952
-	VBROADCASTSS (DX)(BX*8), Z28
+	VBROADCASTSS (BX)(CX*8), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z16
 	LONG $0x401e8262
@@ -8080,7 +9492,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z17
 	LONG         $0x401e8262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(R12*1), Z29
+	VBROADCASTSS (BX)(R10*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z18
 	LONG $0x40168262
@@ -8089,7 +9501,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z19
 	LONG         $0x40168262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(R10*2), Z30
+	VBROADCASTSS (BX)(R8*2), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z20
 	LONG $0x400e8262
@@ -8098,7 +9510,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z21
 	LONG         $0x400e8262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R13*1), Z31
+	VBROADCASTSS (BX)(R11*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z22
 	LONG $0x40068262
@@ -8107,10 +9519,10 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z23
 	LONG         $0x40068262
 	WORD         $0xf952
-	ADDQ         SI, DX
-	VMOVUPS      128(DI), Z24
-	VMOVUPS      192(DI), Z25
-	VBROADCASTSS (DX), Z26
+	ADDQ         DX, BX
+	VMOVUPS      128(R12), Z24
+	VMOVUPS      192(R12), Z25
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
@@ -8119,7 +9531,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
 	LONG         $0x402e9262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
 	LONG $0x40269262
@@ -8128,7 +9540,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
 	LONG         $0x40269262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
 	LONG $0x401e9262
@@ -8137,7 +9549,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
 	LONG         $0x401e9262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
 	LONG $0x40169262
@@ -8146,7 +9558,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
 	LONG         $0x40169262
 	WORD         $0xf952
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
 	LONG $0x400e1262
@@ -8155,7 +9567,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
 	LONG         $0x400e1262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
 	LONG $0x40061262
@@ -8164,7 +9576,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
 	LONG         $0x40061262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z12
 	LONG $0x402e1262
@@ -8173,7 +9585,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z13
 	LONG         $0x402e1262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R11*1), Z27
+	VBROADCASTSS (BX)(R9*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z14
 	LONG $0x40261262
@@ -8182,7 +9594,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z15
 	LONG         $0x40261262
 	WORD         $0xf952
-	VBROADCASTSS (DX)(BX*8), Z28
+	VBROADCASTSS (BX)(CX*8), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z16
 	LONG $0x401e8262
@@ -8191,7 +9603,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z17
 	LONG         $0x401e8262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(R12*1), Z29
+	VBROADCASTSS (BX)(R10*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z18
 	LONG $0x40168262
@@ -8200,7 +9612,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z19
 	LONG         $0x40168262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(R10*2), Z30
+	VBROADCASTSS (BX)(R8*2), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z20
 	LONG $0x400e8262
@@ -8209,7 +9621,7 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z21
 	LONG         $0x400e8262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R13*1), Z31
+	VBROADCASTSS (BX)(R11*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z22
 	LONG $0x40068262
@@ -8218,17 +9630,17 @@ loop:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z23
 	LONG $0x40068262
 	WORD $0xf952
-	ADDQ SI, DX
-	ADDQ $0x00000100, DI
-	SUBQ $0x02, R8
+	ADDQ DX, BX
+	ADDQ $0x00000100, R12
+	SUBQ $0x02, R13
 	JGE  loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R13
 	JZ           store
-	VMOVUPS      (DI), Z24
-	VMOVUPS      64(DI), Z25
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R12), Z24
+	VMOVUPS      64(R12), Z25
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG $0x402e9262
@@ -8237,7 +9649,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z1
 	LONG         $0x402e9262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z2
 	LONG $0x40269262
@@ -8246,7 +9658,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z3
 	LONG         $0x40269262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z4
 	LONG $0x401e9262
@@ -8255,7 +9667,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z5
 	LONG         $0x401e9262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z6
 	LONG $0x40169262
@@ -8264,7 +9676,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z7
 	LONG         $0x40169262
 	WORD         $0xf952
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z8
 	LONG $0x400e1262
@@ -8273,7 +9685,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z9
 	LONG         $0x400e1262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z10
 	LONG $0x40061262
@@ -8282,7 +9694,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z11
 	LONG         $0x40061262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z12
 	LONG $0x402e1262
@@ -8291,7 +9703,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z26, Z13
 	LONG         $0x402e1262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R11*1), Z27
+	VBROADCASTSS (BX)(R9*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z14
 	LONG $0x40261262
@@ -8300,7 +9712,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z27, Z15
 	LONG         $0x40261262
 	WORD         $0xf952
-	VBROADCASTSS (DX)(BX*8), Z28
+	VBROADCASTSS (BX)(CX*8), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z16
 	LONG $0x401e8262
@@ -8309,7 +9721,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z28, Z17
 	LONG         $0x401e8262
 	WORD         $0xc952
-	VBROADCASTSS (DX)(R12*1), Z29
+	VBROADCASTSS (BX)(R10*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z18
 	LONG $0x40168262
@@ -8318,7 +9730,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z29, Z19
 	LONG         $0x40168262
 	WORD         $0xd952
-	VBROADCASTSS (DX)(R10*2), Z30
+	VBROADCASTSS (BX)(R8*2), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z20
 	LONG $0x400e8262
@@ -8327,7 +9739,7 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z30, Z21
 	LONG         $0x400e8262
 	WORD         $0xe952
-	VBROADCASTSS (DX)(R13*1), Z31
+	VBROADCASTSS (BX)(R11*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z22
 	LONG $0x40068262
@@ -8336,91 +9748,133 @@ last:
 	// EVEX.512 0F38.W0 52 /r: Z25, Z31, Z23
 	LONG $0x40068262
 	WORD $0xf952
-	ADDQ SI, DX
+	ADDQ DX, BX
+	ADDQ $0x00000080, R12
 
 store:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	VMOVUPS Z3, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z4, (AX)
-	VMOVUPS Z5, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z6, (AX)
-	VMOVUPS Z7, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z8, (AX)
-	VMOVUPS Z9, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z10, (AX)
-	VMOVUPS Z11, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z12, (AX)
-	VMOVUPS Z13, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z14, (AX)
-	VMOVUPS Z15, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z16, (AX)
-	VMOVUPS Z17, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z18, (AX)
-	VMOVUPS Z19, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z20, (AX)
-	VMOVUPS Z21, 64(AX)
-	ADDQ    CX, AX
-	VMOVUPS Z22, (AX)
-	VMOVUPS Z23, 64(AX)
+	MOVQ    SI, R14
+	VMOVUPS Z0, (R14)
+	VMOVUPS Z1, 64(R14)
+	ADDQ    AX, R14
+	VMOVUPS Z2, (R14)
+	VMOVUPS Z3, 64(R14)
+	ADDQ    AX, R14
+	VMOVUPS Z4, (R14)
+	VMOVUPS Z5, 64(R14)
+	ADDQ    AX, R14
+	VMOVUPS Z6, (R14)
+	VMOVUPS Z7, 64(R14)
+	ADDQ    AX, R14
+	VMOVUPS Z8, (R14)
+	VMOVUPS Z9, 64(R14)
+	ADDQ    AX, R14
+	VMOVUPS Z10, (R14)
+	VMOVUPS Z11, 64(R14)
+	ADDQ    AX, R14
+	VMOVUPS Z12, (R14)
+	VMOVUPS Z13, 64(R14)
+	ADDQ    AX, R14
+	VMOVUPS Z14, (R14)
+	VMOVUPS Z15, 64(R14)
+	ADDQ    AX, R14
+	VMOVUPS Z16, (R14)
+	VMOVUPS Z17, 64(R14)
+	ADDQ    AX, R14
+	VMOVUPS Z18, (R14)
+	VMOVUPS Z19, 64(R14)
+	ADDQ    AX, R14
+	VMOVUPS Z20, (R14)
+	VMOVUPS Z21, 64(R14)
+	ADDQ    AX, R14
+	VMOVUPS Z22, (R14)
+	VMOVUPS Z23, 64(R14)
+	ADDQ    $0x00000080, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microBF16_12x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microBF16_12x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, AVX512F
-TEXT ·microBF16_12x16(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	LEAQ    (R9)(BX*2), R10
-	LEAQ    (R10)(BX*2), R11
-	LEAQ    (R11)(BX*2), R12
-	LEAQ    (R12)(BX*2), R13
-	MOVB    add+56(FP), R14
-	TESTB   R14, R14
-	JZ      zero
-	MOVQ    AX, R14
+TEXT ·microBF16_12x16(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+	LEAQ (DI)(CX*2), R8
+	LEAQ (R8)(CX*2), R9
+	LEAQ (R9)(CX*2), R10
+	LEAQ (R10)(CX*2), R11
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R12
+	MOVQ panels+64(FP), R13
+	MOVQ R13, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R13
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R14
 	VMOVUPS (R14), Z0
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z1
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z2
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z3
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z4
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z5
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z6
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z7
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z8
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z9
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z10
-	ADDQ    CX, R14
+	ADDQ    AX, R14
 	VMOVUPS (R14), Z11
 	JMP     begin
 
@@ -8439,250 +9893,292 @@ zero:
 	VPXORD Z11, Z11, Z11
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R13
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Z24
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R12), Z24
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG         $0x402e9262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
 	LONG         $0x40269262
 	WORD         $0xc852
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
 	LONG         $0x401e9262
 	WORD         $0xd052
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
 	LONG         $0x40169262
 	WORD         $0xd852
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
 	LONG         $0x400e9262
 	WORD         $0xe052
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
 	LONG         $0x40069262
 	WORD         $0xe852
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z6
 	LONG         $0x402e9262
 	WORD         $0xf052
-	VBROADCASTSS (DX)(R11*1), Z27
+	VBROADCASTSS (BX)(R9*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z7
 	LONG         $0x40269262
 	WORD         $0xf852
-	VBROADCASTSS (DX)(BX*8), Z28
+	VBROADCASTSS (BX)(CX*8), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z8
 	LONG         $0x401e1262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(R12*1), Z29
+	VBROADCASTSS (BX)(R10*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z9
 	LONG         $0x40161262
 	WORD         $0xc852
-	VBROADCASTSS (DX)(R10*2), Z30
+	VBROADCASTSS (BX)(R8*2), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z10
 	LONG         $0x400e1262
 	WORD         $0xd052
-	VBROADCASTSS (DX)(R13*1), Z31
+	VBROADCASTSS (BX)(R11*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z11
 	LONG         $0x40061262
 	WORD         $0xd852
-	ADDQ         SI, DX
-	VMOVUPS      64(DI), Z24
-	VBROADCASTSS (DX), Z26
+	ADDQ         DX, BX
+	VMOVUPS      64(R12), Z24
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG         $0x402e9262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
 	LONG         $0x40269262
 	WORD         $0xc852
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
 	LONG         $0x401e9262
 	WORD         $0xd052
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
 	LONG         $0x40169262
 	WORD         $0xd852
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
 	LONG         $0x400e9262
 	WORD         $0xe052
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
 	LONG         $0x40069262
 	WORD         $0xe852
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z6
 	LONG         $0x402e9262
 	WORD         $0xf052
-	VBROADCASTSS (DX)(R11*1), Z27
+	VBROADCASTSS (BX)(R9*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z7
 	LONG         $0x40269262
 	WORD         $0xf852
-	VBROADCASTSS (DX)(BX*8), Z28
+	VBROADCASTSS (BX)(CX*8), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z8
 	LONG         $0x401e1262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(R12*1), Z29
+	VBROADCASTSS (BX)(R10*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z9
 	LONG         $0x40161262
 	WORD         $0xc852
-	VBROADCASTSS (DX)(R10*2), Z30
+	VBROADCASTSS (BX)(R8*2), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z10
 	LONG         $0x400e1262
 	WORD         $0xd052
-	VBROADCASTSS (DX)(R13*1), Z31
+	VBROADCASTSS (BX)(R11*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z11
 	LONG $0x40061262
 	WORD $0xd852
-	ADDQ SI, DX
-	ADDQ $0x00000080, DI
-	SUBQ $0x02, R8
+	ADDQ DX, BX
+	ADDQ $0x00000080, R12
+	SUBQ $0x02, R13
 	JGE  loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R13
 	JZ           store
-	VMOVUPS      (DI), Z24
-	VBROADCASTSS (DX), Z26
+	VMOVUPS      (R12), Z24
+	VBROADCASTSS (BX), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z0
 	LONG         $0x402e9262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(BX*1), Z27
+	VBROADCASTSS (BX)(CX*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z1
 	LONG         $0x40269262
 	WORD         $0xc852
-	VBROADCASTSS (DX)(BX*2), Z28
+	VBROADCASTSS (BX)(CX*2), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z2
 	LONG         $0x401e9262
 	WORD         $0xd052
-	VBROADCASTSS (DX)(R9*1), Z29
+	VBROADCASTSS (BX)(DI*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z3
 	LONG         $0x40169262
 	WORD         $0xd852
-	VBROADCASTSS (DX)(BX*4), Z30
+	VBROADCASTSS (BX)(CX*4), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z4
 	LONG         $0x400e9262
 	WORD         $0xe052
-	VBROADCASTSS (DX)(R10*1), Z31
+	VBROADCASTSS (BX)(R8*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z5
 	LONG         $0x40069262
 	WORD         $0xe852
-	VBROADCASTSS (DX)(R9*2), Z26
+	VBROADCASTSS (BX)(DI*2), Z26
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z26, Z6
 	LONG         $0x402e9262
 	WORD         $0xf052
-	VBROADCASTSS (DX)(R11*1), Z27
+	VBROADCASTSS (BX)(R9*1), Z27
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z27, Z7
 	LONG         $0x40269262
 	WORD         $0xf852
-	VBROADCASTSS (DX)(BX*8), Z28
+	VBROADCASTSS (BX)(CX*8), Z28
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z28, Z8
 	LONG         $0x401e1262
 	WORD         $0xc052
-	VBROADCASTSS (DX)(R12*1), Z29
+	VBROADCASTSS (BX)(R10*1), Z29
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z29, Z9
 	LONG         $0x40161262
 	WORD         $0xc852
-	VBROADCASTSS (DX)(R10*2), Z30
+	VBROADCASTSS (BX)(R8*2), Z30
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z30, Z10
 	LONG         $0x400e1262
 	WORD         $0xd052
-	VBROADCASTSS (DX)(R13*1), Z31
+	VBROADCASTSS (BX)(R11*1), Z31
 
 	// EVEX.512 0F38.W0 52 /r: Z24, Z31, Z11
 	LONG $0x40061262
 	WORD $0xd852
-	ADDQ SI, DX
+	ADDQ DX, BX
+	ADDQ $0x40, R12
 
 store:
-	VMOVUPS Z0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z1, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z2, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z3, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z4, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z5, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z6, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z7, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z8, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z9, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z10, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Z11, (AX)
+	MOVQ    SI, R14
+	VMOVUPS Z0, (R14)
+	ADDQ    AX, R14
+	VMOVUPS Z1, (R14)
+	ADDQ    AX, R14
+	VMOVUPS Z2, (R14)
+	ADDQ    AX, R14
+	VMOVUPS Z3, (R14)
+	ADDQ    AX, R14
+	VMOVUPS Z4, (R14)
+	ADDQ    AX, R14
+	VMOVUPS Z5, (R14)
+	ADDQ    AX, R14
+	VMOVUPS Z6, (R14)
+	ADDQ    AX, R14
+	VMOVUPS Z7, (R14)
+	ADDQ    AX, R14
+	VMOVUPS Z8, (R14)
+	ADDQ    AX, R14
+	VMOVUPS Z9, (R14)
+	ADDQ    AX, R14
+	VMOVUPS Z10, (R14)
+	ADDQ    AX, R14
+	VMOVUPS Z11, (R14)
+	ADDQ    $0x40, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microAVX2_1x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microAVX2_1x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, FMA3
-TEXT ·microAVX2_1x16(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
+TEXT ·microAVX2_1x16(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), DI
+	MOVQ panels+64(FP), R8
+	MOVQ R8, (SP)
+
+panel:
+	MOVQ    8(SP), BX
 	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	MOVB    add+56(FP), CL
-	TESTB   CL, CL
-	JZ      zero
-	MOVQ    AX, CX
-	VMOVUPS (CX), Y0
-	VMOVUPS 32(CX), Y1
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R9
+	VMOVUPS (R9), Y0
+	VMOVUPS 32(R9), Y1
 	JMP     begin
 
 zero:
@@ -8696,16 +10192,16 @@ begin:
 loop:
 	VMOVUPS      (DI), Y2
 	VMOVUPS      32(DI), Y3
-	VBROADCASTSS (DX), Y4
+	VBROADCASTSS (BX), Y4
 	VFMADD231PS  Y2, Y4, Y0
 	VFMADD231PS  Y3, Y4, Y1
-	ADDQ         SI, DX
+	ADDQ         DX, BX
 	VMOVUPS      64(DI), Y2
 	VMOVUPS      96(DI), Y3
-	VBROADCASTSS (DX), Y4
+	VBROADCASTSS (BX), Y4
 	VFMADD231PS  Y2, Y4, Y0
 	VFMADD231PS  Y3, Y4, Y1
-	ADDQ         SI, DX
+	ADDQ         DX, BX
 	ADDQ         $0x00000080, DI
 	SUBQ         $0x02, R8
 	JGE          loop
@@ -8715,35 +10211,55 @@ last:
 	JZ           store
 	VMOVUPS      (DI), Y2
 	VMOVUPS      32(DI), Y3
-	VBROADCASTSS (DX), Y4
+	VBROADCASTSS (BX), Y4
 	VFMADD231PS  Y2, Y4, Y0
 	VFMADD231PS  Y3, Y4, Y1
-	ADDQ         SI, DX
+	ADDQ         DX, BX
+	ADDQ         $0x40, DI
 
 store:
-	VMOVUPS Y0, (AX)
-	VMOVUPS Y1, 32(AX)
+	MOVQ    SI, R9
+	VMOVUPS Y0, (R9)
+	VMOVUPS Y1, 32(R9)
+	ADDQ    $0x40, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microAVX2_1x8(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microAVX2_1x8(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, FMA3
-TEXT ·microAVX2_1x8(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
+TEXT ·microAVX2_1x8(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), DI
+	MOVQ panels+64(FP), R8
+	MOVQ R8, (SP)
+
+panel:
+	MOVQ    8(SP), BX
 	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	MOVB    add+56(FP), CL
-	TESTB   CL, CL
-	JZ      zero
-	MOVQ    AX, CX
-	VMOVUPS (CX), Y0
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R9
+	VMOVUPS (R9), Y0
 	JMP     begin
 
 zero:
@@ -8755,13 +10271,13 @@ begin:
 
 loop:
 	VMOVUPS      (DI), Y1
-	VBROADCASTSS (DX), Y2
+	VBROADCASTSS (BX), Y2
 	VFMADD231PS  Y1, Y2, Y0
-	ADDQ         SI, DX
+	ADDQ         DX, BX
 	VMOVUPS      32(DI), Y1
-	VBROADCASTSS (DX), Y2
+	VBROADCASTSS (BX), Y2
 	VFMADD231PS  Y1, Y2, Y0
-	ADDQ         SI, DX
+	ADDQ         DX, BX
 	ADDQ         $0x40, DI
 	SUBQ         $0x02, R8
 	JGE          loop
@@ -8770,35 +10286,55 @@ last:
 	ADDQ         $0x02, R8
 	JZ           store
 	VMOVUPS      (DI), Y1
-	VBROADCASTSS (DX), Y2
+	VBROADCASTSS (BX), Y2
 	VFMADD231PS  Y1, Y2, Y0
-	ADDQ         SI, DX
+	ADDQ         DX, BX
+	ADDQ         $0x20, DI
 
 store:
-	VMOVUPS Y0, (AX)
+	MOVQ    SI, R9
+	VMOVUPS Y0, (R9)
+	ADDQ    $0x20, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microAVX2_2x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microAVX2_2x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, FMA3
-TEXT ·microAVX2_2x16(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
+TEXT ·microAVX2_2x16(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), DI
+	MOVQ panels+64(FP), R8
+	MOVQ R8, (SP)
+
+panel:
+	MOVQ    8(SP), BX
 	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	MOVB    add+56(FP), R9
-	TESTB   R9, R9
-	JZ      zero
-	MOVQ    AX, R9
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R9
 	VMOVUPS (R9), Y0
 	VMOVUPS 32(R9), Y1
-	ADDQ    CX, R9
+	ADDQ    AX, R9
 	VMOVUPS (R9), Y2
 	VMOVUPS 32(R9), Y3
 	JMP     begin
@@ -8816,22 +10352,22 @@ begin:
 loop:
 	VMOVUPS      (DI), Y4
 	VMOVUPS      32(DI), Y5
-	VBROADCASTSS (DX), Y6
+	VBROADCASTSS (BX), Y6
 	VFMADD231PS  Y4, Y6, Y0
 	VFMADD231PS  Y5, Y6, Y1
-	VBROADCASTSS (DX)(BX*1), Y6
+	VBROADCASTSS (BX)(CX*1), Y6
 	VFMADD231PS  Y4, Y6, Y2
 	VFMADD231PS  Y5, Y6, Y3
-	ADDQ         SI, DX
+	ADDQ         DX, BX
 	VMOVUPS      64(DI), Y4
 	VMOVUPS      96(DI), Y5
-	VBROADCASTSS (DX), Y6
+	VBROADCASTSS (BX), Y6
 	VFMADD231PS  Y4, Y6, Y0
 	VFMADD231PS  Y5, Y6, Y1
-	VBROADCASTSS (DX)(BX*1), Y6
+	VBROADCASTSS (BX)(CX*1), Y6
 	VFMADD231PS  Y4, Y6, Y2
 	VFMADD231PS  Y5, Y6, Y3
-	ADDQ         SI, DX
+	ADDQ         DX, BX
 	ADDQ         $0x00000080, DI
 	SUBQ         $0x02, R8
 	JGE          loop
@@ -8841,42 +10377,64 @@ last:
 	JZ           store
 	VMOVUPS      (DI), Y4
 	VMOVUPS      32(DI), Y5
-	VBROADCASTSS (DX), Y6
+	VBROADCASTSS (BX), Y6
 	VFMADD231PS  Y4, Y6, Y0
 	VFMADD231PS  Y5, Y6, Y1
-	VBROADCASTSS (DX)(BX*1), Y6
+	VBROADCASTSS (BX)(CX*1), Y6
 	VFMADD231PS  Y4, Y6, Y2
 	VFMADD231PS  Y5, Y6, Y3
-	ADDQ         SI, DX
+	ADDQ         DX, BX
+	ADDQ         $0x40, DI
 
 store:
-	VMOVUPS Y0, (AX)
-	VMOVUPS Y1, 32(AX)
-	ADDQ    CX, AX
-	VMOVUPS Y2, (AX)
-	VMOVUPS Y3, 32(AX)
+	MOVQ    SI, R9
+	VMOVUPS Y0, (R9)
+	VMOVUPS Y1, 32(R9)
+	ADDQ    AX, R9
+	VMOVUPS Y2, (R9)
+	VMOVUPS Y3, 32(R9)
+	ADDQ    $0x40, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microAVX2_2x8(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microAVX2_2x8(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, FMA3
-TEXT ·microAVX2_2x8(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
+TEXT ·microAVX2_2x8(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), DI
+	MOVQ panels+64(FP), R8
+	MOVQ R8, (SP)
+
+panel:
+	MOVQ    8(SP), BX
 	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	MOVB    add+56(FP), R9
-	TESTB   R9, R9
-	JZ      zero
-	MOVQ    AX, R9
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R9
 	VMOVUPS (R9), Y0
-	ADDQ    CX, R9
+	ADDQ    AX, R9
 	VMOVUPS (R9), Y1
 	JMP     begin
 
@@ -8890,17 +10448,17 @@ begin:
 
 loop:
 	VMOVUPS      (DI), Y2
-	VBROADCASTSS (DX), Y3
+	VBROADCASTSS (BX), Y3
 	VFMADD231PS  Y2, Y3, Y0
-	VBROADCASTSS (DX)(BX*1), Y3
+	VBROADCASTSS (BX)(CX*1), Y3
 	VFMADD231PS  Y2, Y3, Y1
-	ADDQ         SI, DX
+	ADDQ         DX, BX
 	VMOVUPS      32(DI), Y2
-	VBROADCASTSS (DX), Y3
+	VBROADCASTSS (BX), Y3
 	VFMADD231PS  Y2, Y3, Y0
-	VBROADCASTSS (DX)(BX*1), Y3
+	VBROADCASTSS (BX)(CX*1), Y3
 	VFMADD231PS  Y2, Y3, Y1
-	ADDQ         SI, DX
+	ADDQ         DX, BX
 	ADDQ         $0x40, DI
 	SUBQ         $0x02, R8
 	JGE          loop
@@ -8909,42 +10467,64 @@ last:
 	ADDQ         $0x02, R8
 	JZ           store
 	VMOVUPS      (DI), Y2
-	VBROADCASTSS (DX), Y3
+	VBROADCASTSS (BX), Y3
 	VFMADD231PS  Y2, Y3, Y0
-	VBROADCASTSS (DX)(BX*1), Y3
+	VBROADCASTSS (BX)(CX*1), Y3
 	VFMADD231PS  Y2, Y3, Y1
-	ADDQ         SI, DX
+	ADDQ         DX, BX
+	ADDQ         $0x20, DI
 
 store:
-	VMOVUPS Y0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Y1, (AX)
+	MOVQ    SI, R9
+	VMOVUPS Y0, (R9)
+	ADDQ    AX, R9
+	VMOVUPS Y1, (R9)
+	ADDQ    $0x20, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microAVX2_3x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microAVX2_3x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, FMA3
-TEXT ·microAVX2_3x16(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
+TEXT ·microAVX2_3x16(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), DI
+	MOVQ panels+64(FP), R8
+	MOVQ R8, (SP)
+
+panel:
+	MOVQ    8(SP), BX
 	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	MOVB    add+56(FP), R9
-	TESTB   R9, R9
-	JZ      zero
-	MOVQ    AX, R9
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R9
 	VMOVUPS (R9), Y0
 	VMOVUPS 32(R9), Y1
-	ADDQ    CX, R9
+	ADDQ    AX, R9
 	VMOVUPS (R9), Y2
 	VMOVUPS 32(R9), Y3
-	ADDQ    CX, R9
+	ADDQ    AX, R9
 	VMOVUPS (R9), Y4
 	VMOVUPS 32(R9), Y5
 	JMP     begin
@@ -8964,28 +10544,28 @@ begin:
 loop:
 	VMOVUPS      (DI), Y6
 	VMOVUPS      32(DI), Y7
-	VBROADCASTSS (DX), Y8
+	VBROADCASTSS (BX), Y8
 	VFMADD231PS  Y6, Y8, Y0
 	VFMADD231PS  Y7, Y8, Y1
-	VBROADCASTSS (DX)(BX*1), Y8
+	VBROADCASTSS (BX)(CX*1), Y8
 	VFMADD231PS  Y6, Y8, Y2
 	VFMADD231PS  Y7, Y8, Y3
-	VBROADCASTSS (DX)(BX*2), Y8
+	VBROADCASTSS (BX)(CX*2), Y8
 	VFMADD231PS  Y6, Y8, Y4
 	VFMADD231PS  Y7, Y8, Y5
-	ADDQ         SI, DX
+	ADDQ         DX, BX
 	VMOVUPS      64(DI), Y6
 	VMOVUPS      96(DI), Y7
-	VBROADCASTSS (DX), Y8
+	VBROADCASTSS (BX), Y8
 	VFMADD231PS  Y6, Y8, Y0
 	VFMADD231PS  Y7, Y8, Y1
-	VBROADCASTSS (DX)(BX*1), Y8
+	VBROADCASTSS (BX)(CX*1), Y8
 	VFMADD231PS  Y6, Y8, Y2
 	VFMADD231PS  Y7, Y8, Y3
-	VBROADCASTSS (DX)(BX*2), Y8
+	VBROADCASTSS (BX)(CX*2), Y8
 	VFMADD231PS  Y6, Y8, Y4
 	VFMADD231PS  Y7, Y8, Y5
-	ADDQ         SI, DX
+	ADDQ         DX, BX
 	ADDQ         $0x00000080, DI
 	SUBQ         $0x02, R8
 	JGE          loop
@@ -8995,50 +10575,74 @@ last:
 	JZ           store
 	VMOVUPS      (DI), Y6
 	VMOVUPS      32(DI), Y7
-	VBROADCASTSS (DX), Y8
+	VBROADCASTSS (BX), Y8
 	VFMADD231PS  Y6, Y8, Y0
 	VFMADD231PS  Y7, Y8, Y1
-	VBROADCASTSS (DX)(BX*1), Y8
+	VBROADCASTSS (BX)(CX*1), Y8
 	VFMADD231PS  Y6, Y8, Y2
 	VFMADD231PS  Y7, Y8, Y3
-	VBROADCASTSS (DX)(BX*2), Y8
+	VBROADCASTSS (BX)(CX*2), Y8
 	VFMADD231PS  Y6, Y8, Y4
 	VFMADD231PS  Y7, Y8, Y5
-	ADDQ         SI, DX
+	ADDQ         DX, BX
+	ADDQ         $0x40, DI
 
 store:
-	VMOVUPS Y0, (AX)
-	VMOVUPS Y1, 32(AX)
-	ADDQ    CX, AX
-	VMOVUPS Y2, (AX)
-	VMOVUPS Y3, 32(AX)
-	ADDQ    CX, AX
-	VMOVUPS Y4, (AX)
-	VMOVUPS Y5, 32(AX)
+	MOVQ    SI, R9
+	VMOVUPS Y0, (R9)
+	VMOVUPS Y1, 32(R9)
+	ADDQ    AX, R9
+	VMOVUPS Y2, (R9)
+	VMOVUPS Y3, 32(R9)
+	ADDQ    AX, R9
+	VMOVUPS Y4, (R9)
+	VMOVUPS Y5, 32(R9)
+	ADDQ    $0x40, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microAVX2_3x8(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microAVX2_3x8(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, FMA3
-TEXT ·microAVX2_3x8(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
+TEXT ·microAVX2_3x8(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), DI
+	MOVQ panels+64(FP), R8
+	MOVQ R8, (SP)
+
+panel:
+	MOVQ    8(SP), BX
 	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	MOVB    add+56(FP), R9
-	TESTB   R9, R9
-	JZ      zero
-	MOVQ    AX, R9
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R9
 	VMOVUPS (R9), Y0
-	ADDQ    CX, R9
+	ADDQ    AX, R9
 	VMOVUPS (R9), Y1
-	ADDQ    CX, R9
+	ADDQ    AX, R9
 	VMOVUPS (R9), Y2
 	JMP     begin
 
@@ -9053,21 +10657,21 @@ begin:
 
 loop:
 	VMOVUPS      (DI), Y3
-	VBROADCASTSS (DX), Y4
+	VBROADCASTSS (BX), Y4
 	VFMADD231PS  Y3, Y4, Y0
-	VBROADCASTSS (DX)(BX*1), Y4
+	VBROADCASTSS (BX)(CX*1), Y4
 	VFMADD231PS  Y3, Y4, Y1
-	VBROADCASTSS (DX)(BX*2), Y4
+	VBROADCASTSS (BX)(CX*2), Y4
 	VFMADD231PS  Y3, Y4, Y2
-	ADDQ         SI, DX
+	ADDQ         DX, BX
 	VMOVUPS      32(DI), Y3
-	VBROADCASTSS (DX), Y4
+	VBROADCASTSS (BX), Y4
 	VFMADD231PS  Y3, Y4, Y0
-	VBROADCASTSS (DX)(BX*1), Y4
+	VBROADCASTSS (BX)(CX*1), Y4
 	VFMADD231PS  Y3, Y4, Y1
-	VBROADCASTSS (DX)(BX*2), Y4
+	VBROADCASTSS (BX)(CX*2), Y4
 	VFMADD231PS  Y3, Y4, Y2
-	ADDQ         SI, DX
+	ADDQ         DX, BX
 	ADDQ         $0x40, DI
 	SUBQ         $0x02, R8
 	JGE          loop
@@ -9076,50 +10680,74 @@ last:
 	ADDQ         $0x02, R8
 	JZ           store
 	VMOVUPS      (DI), Y3
-	VBROADCASTSS (DX), Y4
+	VBROADCASTSS (BX), Y4
 	VFMADD231PS  Y3, Y4, Y0
-	VBROADCASTSS (DX)(BX*1), Y4
+	VBROADCASTSS (BX)(CX*1), Y4
 	VFMADD231PS  Y3, Y4, Y1
-	VBROADCASTSS (DX)(BX*2), Y4
+	VBROADCASTSS (BX)(CX*2), Y4
 	VFMADD231PS  Y3, Y4, Y2
-	ADDQ         SI, DX
+	ADDQ         DX, BX
+	ADDQ         $0x20, DI
 
 store:
-	VMOVUPS Y0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Y1, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Y2, (AX)
+	MOVQ    SI, R9
+	VMOVUPS Y0, (R9)
+	ADDQ    AX, R9
+	VMOVUPS Y1, (R9)
+	ADDQ    AX, R9
+	VMOVUPS Y2, (R9)
+	ADDQ    $0x20, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microAVX2_4x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microAVX2_4x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, FMA3
-TEXT ·microAVX2_4x16(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	MOVB    add+56(FP), R10
-	TESTB   R10, R10
-	JZ      zero
-	MOVQ    AX, R10
+TEXT ·microAVX2_4x16(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R8
+	MOVQ panels+64(FP), R9
+	MOVQ R9, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R9
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R10
 	VMOVUPS (R10), Y0
 	VMOVUPS 32(R10), Y1
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Y2
 	VMOVUPS 32(R10), Y3
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Y4
 	VMOVUPS 32(R10), Y5
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Y6
 	VMOVUPS 32(R10), Y7
 	JMP     begin
@@ -9135,102 +10763,128 @@ zero:
 	VXORPS Y7, Y7, Y7
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R9
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Y8
-	VMOVUPS      32(DI), Y9
-	VBROADCASTSS (DX), Y10
+	VMOVUPS      (R8), Y8
+	VMOVUPS      32(R8), Y9
+	VBROADCASTSS (BX), Y10
 	VFMADD231PS  Y8, Y10, Y0
 	VFMADD231PS  Y9, Y10, Y1
-	VBROADCASTSS (DX)(BX*1), Y10
+	VBROADCASTSS (BX)(CX*1), Y10
 	VFMADD231PS  Y8, Y10, Y2
 	VFMADD231PS  Y9, Y10, Y3
-	VBROADCASTSS (DX)(BX*2), Y10
+	VBROADCASTSS (BX)(CX*2), Y10
 	VFMADD231PS  Y8, Y10, Y4
 	VFMADD231PS  Y9, Y10, Y5
-	VBROADCASTSS (DX)(R9*1), Y10
+	VBROADCASTSS (BX)(DI*1), Y10
 	VFMADD231PS  Y8, Y10, Y6
 	VFMADD231PS  Y9, Y10, Y7
-	ADDQ         SI, DX
-	VMOVUPS      64(DI), Y8
-	VMOVUPS      96(DI), Y9
-	VBROADCASTSS (DX), Y10
+	ADDQ         DX, BX
+	VMOVUPS      64(R8), Y8
+	VMOVUPS      96(R8), Y9
+	VBROADCASTSS (BX), Y10
 	VFMADD231PS  Y8, Y10, Y0
 	VFMADD231PS  Y9, Y10, Y1
-	VBROADCASTSS (DX)(BX*1), Y10
+	VBROADCASTSS (BX)(CX*1), Y10
 	VFMADD231PS  Y8, Y10, Y2
 	VFMADD231PS  Y9, Y10, Y3
-	VBROADCASTSS (DX)(BX*2), Y10
+	VBROADCASTSS (BX)(CX*2), Y10
 	VFMADD231PS  Y8, Y10, Y4
 	VFMADD231PS  Y9, Y10, Y5
-	VBROADCASTSS (DX)(R9*1), Y10
+	VBROADCASTSS (BX)(DI*1), Y10
 	VFMADD231PS  Y8, Y10, Y6
 	VFMADD231PS  Y9, Y10, Y7
-	ADDQ         SI, DX
-	ADDQ         $0x00000080, DI
-	SUBQ         $0x02, R8
+	ADDQ         DX, BX
+	ADDQ         $0x00000080, R8
+	SUBQ         $0x02, R9
 	JGE          loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R9
 	JZ           store
-	VMOVUPS      (DI), Y8
-	VMOVUPS      32(DI), Y9
-	VBROADCASTSS (DX), Y10
+	VMOVUPS      (R8), Y8
+	VMOVUPS      32(R8), Y9
+	VBROADCASTSS (BX), Y10
 	VFMADD231PS  Y8, Y10, Y0
 	VFMADD231PS  Y9, Y10, Y1
-	VBROADCASTSS (DX)(BX*1), Y10
+	VBROADCASTSS (BX)(CX*1), Y10
 	VFMADD231PS  Y8, Y10, Y2
 	VFMADD231PS  Y9, Y10, Y3
-	VBROADCASTSS (DX)(BX*2), Y10
+	VBROADCASTSS (BX)(CX*2), Y10
 	VFMADD231PS  Y8, Y10, Y4
 	VFMADD231PS  Y9, Y10, Y5
-	VBROADCASTSS (DX)(R9*1), Y10
+	VBROADCASTSS (BX)(DI*1), Y10
 	VFMADD231PS  Y8, Y10, Y6
 	VFMADD231PS  Y9, Y10, Y7
-	ADDQ         SI, DX
+	ADDQ         DX, BX
+	ADDQ         $0x40, R8
 
 store:
-	VMOVUPS Y0, (AX)
-	VMOVUPS Y1, 32(AX)
-	ADDQ    CX, AX
-	VMOVUPS Y2, (AX)
-	VMOVUPS Y3, 32(AX)
-	ADDQ    CX, AX
-	VMOVUPS Y4, (AX)
-	VMOVUPS Y5, 32(AX)
-	ADDQ    CX, AX
-	VMOVUPS Y6, (AX)
-	VMOVUPS Y7, 32(AX)
+	MOVQ    SI, R10
+	VMOVUPS Y0, (R10)
+	VMOVUPS Y1, 32(R10)
+	ADDQ    AX, R10
+	VMOVUPS Y2, (R10)
+	VMOVUPS Y3, 32(R10)
+	ADDQ    AX, R10
+	VMOVUPS Y4, (R10)
+	VMOVUPS Y5, 32(R10)
+	ADDQ    AX, R10
+	VMOVUPS Y6, (R10)
+	VMOVUPS Y7, 32(R10)
+	ADDQ    $0x40, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microAVX2_4x8(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microAVX2_4x8(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, FMA3
-TEXT ·microAVX2_4x8(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	MOVB    add+56(FP), R10
-	TESTB   R10, R10
-	JZ      zero
-	MOVQ    AX, R10
+TEXT ·microAVX2_4x8(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R8
+	MOVQ panels+64(FP), R9
+	MOVQ R9, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R9
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R10
 	VMOVUPS (R10), Y0
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Y1
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Y2
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Y3
 	JMP     begin
 
@@ -9241,89 +10895,115 @@ zero:
 	VXORPS Y3, Y3, Y3
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R9
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Y4
-	VBROADCASTSS (DX), Y5
+	VMOVUPS      (R8), Y4
+	VBROADCASTSS (BX), Y5
 	VFMADD231PS  Y4, Y5, Y0
-	VBROADCASTSS (DX)(BX*1), Y5
+	VBROADCASTSS (BX)(CX*1), Y5
 	VFMADD231PS  Y4, Y5, Y1
-	VBROADCASTSS (DX)(BX*2), Y5
+	VBROADCASTSS (BX)(CX*2), Y5
 	VFMADD231PS  Y4, Y5, Y2
-	VBROADCASTSS (DX)(R9*1), Y5
+	VBROADCASTSS (BX)(DI*1), Y5
 	VFMADD231PS  Y4, Y5, Y3
-	ADDQ         SI, DX
-	VMOVUPS      32(DI), Y4
-	VBROADCASTSS (DX), Y5
+	ADDQ         DX, BX
+	VMOVUPS      32(R8), Y4
+	VBROADCASTSS (BX), Y5
 	VFMADD231PS  Y4, Y5, Y0
-	VBROADCASTSS (DX)(BX*1), Y5
+	VBROADCASTSS (BX)(CX*1), Y5
 	VFMADD231PS  Y4, Y5, Y1
-	VBROADCASTSS (DX)(BX*2), Y5
+	VBROADCASTSS (BX)(CX*2), Y5
 	VFMADD231PS  Y4, Y5, Y2
-	VBROADCASTSS (DX)(R9*1), Y5
+	VBROADCASTSS (BX)(DI*1), Y5
 	VFMADD231PS  Y4, Y5, Y3
-	ADDQ         SI, DX
-	ADDQ         $0x40, DI
-	SUBQ         $0x02, R8
+	ADDQ         DX, BX
+	ADDQ         $0x40, R8
+	SUBQ         $0x02, R9
 	JGE          loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R9
 	JZ           store
-	VMOVUPS      (DI), Y4
-	VBROADCASTSS (DX), Y5
+	VMOVUPS      (R8), Y4
+	VBROADCASTSS (BX), Y5
 	VFMADD231PS  Y4, Y5, Y0
-	VBROADCASTSS (DX)(BX*1), Y5
+	VBROADCASTSS (BX)(CX*1), Y5
 	VFMADD231PS  Y4, Y5, Y1
-	VBROADCASTSS (DX)(BX*2), Y5
+	VBROADCASTSS (BX)(CX*2), Y5
 	VFMADD231PS  Y4, Y5, Y2
-	VBROADCASTSS (DX)(R9*1), Y5
+	VBROADCASTSS (BX)(DI*1), Y5
 	VFMADD231PS  Y4, Y5, Y3
-	ADDQ         SI, DX
+	ADDQ         DX, BX
+	ADDQ         $0x20, R8
 
 store:
-	VMOVUPS Y0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Y1, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Y2, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Y3, (AX)
+	MOVQ    SI, R10
+	VMOVUPS Y0, (R10)
+	ADDQ    AX, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    AX, R10
+	VMOVUPS Y2, (R10)
+	ADDQ    AX, R10
+	VMOVUPS Y3, (R10)
+	ADDQ    $0x20, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microAVX2_5x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microAVX2_5x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, FMA3
-TEXT ·microAVX2_5x16(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	MOVB    add+56(FP), R10
-	TESTB   R10, R10
-	JZ      zero
-	MOVQ    AX, R10
+TEXT ·microAVX2_5x16(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R8
+	MOVQ panels+64(FP), R9
+	MOVQ R9, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R9
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R10
 	VMOVUPS (R10), Y0
 	VMOVUPS 32(R10), Y1
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Y2
 	VMOVUPS 32(R10), Y3
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Y4
 	VMOVUPS 32(R10), Y5
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Y6
 	VMOVUPS 32(R10), Y7
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Y8
 	VMOVUPS 32(R10), Y9
 	JMP     begin
@@ -9341,116 +11021,144 @@ zero:
 	VXORPS Y9, Y9, Y9
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R9
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Y10
-	VMOVUPS      32(DI), Y11
-	VBROADCASTSS (DX), Y12
+	VMOVUPS      (R8), Y10
+	VMOVUPS      32(R8), Y11
+	VBROADCASTSS (BX), Y12
 	VFMADD231PS  Y10, Y12, Y0
 	VFMADD231PS  Y11, Y12, Y1
-	VBROADCASTSS (DX)(BX*1), Y12
+	VBROADCASTSS (BX)(CX*1), Y12
 	VFMADD231PS  Y10, Y12, Y2
 	VFMADD231PS  Y11, Y12, Y3
-	VBROADCASTSS (DX)(BX*2), Y12
+	VBROADCASTSS (BX)(CX*2), Y12
 	VFMADD231PS  Y10, Y12, Y4
 	VFMADD231PS  Y11, Y12, Y5
-	VBROADCASTSS (DX)(R9*1), Y12
+	VBROADCASTSS (BX)(DI*1), Y12
 	VFMADD231PS  Y10, Y12, Y6
 	VFMADD231PS  Y11, Y12, Y7
-	VBROADCASTSS (DX)(BX*4), Y12
+	VBROADCASTSS (BX)(CX*4), Y12
 	VFMADD231PS  Y10, Y12, Y8
 	VFMADD231PS  Y11, Y12, Y9
-	ADDQ         SI, DX
-	VMOVUPS      64(DI), Y10
-	VMOVUPS      96(DI), Y11
-	VBROADCASTSS (DX), Y12
+	ADDQ         DX, BX
+	VMOVUPS      64(R8), Y10
+	VMOVUPS      96(R8), Y11
+	VBROADCASTSS (BX), Y12
 	VFMADD231PS  Y10, Y12, Y0
 	VFMADD231PS  Y11, Y12, Y1
-	VBROADCASTSS (DX)(BX*1), Y12
+	VBROADCASTSS (BX)(CX*1), Y12
 	VFMADD231PS  Y10, Y12, Y2
 	VFMADD231PS  Y11, Y12, Y3
-	VBROADCASTSS (DX)(BX*2), Y12
+	VBROADCASTSS (BX)(CX*2), Y12
 	VFMADD231PS  Y10, Y12, Y4
 	VFMADD231PS  Y11, Y12, Y5
-	VBROADCASTSS (DX)(R9*1), Y12
+	VBROADCASTSS (BX)(DI*1), Y12
 	VFMADD231PS  Y10, Y12, Y6
 	VFMADD231PS  Y11, Y12, Y7
-	VBROADCASTSS (DX)(BX*4), Y12
+	VBROADCASTSS (BX)(CX*4), Y12
 	VFMADD231PS  Y10, Y12, Y8
 	VFMADD231PS  Y11, Y12, Y9
-	ADDQ         SI, DX
-	ADDQ         $0x00000080, DI
-	SUBQ         $0x02, R8
+	ADDQ         DX, BX
+	ADDQ         $0x00000080, R8
+	SUBQ         $0x02, R9
 	JGE          loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R9
 	JZ           store
-	VMOVUPS      (DI), Y10
-	VMOVUPS      32(DI), Y11
-	VBROADCASTSS (DX), Y12
+	VMOVUPS      (R8), Y10
+	VMOVUPS      32(R8), Y11
+	VBROADCASTSS (BX), Y12
 	VFMADD231PS  Y10, Y12, Y0
 	VFMADD231PS  Y11, Y12, Y1
-	VBROADCASTSS (DX)(BX*1), Y12
+	VBROADCASTSS (BX)(CX*1), Y12
 	VFMADD231PS  Y10, Y12, Y2
 	VFMADD231PS  Y11, Y12, Y3
-	VBROADCASTSS (DX)(BX*2), Y12
+	VBROADCASTSS (BX)(CX*2), Y12
 	VFMADD231PS  Y10, Y12, Y4
 	VFMADD231PS  Y11, Y12, Y5
-	VBROADCASTSS (DX)(R9*1), Y12
+	VBROADCASTSS (BX)(DI*1), Y12
 	VFMADD231PS  Y10, Y12, Y6
 	VFMADD231PS  Y11, Y12, Y7
-	VBROADCASTSS (DX)(BX*4), Y12
+	VBROADCASTSS (BX)(CX*4), Y12
 	VFMADD231PS  Y10, Y12, Y8
 	VFMADD231PS  Y11, Y12, Y9
-	ADDQ         SI, DX
+	ADDQ         DX, BX
+	ADDQ         $0x40, R8
 
 store:
-	VMOVUPS Y0, (AX)
-	VMOVUPS Y1, 32(AX)
-	ADDQ    CX, AX
-	VMOVUPS Y2, (AX)
-	VMOVUPS Y3, 32(AX)
-	ADDQ    CX, AX
-	VMOVUPS Y4, (AX)
-	VMOVUPS Y5, 32(AX)
-	ADDQ    CX, AX
-	VMOVUPS Y6, (AX)
-	VMOVUPS Y7, 32(AX)
-	ADDQ    CX, AX
-	VMOVUPS Y8, (AX)
-	VMOVUPS Y9, 32(AX)
+	MOVQ    SI, R10
+	VMOVUPS Y0, (R10)
+	VMOVUPS Y1, 32(R10)
+	ADDQ    AX, R10
+	VMOVUPS Y2, (R10)
+	VMOVUPS Y3, 32(R10)
+	ADDQ    AX, R10
+	VMOVUPS Y4, (R10)
+	VMOVUPS Y5, 32(R10)
+	ADDQ    AX, R10
+	VMOVUPS Y6, (R10)
+	VMOVUPS Y7, 32(R10)
+	ADDQ    AX, R10
+	VMOVUPS Y8, (R10)
+	VMOVUPS Y9, 32(R10)
+	ADDQ    $0x40, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microAVX2_5x8(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microAVX2_5x8(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, FMA3
-TEXT ·microAVX2_5x8(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	MOVB    add+56(FP), R10
-	TESTB   R10, R10
-	JZ      zero
-	MOVQ    AX, R10
+TEXT ·microAVX2_5x8(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R8
+	MOVQ panels+64(FP), R9
+	MOVQ R9, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R9
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R10
 	VMOVUPS (R10), Y0
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Y1
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Y2
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Y3
-	ADDQ    CX, R10
+	ADDQ    AX, R10
 	VMOVUPS (R10), Y4
 	JMP     begin
 
@@ -9462,101 +11170,129 @@ zero:
 	VXORPS Y4, Y4, Y4
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R9
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Y5
-	VBROADCASTSS (DX), Y6
+	VMOVUPS      (R8), Y5
+	VBROADCASTSS (BX), Y6
 	VFMADD231PS  Y5, Y6, Y0
-	VBROADCASTSS (DX)(BX*1), Y6
+	VBROADCASTSS (BX)(CX*1), Y6
 	VFMADD231PS  Y5, Y6, Y1
-	VBROADCASTSS (DX)(BX*2), Y6
+	VBROADCASTSS (BX)(CX*2), Y6
 	VFMADD231PS  Y5, Y6, Y2
-	VBROADCASTSS (DX)(R9*1), Y6
+	VBROADCASTSS (BX)(DI*1), Y6
 	VFMADD231PS  Y5, Y6, Y3
-	VBROADCASTSS (DX)(BX*4), Y6
+	VBROADCASTSS (BX)(CX*4), Y6
 	VFMADD231PS  Y5, Y6, Y4
-	ADDQ         SI, DX
-	VMOVUPS      32(DI), Y5
-	VBROADCASTSS (DX), Y6
+	ADDQ         DX, BX
+	VMOVUPS      32(R8), Y5
+	VBROADCASTSS (BX), Y6
 	VFMADD231PS  Y5, Y6, Y0
-	VBROADCASTSS (DX)(BX*1), Y6
+	VBROADCASTSS (BX)(CX*1), Y6
 	VFMADD231PS  Y5, Y6, Y1
-	VBROADCASTSS (DX)(BX*2), Y6
+	VBROADCASTSS (BX)(CX*2), Y6
 	VFMADD231PS  Y5, Y6, Y2
-	VBROADCASTSS (DX)(R9*1), Y6
+	VBROADCASTSS (BX)(DI*1), Y6
 	VFMADD231PS  Y5, Y6, Y3
-	VBROADCASTSS (DX)(BX*4), Y6
+	VBROADCASTSS (BX)(CX*4), Y6
 	VFMADD231PS  Y5, Y6, Y4
-	ADDQ         SI, DX
-	ADDQ         $0x40, DI
-	SUBQ         $0x02, R8
+	ADDQ         DX, BX
+	ADDQ         $0x40, R8
+	SUBQ         $0x02, R9
 	JGE          loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R9
 	JZ           store
-	VMOVUPS      (DI), Y5
-	VBROADCASTSS (DX), Y6
+	VMOVUPS      (R8), Y5
+	VBROADCASTSS (BX), Y6
 	VFMADD231PS  Y5, Y6, Y0
-	VBROADCASTSS (DX)(BX*1), Y6
+	VBROADCASTSS (BX)(CX*1), Y6
 	VFMADD231PS  Y5, Y6, Y1
-	VBROADCASTSS (DX)(BX*2), Y6
+	VBROADCASTSS (BX)(CX*2), Y6
 	VFMADD231PS  Y5, Y6, Y2
-	VBROADCASTSS (DX)(R9*1), Y6
+	VBROADCASTSS (BX)(DI*1), Y6
 	VFMADD231PS  Y5, Y6, Y3
-	VBROADCASTSS (DX)(BX*4), Y6
+	VBROADCASTSS (BX)(CX*4), Y6
 	VFMADD231PS  Y5, Y6, Y4
-	ADDQ         SI, DX
+	ADDQ         DX, BX
+	ADDQ         $0x20, R8
 
 store:
-	VMOVUPS Y0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Y1, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Y2, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Y3, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Y4, (AX)
+	MOVQ    SI, R10
+	VMOVUPS Y0, (R10)
+	ADDQ    AX, R10
+	VMOVUPS Y1, (R10)
+	ADDQ    AX, R10
+	VMOVUPS Y2, (R10)
+	ADDQ    AX, R10
+	VMOVUPS Y3, (R10)
+	ADDQ    AX, R10
+	VMOVUPS Y4, (R10)
+	ADDQ    $0x20, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microAVX2_6x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microAVX2_6x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, FMA3
-TEXT ·microAVX2_6x16(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	LEAQ    (R9)(BX*2), R10
-	MOVB    add+56(FP), R11
-	TESTB   R11, R11
-	JZ      zero
-	MOVQ    AX, R11
+TEXT ·microAVX2_6x16(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+	LEAQ (DI)(CX*2), R8
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R9
+	MOVQ panels+64(FP), R10
+	MOVQ R10, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R10
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R11
 	VMOVUPS (R11), Y0
 	VMOVUPS 32(R11), Y1
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Y2
 	VMOVUPS 32(R11), Y3
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Y4
 	VMOVUPS 32(R11), Y5
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Y6
 	VMOVUPS 32(R11), Y7
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Y8
 	VMOVUPS 32(R11), Y9
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Y10
 	VMOVUPS 32(R11), Y11
 	JMP     begin
@@ -9576,131 +11312,161 @@ zero:
 	VXORPS Y11, Y11, Y11
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R10
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Y12
-	VMOVUPS      32(DI), Y13
-	VBROADCASTSS (DX), Y14
+	VMOVUPS      (R9), Y12
+	VMOVUPS      32(R9), Y13
+	VBROADCASTSS (BX), Y14
 	VFMADD231PS  Y12, Y14, Y0
 	VFMADD231PS  Y13, Y14, Y1
-	VBROADCASTSS (DX)(BX*1), Y14
+	VBROADCASTSS (BX)(CX*1), Y14
 	VFMADD231PS  Y12, Y14, Y2
 	VFMADD231PS  Y13, Y14, Y3
-	VBROADCASTSS (DX)(BX*2), Y14
+	VBROADCASTSS (BX)(CX*2), Y14
 	VFMADD231PS  Y12, Y14, Y4
 	VFMADD231PS  Y13, Y14, Y5
-	VBROADCASTSS (DX)(R9*1), Y14
+	VBROADCASTSS (BX)(DI*1), Y14
 	VFMADD231PS  Y12, Y14, Y6
 	VFMADD231PS  Y13, Y14, Y7
-	VBROADCASTSS (DX)(BX*4), Y14
+	VBROADCASTSS (BX)(CX*4), Y14
 	VFMADD231PS  Y12, Y14, Y8
 	VFMADD231PS  Y13, Y14, Y9
-	VBROADCASTSS (DX)(R10*1), Y14
+	VBROADCASTSS (BX)(R8*1), Y14
 	VFMADD231PS  Y12, Y14, Y10
 	VFMADD231PS  Y13, Y14, Y11
-	ADDQ         SI, DX
-	VMOVUPS      64(DI), Y12
-	VMOVUPS      96(DI), Y13
-	VBROADCASTSS (DX), Y14
+	ADDQ         DX, BX
+	VMOVUPS      64(R9), Y12
+	VMOVUPS      96(R9), Y13
+	VBROADCASTSS (BX), Y14
 	VFMADD231PS  Y12, Y14, Y0
 	VFMADD231PS  Y13, Y14, Y1
-	VBROADCASTSS (DX)(BX*1), Y14
+	VBROADCASTSS (BX)(CX*1), Y14
 	VFMADD231PS  Y12, Y14, Y2
 	VFMADD231PS  Y13, Y14, Y3
-	VBROADCASTSS (DX)(BX*2), Y14
+	VBROADCASTSS (BX)(CX*2), Y14
 	VFMADD231PS  Y12, Y14, Y4
 	VFMADD231PS  Y13, Y14, Y5
-	VBROADCASTSS (DX)(R9*1), Y14
+	VBROADCASTSS (BX)(DI*1), Y14
 	VFMADD231PS  Y12, Y14, Y6
 	VFMADD231PS  Y13, Y14, Y7
-	VBROADCASTSS (DX)(BX*4), Y14
+	VBROADCASTSS (BX)(CX*4), Y14
 	VFMADD231PS  Y12, Y14, Y8
 	VFMADD231PS  Y13, Y14, Y9
-	VBROADCASTSS (DX)(R10*1), Y14
+	VBROADCASTSS (BX)(R8*1), Y14
 	VFMADD231PS  Y12, Y14, Y10
 	VFMADD231PS  Y13, Y14, Y11
-	ADDQ         SI, DX
-	ADDQ         $0x00000080, DI
-	SUBQ         $0x02, R8
+	ADDQ         DX, BX
+	ADDQ         $0x00000080, R9
+	SUBQ         $0x02, R10
 	JGE          loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R10
 	JZ           store
-	VMOVUPS      (DI), Y12
-	VMOVUPS      32(DI), Y13
-	VBROADCASTSS (DX), Y14
+	VMOVUPS      (R9), Y12
+	VMOVUPS      32(R9), Y13
+	VBROADCASTSS (BX), Y14
 	VFMADD231PS  Y12, Y14, Y0
 	VFMADD231PS  Y13, Y14, Y1
-	VBROADCASTSS (DX)(BX*1), Y14
+	VBROADCASTSS (BX)(CX*1), Y14
 	VFMADD231PS  Y12, Y14, Y2
 	VFMADD231PS  Y13, Y14, Y3
-	VBROADCASTSS (DX)(BX*2), Y14
+	VBROADCASTSS (BX)(CX*2), Y14
 	VFMADD231PS  Y12, Y14, Y4
 	VFMADD231PS  Y13, Y14, Y5
-	VBROADCASTSS (DX)(R9*1), Y14
+	VBROADCASTSS (BX)(DI*1), Y14
 	VFMADD231PS  Y12, Y14, Y6
 	VFMADD231PS  Y13, Y14, Y7
-	VBROADCASTSS (DX)(BX*4), Y14
+	VBROADCASTSS (BX)(CX*4), Y14
 	VFMADD231PS  Y12, Y14, Y8
 	VFMADD231PS  Y13, Y14, Y9
-	VBROADCASTSS (DX)(R10*1), Y14
+	VBROADCASTSS (BX)(R8*1), Y14
 	VFMADD231PS  Y12, Y14, Y10
 	VFMADD231PS  Y13, Y14, Y11
-	ADDQ         SI, DX
+	ADDQ         DX, BX
+	ADDQ         $0x40, R9
 
 store:
-	VMOVUPS Y0, (AX)
-	VMOVUPS Y1, 32(AX)
-	ADDQ    CX, AX
-	VMOVUPS Y2, (AX)
-	VMOVUPS Y3, 32(AX)
-	ADDQ    CX, AX
-	VMOVUPS Y4, (AX)
-	VMOVUPS Y5, 32(AX)
-	ADDQ    CX, AX
-	VMOVUPS Y6, (AX)
-	VMOVUPS Y7, 32(AX)
-	ADDQ    CX, AX
-	VMOVUPS Y8, (AX)
-	VMOVUPS Y9, 32(AX)
-	ADDQ    CX, AX
-	VMOVUPS Y10, (AX)
-	VMOVUPS Y11, 32(AX)
+	MOVQ    SI, R11
+	VMOVUPS Y0, (R11)
+	VMOVUPS Y1, 32(R11)
+	ADDQ    AX, R11
+	VMOVUPS Y2, (R11)
+	VMOVUPS Y3, 32(R11)
+	ADDQ    AX, R11
+	VMOVUPS Y4, (R11)
+	VMOVUPS Y5, 32(R11)
+	ADDQ    AX, R11
+	VMOVUPS Y6, (R11)
+	VMOVUPS Y7, 32(R11)
+	ADDQ    AX, R11
+	VMOVUPS Y8, (R11)
+	VMOVUPS Y9, 32(R11)
+	ADDQ    AX, R11
+	VMOVUPS Y10, (R11)
+	VMOVUPS Y11, 32(R11)
+	ADDQ    $0x40, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func microAVX2_6x8(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+// func microAVX2_6x8(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 // Requires: AVX, FMA3
-TEXT ·microAVX2_6x8(SB), NOSPLIT, $0-57
-	MOVQ    c+0(FP), AX
-	MOVQ    ldc+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    rs+24(FP), BX
-	MOVQ    cs+32(FP), SI
-	MOVQ    b+40(FP), DI
-	MOVQ    kc+48(FP), R8
-	SHLQ    $0x02, CX
-	SHLQ    $0x02, BX
-	SHLQ    $0x02, SI
-	LEAQ    (BX)(BX*2), R9
-	LEAQ    (R9)(BX*2), R10
-	MOVB    add+56(FP), R11
-	TESTB   R11, R11
-	JZ      zero
-	MOVQ    AX, R11
+TEXT ·microAVX2_6x8(SB), NOSPLIT, $24-80
+	MOVQ ldc+8(FP), AX
+	MOVQ rs+24(FP), CX
+	MOVQ cs+32(FP), DX
+	SHLQ $0x02, AX
+	SHLQ $0x02, CX
+	SHLQ $0x02, DX
+	MOVQ c+0(FP), SI
+	MOVQ a+16(FP), BX
+	MOVQ BX, 8(SP)
+	LEAQ (CX)(CX*2), DI
+	LEAQ (DI)(CX*2), R8
+
+tile:
+	MOVQ SI, 16(SP)
+	MOVQ b+40(FP), R9
+	MOVQ panels+64(FP), R10
+	MOVQ R10, (SP)
+
+panel:
+	MOVQ    8(SP), BX
+	MOVQ    kc+48(FP), R10
+	CMPB    add+56(FP), $0x00
+	JEQ     zero
+	MOVQ    SI, R11
 	VMOVUPS (R11), Y0
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Y1
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Y2
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Y3
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Y4
-	ADDQ    CX, R11
+	ADDQ    AX, R11
 	VMOVUPS (R11), Y5
 	JMP     begin
 
@@ -9713,214 +11479,267 @@ zero:
 	VXORPS Y5, Y5, Y5
 
 begin:
-	SUBQ $0x02, R8
+	SUBQ $0x02, R10
 	JLT  last
 
 loop:
-	VMOVUPS      (DI), Y6
-	VBROADCASTSS (DX), Y7
+	VMOVUPS      (R9), Y6
+	VBROADCASTSS (BX), Y7
 	VFMADD231PS  Y6, Y7, Y0
-	VBROADCASTSS (DX)(BX*1), Y7
+	VBROADCASTSS (BX)(CX*1), Y7
 	VFMADD231PS  Y6, Y7, Y1
-	VBROADCASTSS (DX)(BX*2), Y7
+	VBROADCASTSS (BX)(CX*2), Y7
 	VFMADD231PS  Y6, Y7, Y2
-	VBROADCASTSS (DX)(R9*1), Y7
+	VBROADCASTSS (BX)(DI*1), Y7
 	VFMADD231PS  Y6, Y7, Y3
-	VBROADCASTSS (DX)(BX*4), Y7
+	VBROADCASTSS (BX)(CX*4), Y7
 	VFMADD231PS  Y6, Y7, Y4
-	VBROADCASTSS (DX)(R10*1), Y7
+	VBROADCASTSS (BX)(R8*1), Y7
 	VFMADD231PS  Y6, Y7, Y5
-	ADDQ         SI, DX
-	VMOVUPS      32(DI), Y6
-	VBROADCASTSS (DX), Y7
+	ADDQ         DX, BX
+	VMOVUPS      32(R9), Y6
+	VBROADCASTSS (BX), Y7
 	VFMADD231PS  Y6, Y7, Y0
-	VBROADCASTSS (DX)(BX*1), Y7
+	VBROADCASTSS (BX)(CX*1), Y7
 	VFMADD231PS  Y6, Y7, Y1
-	VBROADCASTSS (DX)(BX*2), Y7
+	VBROADCASTSS (BX)(CX*2), Y7
 	VFMADD231PS  Y6, Y7, Y2
-	VBROADCASTSS (DX)(R9*1), Y7
+	VBROADCASTSS (BX)(DI*1), Y7
 	VFMADD231PS  Y6, Y7, Y3
-	VBROADCASTSS (DX)(BX*4), Y7
+	VBROADCASTSS (BX)(CX*4), Y7
 	VFMADD231PS  Y6, Y7, Y4
-	VBROADCASTSS (DX)(R10*1), Y7
+	VBROADCASTSS (BX)(R8*1), Y7
 	VFMADD231PS  Y6, Y7, Y5
-	ADDQ         SI, DX
-	ADDQ         $0x40, DI
-	SUBQ         $0x02, R8
+	ADDQ         DX, BX
+	ADDQ         $0x40, R9
+	SUBQ         $0x02, R10
 	JGE          loop
 
 last:
-	ADDQ         $0x02, R8
+	ADDQ         $0x02, R10
 	JZ           store
-	VMOVUPS      (DI), Y6
-	VBROADCASTSS (DX), Y7
+	VMOVUPS      (R9), Y6
+	VBROADCASTSS (BX), Y7
 	VFMADD231PS  Y6, Y7, Y0
-	VBROADCASTSS (DX)(BX*1), Y7
+	VBROADCASTSS (BX)(CX*1), Y7
 	VFMADD231PS  Y6, Y7, Y1
-	VBROADCASTSS (DX)(BX*2), Y7
+	VBROADCASTSS (BX)(CX*2), Y7
 	VFMADD231PS  Y6, Y7, Y2
-	VBROADCASTSS (DX)(R9*1), Y7
+	VBROADCASTSS (BX)(DI*1), Y7
 	VFMADD231PS  Y6, Y7, Y3
-	VBROADCASTSS (DX)(BX*4), Y7
+	VBROADCASTSS (BX)(CX*4), Y7
 	VFMADD231PS  Y6, Y7, Y4
-	VBROADCASTSS (DX)(R10*1), Y7
+	VBROADCASTSS (BX)(R8*1), Y7
 	VFMADD231PS  Y6, Y7, Y5
-	ADDQ         SI, DX
+	ADDQ         DX, BX
+	ADDQ         $0x20, R9
 
 store:
-	VMOVUPS Y0, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Y1, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Y2, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Y3, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Y4, (AX)
-	ADDQ    CX, AX
-	VMOVUPS Y5, (AX)
+	MOVQ    SI, R11
+	VMOVUPS Y0, (R11)
+	ADDQ    AX, R11
+	VMOVUPS Y1, (R11)
+	ADDQ    AX, R11
+	VMOVUPS Y2, (R11)
+	ADDQ    AX, R11
+	VMOVUPS Y3, (R11)
+	ADDQ    AX, R11
+	VMOVUPS Y4, (R11)
+	ADDQ    AX, R11
+	VMOVUPS Y5, (R11)
+	ADDQ    $0x20, SI
+	DECQ    (SP)
+	JNZ     panel
+	MOVQ    8(SP), BX
+	MOVQ    16(SP), SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	ADDQ    CX, BX
+	ADDQ    AX, SI
+	MOVQ    BX, 8(SP)
+	DECQ    tiles+72(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
 // func packRowsF32_8(dst *float32, src *float32, ld int, kc int)
-// Requires: AVX
+// Requires: AVX, MMX+
 TEXT ·packRowsF32_8(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), AX
 	MOVQ src+8(FP), CX
 	MOVQ ld+16(FP), DX
 	MOVQ kc+24(FP), BX
 	SHLQ $0x02, DX
+	MOVQ DX, SI
+	SHLQ $0x04, SI
+	ADDQ CX, SI
 
 loop:
-	VMOVUPS (CX), Y0
-	VMOVUPS Y0, (AX)
-	ADDQ    DX, CX
-	ADDQ    $0x20, AX
-	DECQ    BX
-	JNZ     loop
+	PREFETCHT0 (SI)
+	ADDQ       DX, SI
+	VMOVUPS    (CX), Y0
+	VMOVUPS    Y0, (AX)
+	ADDQ       DX, CX
+	ADDQ       $0x20, AX
+	DECQ       BX
+	JNZ        loop
 	VZEROUPPER
 	RET
 
 // func packRowsBF16_8(dst *float32, src *uint16, ld int, kc int)
-// Requires: AVX, AVX2
+// Requires: AVX, AVX2, MMX+
 TEXT ·packRowsBF16_8(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), AX
 	MOVQ src+8(FP), CX
 	MOVQ ld+16(FP), DX
 	MOVQ kc+24(FP), BX
 	SHLQ $0x01, DX
+	MOVQ DX, SI
+	SHLQ $0x04, SI
+	ADDQ CX, SI
 
 loop:
-	VPMOVZXWD (CX), Y0
-	VPSLLD    $0x10, Y0, Y0
-	VMOVUPS   Y0, (AX)
-	ADDQ      DX, CX
-	ADDQ      $0x20, AX
-	DECQ      BX
-	JNZ       loop
+	PREFETCHT0 (SI)
+	ADDQ       DX, SI
+	VPMOVZXWD  (CX), Y0
+	VPSLLD     $0x10, Y0, Y0
+	VMOVUPS    Y0, (AX)
+	ADDQ       DX, CX
+	ADDQ       $0x20, AX
+	DECQ       BX
+	JNZ        loop
 	VZEROUPPER
 	RET
 
 // func packRowsF32_16(dst *float32, src *float32, ld int, kc int)
-// Requires: AVX
+// Requires: AVX, MMX+
 TEXT ·packRowsF32_16(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), AX
 	MOVQ src+8(FP), CX
 	MOVQ ld+16(FP), DX
 	MOVQ kc+24(FP), BX
 	SHLQ $0x02, DX
+	MOVQ DX, SI
+	SHLQ $0x04, SI
+	ADDQ CX, SI
 
 loop:
-	VMOVUPS (CX), Y0
-	VMOVUPS Y0, (AX)
-	VMOVUPS 32(CX), Y0
-	VMOVUPS Y0, 32(AX)
-	ADDQ    DX, CX
-	ADDQ    $0x40, AX
-	DECQ    BX
-	JNZ     loop
+	PREFETCHT0 (SI)
+	ADDQ       DX, SI
+	VMOVUPS    (CX), Y0
+	VMOVUPS    Y0, (AX)
+	VMOVUPS    32(CX), Y0
+	VMOVUPS    Y0, 32(AX)
+	ADDQ       DX, CX
+	ADDQ       $0x40, AX
+	DECQ       BX
+	JNZ        loop
 	VZEROUPPER
 	RET
 
 // func packRowsBF16_16(dst *float32, src *uint16, ld int, kc int)
-// Requires: AVX, AVX2
+// Requires: AVX, AVX2, MMX+
 TEXT ·packRowsBF16_16(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), AX
 	MOVQ src+8(FP), CX
 	MOVQ ld+16(FP), DX
 	MOVQ kc+24(FP), BX
 	SHLQ $0x01, DX
+	MOVQ DX, SI
+	SHLQ $0x04, SI
+	ADDQ CX, SI
 
 loop:
-	VPMOVZXWD (CX), Y0
-	VPSLLD    $0x10, Y0, Y0
-	VMOVUPS   Y0, (AX)
-	VPMOVZXWD 16(CX), Y0
-	VPSLLD    $0x10, Y0, Y0
-	VMOVUPS   Y0, 32(AX)
-	ADDQ      DX, CX
-	ADDQ      $0x40, AX
-	DECQ      BX
-	JNZ       loop
+	PREFETCHT0 (SI)
+	ADDQ       DX, SI
+	VPMOVZXWD  (CX), Y0
+	VPSLLD     $0x10, Y0, Y0
+	VMOVUPS    Y0, (AX)
+	VPMOVZXWD  16(CX), Y0
+	VPSLLD     $0x10, Y0, Y0
+	VMOVUPS    Y0, 32(AX)
+	ADDQ       DX, CX
+	ADDQ       $0x40, AX
+	DECQ       BX
+	JNZ        loop
 	VZEROUPPER
 	RET
 
 // func packRowsF32_32(dst *float32, src *float32, ld int, kc int)
-// Requires: AVX
+// Requires: AVX, MMX+
 TEXT ·packRowsF32_32(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), AX
 	MOVQ src+8(FP), CX
 	MOVQ ld+16(FP), DX
 	MOVQ kc+24(FP), BX
 	SHLQ $0x02, DX
+	MOVQ DX, SI
+	SHLQ $0x04, SI
+	ADDQ CX, SI
 
 loop:
-	VMOVUPS (CX), Y0
-	VMOVUPS Y0, (AX)
-	VMOVUPS 32(CX), Y0
-	VMOVUPS Y0, 32(AX)
-	VMOVUPS 64(CX), Y0
-	VMOVUPS Y0, 64(AX)
-	VMOVUPS 96(CX), Y0
-	VMOVUPS Y0, 96(AX)
-	ADDQ    DX, CX
-	ADDQ    $0x00000080, AX
-	DECQ    BX
-	JNZ     loop
+	PREFETCHT0 (SI)
+	PREFETCHT0 64(SI)
+	ADDQ       DX, SI
+	VMOVUPS    (CX), Y0
+	VMOVUPS    Y0, (AX)
+	VMOVUPS    32(CX), Y0
+	VMOVUPS    Y0, 32(AX)
+	VMOVUPS    64(CX), Y0
+	VMOVUPS    Y0, 64(AX)
+	VMOVUPS    96(CX), Y0
+	VMOVUPS    Y0, 96(AX)
+	ADDQ       DX, CX
+	ADDQ       $0x00000080, AX
+	DECQ       BX
+	JNZ        loop
 	VZEROUPPER
 	RET
 
 // func packRowsBF16_32(dst *float32, src *uint16, ld int, kc int)
-// Requires: AVX, AVX2
+// Requires: AVX, AVX2, MMX+
 TEXT ·packRowsBF16_32(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), AX
 	MOVQ src+8(FP), CX
 	MOVQ ld+16(FP), DX
 	MOVQ kc+24(FP), BX
 	SHLQ $0x01, DX
+	MOVQ DX, SI
+	SHLQ $0x04, SI
+	ADDQ CX, SI
 
 loop:
-	VPMOVZXWD (CX), Y0
-	VPSLLD    $0x10, Y0, Y0
-	VMOVUPS   Y0, (AX)
-	VPMOVZXWD 16(CX), Y0
-	VPSLLD    $0x10, Y0, Y0
-	VMOVUPS   Y0, 32(AX)
-	VPMOVZXWD 32(CX), Y0
-	VPSLLD    $0x10, Y0, Y0
-	VMOVUPS   Y0, 64(AX)
-	VPMOVZXWD 48(CX), Y0
-	VPSLLD    $0x10, Y0, Y0
-	VMOVUPS   Y0, 96(AX)
-	ADDQ      DX, CX
-	ADDQ      $0x00000080, AX
-	DECQ      BX
-	JNZ       loop
+	PREFETCHT0 (SI)
+	ADDQ       DX, SI
+	VPMOVZXWD  (CX), Y0
+	VPSLLD     $0x10, Y0, Y0
+	VMOVUPS    Y0, (AX)
+	VPMOVZXWD  16(CX), Y0
+	VPSLLD     $0x10, Y0, Y0
+	VMOVUPS    Y0, 32(AX)
+	VPMOVZXWD  32(CX), Y0
+	VPSLLD     $0x10, Y0, Y0
+	VMOVUPS    Y0, 64(AX)
+	VPMOVZXWD  48(CX), Y0
+	VPSLLD     $0x10, Y0, Y0
+	VMOVUPS    Y0, 96(AX)
+	ADDQ       DX, CX
+	ADDQ       $0x00000080, AX
+	DECQ       BX
+	JNZ        loop
 	VZEROUPPER
 	RET
 
 // func packColsF32(dst *float32, w int, src *float32, ld int, blocks int)
-// Requires: AVX
+// Requires: AVX, MMX+
 TEXT ·packColsF32(SB), NOSPLIT, $0-40
 	MOVQ dst+0(FP), AX
 	MOVQ w+8(FP), CX
@@ -9935,8 +11754,18 @@ TEXT ·packColsF32(SB), NOSPLIT, $0-40
 	LEAQ (CX)(CX*2), R10
 	LEAQ (R10)(CX*2), R11
 	LEAQ (R11)(CX*2), R12
+	LEAQ (DX)(BX*8), R13
 
 loop:
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(BX*1)
+	PREFETCHT0 (R13)(BX*2)
+	PREFETCHT0 (R13)(DI*1)
+	PREFETCHT0 (R13)(BX*4)
+	PREFETCHT0 (R13)(R8*1)
+	PREFETCHT0 (R13)(DI*2)
+	PREFETCHT0 (R13)(R9*1)
+	ADDQ       $0x20, R13
 	VMOVUPS    (DX), Y0
 	VMOVUPS    (DX)(BX*1), Y1
 	VMOVUPS    (DX)(BX*2), Y2
@@ -9985,7 +11814,7 @@ loop:
 	RET
 
 // func packColsBF16(dst *float32, w int, src *uint16, ld int, blocks int)
-// Requires: AVX, AVX2
+// Requires: AVX, AVX2, MMX+
 TEXT ·packColsBF16(SB), NOSPLIT, $0-40
 	MOVQ dst+0(FP), AX
 	MOVQ w+8(FP), CX
@@ -10000,8 +11829,18 @@ TEXT ·packColsBF16(SB), NOSPLIT, $0-40
 	LEAQ (CX)(CX*2), R10
 	LEAQ (R10)(CX*2), R11
 	LEAQ (R11)(CX*2), R12
+	LEAQ (DX)(BX*8), R13
 
 loop:
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(BX*1)
+	PREFETCHT0 (R13)(BX*2)
+	PREFETCHT0 (R13)(DI*1)
+	PREFETCHT0 (R13)(BX*4)
+	PREFETCHT0 (R13)(R8*1)
+	PREFETCHT0 (R13)(DI*2)
+	PREFETCHT0 (R13)(R9*1)
+	ADDQ       $0x10, R13
 	VPMOVZXWD  (DX), Y0
 	VPSLLD     $0x10, Y0, Y0
 	VPMOVZXWD  (DX)(BX*1), Y1
@@ -10107,7 +11946,7 @@ loop:
 	RET
 
 // func packColsPairs(dst *float32, w int, src *uint16, ld int, blocks int)
-// Requires: AVX, AVX512F, AVX512VL
+// Requires: AVX, AVX512F, AVX512VL, MMX+
 TEXT ·packColsPairs(SB), NOSPLIT, $0-40
 	MOVQ dst+0(FP), AX
 	MOVQ w+8(FP), CX
@@ -10122,8 +11961,18 @@ TEXT ·packColsPairs(SB), NOSPLIT, $0-40
 	LEAQ (CX)(CX*2), R10
 	LEAQ (R10)(CX*2), R11
 	LEAQ (R11)(CX*2), R12
+	LEAQ (DX)(BX*8), R13
 
 loop:
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(BX*1)
+	PREFETCHT0 (R13)(BX*2)
+	PREFETCHT0 (R13)(DI*1)
+	PREFETCHT0 (R13)(BX*4)
+	PREFETCHT0 (R13)(R8*1)
+	PREFETCHT0 (R13)(DI*2)
+	PREFETCHT0 (R13)(R9*1)
+	ADDQ       $0x20, R13
 	VPRORD     $0x10, (DX), Y0
 	VPRORD     $0x10, (DX)(BX*1), Y1
 	VPRORD     $0x10, (DX)(BX*2), Y2

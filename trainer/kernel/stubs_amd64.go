@@ -3,184 +3,184 @@
 package kernel
 
 //go:noescape
-func microAVX512_1x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microAVX512_1x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microAVX512_1x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microAVX512_1x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microAVX512_2x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microAVX512_2x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microAVX512_2x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microAVX512_2x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microAVX512_3x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microAVX512_3x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microAVX512_3x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microAVX512_3x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microAVX512_4x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microAVX512_4x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microAVX512_4x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microAVX512_4x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microAVX512_5x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microAVX512_5x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microAVX512_5x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microAVX512_5x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microAVX512_6x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microAVX512_6x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microAVX512_6x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microAVX512_6x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microAVX512_7x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microAVX512_7x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microAVX512_7x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microAVX512_7x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microAVX512_8x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microAVX512_8x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microAVX512_8x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microAVX512_8x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microAVX512_9x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microAVX512_9x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microAVX512_9x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microAVX512_9x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microAVX512_10x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microAVX512_10x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microAVX512_10x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microAVX512_10x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microAVX512_11x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microAVX512_11x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microAVX512_11x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microAVX512_11x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microAVX512_12x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microAVX512_12x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microAVX512_12x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microAVX512_12x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microBF16_1x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microBF16_1x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microBF16_1x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microBF16_1x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microBF16_2x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microBF16_2x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microBF16_2x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microBF16_2x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microBF16_3x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microBF16_3x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microBF16_3x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microBF16_3x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microBF16_4x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microBF16_4x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microBF16_4x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microBF16_4x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microBF16_5x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microBF16_5x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microBF16_5x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microBF16_5x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microBF16_6x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microBF16_6x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microBF16_6x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microBF16_6x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microBF16_7x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microBF16_7x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microBF16_7x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microBF16_7x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microBF16_8x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microBF16_8x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microBF16_8x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microBF16_8x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microBF16_9x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microBF16_9x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microBF16_9x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microBF16_9x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microBF16_10x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microBF16_10x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microBF16_10x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microBF16_10x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microBF16_11x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microBF16_11x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microBF16_11x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microBF16_11x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microBF16_12x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microBF16_12x32(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microBF16_12x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microBF16_12x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microAVX2_1x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microAVX2_1x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microAVX2_1x8(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microAVX2_1x8(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microAVX2_2x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microAVX2_2x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microAVX2_2x8(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microAVX2_2x8(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microAVX2_3x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microAVX2_3x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microAVX2_3x8(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microAVX2_3x8(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microAVX2_4x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microAVX2_4x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microAVX2_4x8(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microAVX2_4x8(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microAVX2_5x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microAVX2_5x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microAVX2_5x8(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microAVX2_5x8(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microAVX2_6x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microAVX2_6x16(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
-func microAVX2_6x8(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)
+func microAVX2_6x8(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)
 
 //go:noescape
 func packRowsF32_8(dst *float32, src *float32, ld int, kc int)

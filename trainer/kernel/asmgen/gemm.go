@@ -65,22 +65,37 @@ func (r rowAddr) at(i int) Mem {
 
 // micro emits one micro-kernel: rows x (vecs vectors) of C stay in registers
 // while k runs; each step loads vecs vectors of B and broadcasts rows values of
-// A.
+// A. It goes through panels of B for each of tiles blocks of rows, so that one
+// call does the whole of what a task has: products of a short k, as an adapter's
+// rank is, would else spend as long between calls as in them.
 func micro(isa string, rows, vecs int, v vecOps) {
 	TEXT(fmt.Sprintf("micro%s_%dx%d", isa, rows, vecs*v.bytes/4), NOSPLIT,
-		"func(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool)")
+		"func(c *float32, ldc int, a *float32, rs int, cs int, b *float32, kc int, add bool, panels int, tiles int)")
 	Pragma("noescape")
-	c := Load(Param("c"), GP64()).(reg.GPVirtual)
+	// What the loop over k does not need lives on the stack.
+	left, firstA, firstC := AllocLocal(8), AllocLocal(8), AllocLocal(8)
+	tiles := resolve("tiles")
+
 	ldc := Load(Param("ldc"), GP64()).(reg.GPVirtual)
-	a := Load(Param("a"), GP64()).(reg.GPVirtual)
 	rs := Load(Param("rs"), GP64()).(reg.GPVirtual)
 	cs := Load(Param("cs"), GP64()).(reg.GPVirtual)
-	b := Load(Param("b"), GP64()).(reg.GPVirtual)
-	kc := Load(Param("kc"), GP64()).(reg.GPVirtual)
 	for _, r := range []reg.GPVirtual{ldc, rs, cs} {
 		SHLQ(U8(2), r)
 	}
+	a, c := GP64(), Load(Param("c"), GP64()).(reg.GPVirtual)
+	Load(Param("a"), a)
+	MOVQ(a, firstA)
 	addr := newRowAddr(a, rs, rows)
+
+	Label("tile")
+	MOVQ(c, firstC)
+	b, kc := GP64(), GP64()
+	Load(Param("b"), b)
+	Load(Param("panels"), kc)
+	MOVQ(kc, left)
+	Label("panel")
+	MOVQ(firstA, a)
+	Load(Param("kc"), kc)
 
 	acc := make([][]reg.Register, rows)
 	for i := range acc {
@@ -88,9 +103,8 @@ func micro(isa string, rows, vecs int, v vecOps) {
 			acc[i] = append(acc[i], v.acc(i*vecs+j))
 		}
 	}
-	add := Load(Param("add"), GP8()).(reg.GPVirtual)
-	TESTB(add, add)
-	JZ(LabelRef("zero"))
+	CMPB(resolve("add"), Imm(0))
+	JEQ(LabelRef("zero"))
 	p := GP64()
 	MOVQ(c, p)
 	for i := range acc {
@@ -137,15 +151,40 @@ func micro(isa string, rows, vecs int, v vecOps) {
 	ADDQ(Imm(2), kc)
 	JZ(LabelRef("store"))
 	step(0)
+	ADDQ(imm(vecs*v.bytes), b) // where the next panel begins
 	Label("store")
+	MOVQ(c, p)
 	for i := range acc {
 		for j, r := range acc[i] {
-			VMOVUPS(r, Mem{Base: c, Disp: j * v.bytes})
+			VMOVUPS(r, Mem{Base: p, Disp: j * v.bytes})
 		}
 		if i+1 < rows {
-			ADDQ(ldc, c)
+			ADDQ(ldc, p)
 		}
 	}
+	ADDQ(imm(vecs*v.bytes), c)
+	DECQ(left)
+	JNZ(LabelRef("panel"))
+
+	// The next rows of A and C.
+	MOVQ(firstA, a)
+	MOVQ(firstC, c)
+	for range rows {
+		ADDQ(rs, a)
+		ADDQ(ldc, c)
+	}
+	MOVQ(a, firstA)
+	DECQ(tiles)
+	JNZ(LabelRef("tile"))
 	VZEROUPPER()
 	RET()
+}
+
+// resolve is where a parameter lies on the stack.
+func resolve(name string) Mem {
+	basic, err := Param(name).Resolve()
+	if err != nil {
+		panic(err)
+	}
+	return basic.Addr
 }

@@ -38,7 +38,17 @@ func packRows(width int, bf16 bool) {
 	ld := Load(Param("ld"), GP64()).(reg.GPVirtual)
 	kc := Load(Param("kc"), GP64()).(reg.GPVirtual)
 	SHLQ(U8(size/2), ld)
+	// Rows lie too far apart for the processor to see which come next: ask for the
+	// sixteenth from here. Asking beyond the end of the memory does nothing.
+	ahead := GP64()
+	MOVQ(ld, ahead)
+	SHLQ(U8(4), ahead)
+	ADDQ(src, ahead)
 	Label("loop")
+	for at := 0; at < width*size; at += 64 {
+		PREFETCHT0(Mem{Base: ahead, Disp: at})
+	}
+	ADDQ(ld, ahead)
 	for j := 0; j < width; j += 8 {
 		y := load8(Mem{Base: src, Disp: j * size}, bf16)
 		VMOVUPS(y, Mem{Base: dst, Disp: 4 * j})
@@ -71,7 +81,15 @@ func transpose(name, elem string, size, step int, load func(Mem) reg.VecVirtual)
 	SHLQ(U8(2), w)
 	SHLQ(U8(size/2), ld)
 	in, out := newRowAddr(src, ld, 8), newRowAddr(dst, w, 8)
+	// As above: the eight rows that are turned after these.
+	ahead := GP64()
+	LEAQ(Mem{Base: src, Index: ld, Scale: 8}, ahead)
+	next := rowAddr{ahead, ld, in.odd}
 	Label("loop")
+	for i := range 8 {
+		PREFETCHT0(next.at(i))
+	}
+	ADDQ(imm(step), ahead)
 	var r, s [8]reg.VecVirtual
 	for i := range r {
 		r[i] = load(in.at(i))
