@@ -228,6 +228,9 @@ func demoMesh() *fakeMesh {
 	evaluation := `{"evaluation":{"task":"classification","test_samples":180,"improved":true,
 	 "base":{"accuracy":0.12,"macro_f1":0.051,"loss":3.214,"perplexity":24.88,"per_class":[1]},
 	 "tuned":{"accuracy":0.913,"macro_f1":0.9,"loss":0.412,"perplexity":1.51},
+	 "comparisons":[{"metric":"accuracy","samples":180,"base":0.12,"tuned":0.913,"difference":0.793,"difference_ci95":[0.728,0.85],"significant":true},
+	  {"metric":"macro_f1","samples":180,"base":0.051,"tuned":0.9,"difference":0.849,"difference_ci95":[0.78,0.903],"significant":true},
+	  {"metric":"loss","samples":180,"base":3.214,"tuned":0.412,"difference":-2.802,"difference_ci95":[-3.01,-2.59],"significant":true,"lower_is_better":true}],
 	 "answers":[{"input":"My invoice shows the wrong amount\nand nobody answers the phone since Monday, please help me, it is the third time that this happens and I am about to cancel the whole contract.","target":"billing","base":"shipping","tuned":"billing"},{"input":"Wo ist mein Paket? 📦","target":"shipping","base":"","tuned":"returns"}]}}`
 	done := api.JobDetail{Job: api.Job{JobSpec: api.JobSpec{ID: jobID, Name: "support tickets", Dataset: "ds_3f2a9c41d07b8e65", Config: json.RawMessage(`{"training":{"rank":16}}`)}, State: api.JobSucceeded, Model: "tunemesh-mini", CreatedBy: "anna", CreatedAt: ago(4 * time.Minute), StartedAt: agoP(200 * time.Second), FinishedAt: agoP(88 * time.Second)}, Stages: chain(api.StageSucceeded, api.StageSucceeded, api.StageSucceeded, api.StageSucceeded, api.StageSucceeded, api.StageSucceeded)}
 	done.Stages[2].Output = json.RawMessage(`{"preprocessing":{"rows":1240,"train":900,"validation":60,"test":180,"dropped":{"missing":40,"duplicate":60},"redacted":{"email":12}}}`)

@@ -9,12 +9,13 @@ import (
 // evaluation is what the evaluation stage puts into its output under
 // "evaluation"; only the fields that are shown.
 type evaluation struct {
-	Task        string   `json:"task"`
-	TestSamples int64    `json:"test_samples"`
-	Base        scores   `json:"base"`
-	Tuned       scores   `json:"tuned"`
-	Answers     []answer `json:"answers"`
-	Improved    *bool    `json:"improved"`
+	Task        string       `json:"task"`
+	TestSamples int64        `json:"test_samples"`
+	Base        scores       `json:"base"`
+	Tuned       scores       `json:"tuned"`
+	Comparisons []comparison `json:"comparisons"`
+	Answers     []answer     `json:"answers"`
+	Improved    *bool        `json:"improved"`
 }
 
 // answer is one held-out sample with what both models made of it.
@@ -69,12 +70,18 @@ func find(job api.JobDetail, key string, out any) bool {
 	return false
 }
 
-// Improved says whether the tuned model beat the base model, by the evaluation
-// stage's own judgement; known is false where the job has no such judgement.
+// Improved says whether the tuned model beat the base model: the interval of the
+// difference that decides holds no zero, on the good side. An evaluation without
+// intervals is taken at its word. known is false where the job has no judgement.
 func Improved(job api.JobDetail) (improved, known bool) {
 	var e evaluation
-	if !find(job, "evaluation", &e) || e.Improved == nil {
+	switch {
+	case !find(job, "evaluation", &e):
 		return false, false
+	case len(e.Comparisons) > 0:
+		return e.Comparisons[0].better(), true
+	case e.Improved != nil:
+		return *e.Improved, true
 	}
-	return *e.Improved, true
+	return false, false
 }

@@ -40,22 +40,47 @@ func TestOutputsAreFoundWhateverTheStagesAreCalled(t *testing.T) {
 	got := text(t, job(map[string]string{
 		"clean": `{"preprocessing":{"rows":10,"train":8,"validation":1,"test":1}}`,
 		"teach": `{"training":{"steps":240,"tokens_per_second":5120.4,"schedule":"cosine","steps_of_epoch":[80]}}`,
-		"judge": `{"evaluation":{"test_samples":1,"improved":true,"base":{"accuracy":0},"tuned":{"accuracy":1},"answers":[{"input":"in","target":"yes","base":"no","tuned":"Yes "}]}}`,
+		"judge": `{"evaluation":{"test_samples":40,"improved":true,"base":{"accuracy":0},"tuned":{"accuracy":1},"comparisons":[{"metric":"accuracy","samples":40,"difference":1,"difference_ci95":[1,1],"significant":true}],"answers":[{"input":"in","target":"yes","base":"no","tuned":"Yes "}]}}`,
 	}))
-	for _, want := range []string{"10 rows", "Training: steps 240, tokens per second 5,120\n", "0.0 %", "100.0 %", "+100.0 points  better", "beats the base model", "expected  yes", "Yes  ✓", "judge"} {
+	for _, want := range []string{"10 rows", "Training: steps 240, tokens per second 5,120\n", "0.0 %", "100.0 %", "+100.0 points  +100.0 to +100.0  better", "The tuned model beats the base model: accuracy +100.0 points, ", "expected  yes", "Yes  ✓", "judge"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("the summary lacks %q:\n%s", want, got)
 		}
 	}
 }
 
-func TestAWorseModelIsSaidToBeWorse(t *testing.T) {
-	j := job(map[string]string{"judge": `{"evaluation":{"test_samples":1,"improved":false,"base":{"accuracy":1,"loss":1},"tuned":{"accuracy":0.5,"loss":2}}}`})
+// The words follow the interval of the difference, not the figures: what chance
+// can make is called neither better nor worse.
+func TestAModelIsCalledBetterOrWorseOnlyBeyondChance(t *testing.T) {
+	for name, c := range map[string]struct {
+		comparison, row, words string
+		improved               bool
+	}{
+		"beyond chance":        {`{"metric":"accuracy","samples":60,"difference":0.2,"difference_ci95":[0.05,0.4],"significant":true}`, "+5.0 to +40.0  better", "The tuned model beats the base model: accuracy +20.0 points, 95 % interval +5.0 to +40.0 over 60 samples.", true},
+		"the interval holds 0": {`{"metric":"accuracy","samples":15,"difference":0.2,"difference_ci95":[0,0.4],"significant":false}`, "0.0 to +40.0  no difference shown", "No difference that 15 samples can show: accuracy +20.0 points, 95 % interval 0.0 to +40.0.", false},
+		"worse":                {`{"metric":"accuracy","samples":60,"difference":-0.2,"difference_ci95":[-0.4,-0.1],"significant":true}`, "-40.0 to -10.0  worse", "does not beat the base model, it is worse: accuracy -20.0 points", false},
+		"lower is better":      {`{"metric":"loss","samples":60,"difference":-0.5,"difference_ci95":[-0.7,-0.3],"significant":true,"lower_is_better":true}`, "-0.700 to -0.300  better", "beats the base model: loss -0.500, 95 %", true},
+		"a higher loss":        {`{"metric":"loss","samples":60,"difference":0.5,"difference_ci95":[0.3,0.7],"significant":true,"lower_is_better":true}`, "+0.300 to +0.700  worse", "it is worse: loss +0.500", false},
+	} {
+		j := job(map[string]string{"judge": `{"evaluation":{"test_samples":60,"improved":true,"base":{"accuracy":0.5,"loss":1},"tuned":{"accuracy":0.7,"loss":0.5},"comparisons":[` + c.comparison + `]}}`})
+		got := text(t, j)
+		if words := strings.Join(strings.Fields(got), " "); !strings.Contains(words, c.words) || !strings.Contains(got, c.row) {
+			t.Errorf("%s: want %q and %q, got:\n%s", name, c.row, c.words, got)
+		}
+		if improved, known := summary.Improved(j); improved != c.improved || !known {
+			t.Errorf("%s: Improved is %v, %v", name, improved, known)
+		}
+	}
+}
+
+// A stage of the user's own may judge without intervals.
+func TestAJudgementWithoutAnIntervalIsNoProof(t *testing.T) {
+	j := job(map[string]string{"judge": `{"evaluation":{"test_samples":1,"improved":true,"base":{"accuracy":0.5},"tuned":{"accuracy":1}}}`})
 	got := text(t, j)
-	if strings.Count(got, "worse") != 2 || strings.Contains(got, "better") || !strings.Contains(got, "does not beat") {
+	if !strings.Contains(got, "has the better figures; there is no interval that tells whether it is chance") || strings.Contains(got, "beats") {
 		t.Errorf("got:\n%s", got)
 	}
-	if improved, known := summary.Improved(j); improved || !known {
+	if improved, known := summary.Improved(j); !improved || !known {
 		t.Errorf("Improved is %v, %v", improved, known)
 	}
 }

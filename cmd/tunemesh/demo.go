@@ -31,7 +31,8 @@ and tuned model side by side, sample answers before and after, where the
 artifacts lie, how long each stage took.
 
 Nothing is left running. The exit code is 0 only if the tuned model beat the
-base model on the held-out tickets.`,
+base model on the held-out tickets: if the 95 % interval of the difference
+excludes zero.`,
 		Example: `  tunemesh demo
   tunemesh demo --keep ./demo --set training.epochs=1`,
 		Args: cobra.NoArgs,
@@ -108,7 +109,7 @@ func runDemo(cmd *cobra.Command, keep string, sets []string) (err error) {
 		fmt.Fprintf(out, "Look around in it: tunemesh dev --data-dir %s\n", keep)
 	}
 	if improved, known := summary.Improved(job); !known || !improved {
-		return exitError{1, errors.New("the tuned model did not beat the base model")}
+		return exitError{1, errors.New("the tuned model was not shown to beat the base model")}
 	}
 	return nil
 }

@@ -1,7 +1,5 @@
 package evaluation
 
-import "fmt"
-
 // comparisons bootstraps the figures of both models.
 func (m *material) comparisons(base, tuned measured) []Comparison {
 	var out []Comparison
@@ -55,14 +53,4 @@ func (m *measured) rank(samples int) {
 		p.scored[which] = true
 		p.score[which] = a.l[i]
 	}
-}
-
-// verdict says in a sentence what the intervals allow to say.
-func (c Comparison) verdict() string {
-	words := fmt.Sprintf("%s: base %.4g, tuned %.4g, difference %+.4g (95 %% interval %+.4g to %+.4g over %d samples)",
-		c.Metric, c.Base, c.Tuned, c.Difference, c.DiffCI95[0], c.DiffCI95[1], c.Samples)
-	if !c.Significant {
-		return words + ": too few samples, or too small a difference, to tell the models apart"
-	}
-	return words
 }

@@ -18,12 +18,14 @@ type Report struct {
 	Split       string `json:"split"`        // the file that the samples are from
 	TestSamples int    `json:"test_samples"` // samples scored
 	// Improved: the tuned model is more accurate (classification), or its loss is
-	// lower (other tasks).
-	Improved bool   `json:"improved"`
-	Base     Scores `json:"base"`
-	Tuned    Scores `json:"tuned"`
+	// lower (other tasks), be it by chance.
+	Improved bool `json:"improved"`
+	// Verdict says which model is better as far as the first comparison can tell.
+	Verdict string `json:"verdict,omitempty"`
+	Base    Scores `json:"base"`
+	Tuned   Scores `json:"tuned"`
 	// Comparisons are the figures side by side with their intervals, the one that
-	// decides Improved first.
+	// decides Improved and Verdict first.
 	Comparisons []Comparison `json:"comparisons"`
 	Answers     []Answer     `json:"answers"`
 	// Extremes are the samples that the tuned model does worst and best on; all of

@@ -40,8 +40,8 @@ func Run(ctx context.Context, in contract.Input, emit *contract.Emitter) (contra
 		return contract.Result{}, err
 	}
 	r := m.conclude(base, tunedResult, shown)
-	if len(r.Comparisons) > 0 {
-		e.emit.Info(r.Comparisons[0].verdict(), nil)
+	if r.Verdict != "" {
+		e.emit.Info(r.Verdict, nil)
 	}
 	if err := writeExtremes(filepath.Join(in.OutputDir, SamplesFile), r.Extremes); err != nil {
 		return contract.Result{}, err
@@ -135,7 +135,9 @@ func (m *material) conclude(base, tuned measured, shown []int) Report {
 	if r.Base.Classification != nil {
 		r.Improved = r.Tuned.Accuracy > r.Base.Accuracy
 	}
-	r.Comparisons = m.comparisons(base, tuned)
+	if r.Comparisons = m.comparisons(base, tuned); len(r.Comparisons) > 0 {
+		r.Verdict = r.Comparisons[0].Verdict()
+	}
 	r.Extremes = m.extremes(base, tuned)
 	for _, i := range shown {
 		s := &m.samples[i]

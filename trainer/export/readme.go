@@ -60,6 +60,10 @@ func (c Card) readme(tuning, templateName string) string {
 			line("| %s | %.4g | %.4g | %s |", f.title, base[i].value, f.value, interval(m.Comparisons, f.name))
 		}
 		line("")
+		if m.Verdict != "" {
+			line("%s", m.Verdict)
+			line("")
+		}
 		line("Intervals are by the paired bootstrap over the samples; one that holds 0 does not tell the models apart.")
 		if g := m.Tuned.Generation; g != nil {
 			line("ROUGE as rouge_score computes it, words: %s, without stemming. BLEU: `%s`.", g.RougeTokenizer, g.BLEUSignature)

@@ -137,7 +137,7 @@ func TestTheCardNamesDataSettingsMetricsAndFiles(t *testing.T) {
 			t.Errorf("the drift of %s is %+v", form, p)
 		}
 	}
-	if len(card.Metrics.Comparisons) < 3 {
+	if len(card.Metrics.Comparisons) < 3 || card.Metrics.Verdict == "" {
 		t.Errorf("comparisons %+v", card.Metrics.Comparisons)
 	}
 	names := map[string]bool{}
@@ -160,7 +160,7 @@ func TestTheCardNamesDataSettingsMetricsAndFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"---\nlicense: \"apache-2.0\"\n", "base_model: \"tiny\"", "model-index:", "base_model_relation: finetune", "library_name: transformers", "pipeline_tag: text-generation", "| accuracy |", "| `job_Q4_K_M.gguf` |", "rows that do not fill its blocks", "- cleaning: ", "personal values redacted", " to ", "ollama create"} {
+	for _, want := range []string{"---\nlicense: \"apache-2.0\"\n", "base_model: \"tiny\"", "model-index:", "base_model_relation: finetune", "library_name: transformers", "pipeline_tag: text-generation", "| accuracy |", card.Metrics.Verdict, "| `job_Q4_K_M.gguf` |", "rows that do not fill its blocks", "- cleaning: ", "personal values redacted", " to ", "ollama create"} {
 		if !strings.Contains(string(readme), want) {
 			t.Errorf("the README lacks %q:\n%s", want, readme)
 		}
