@@ -23,6 +23,7 @@ type Model struct {
 	Files        []Artifact `json:"files"`
 	SHA256       string     `json:"sha256" doc:"of the sorted list of file names and hashes"`
 	License      string     `json:"license,omitempty"`
+	Bundled      bool       `json:"bundled,omitempty" doc:"came with the program, whose next release may bring another in its place"`
 	CreatedAt    time.Time  `json:"created_at"`
 	Index        uint64     `json:"index"`
 }

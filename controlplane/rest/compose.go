@@ -103,11 +103,11 @@ func addSources(view state.View, job api.Job, out *api.Assignment) error {
 		}})
 	}
 	if job.Model != "" {
-		m, err := view.Model(job.Model)
+		base, err := view.Base(job.ID)
 		if err != nil {
 			return err
 		}
-		for _, f := range m.Files {
+		for _, f := range base {
 			out.Inputs = append(out.Inputs, api.StageArtifact{Stage: contract.ModelInputs, Artifact: f})
 		}
 	}

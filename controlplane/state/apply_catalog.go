@@ -59,24 +59,6 @@ func (c CreateDataset) apply(m *mutation) (Result, error) {
 	return Result{Created: true}, nil
 }
 
-func (c CreateModel) apply(m *mutation) (Result, error) {
-	mod := c.Model
-	if err := checkID("name", mod.Name); err != nil {
-		return Result{}, err
-	}
-	if have := first[api.Model](m.txn, tableModels, "id", mod.Name); have != nil {
-		if have.SHA256 == mod.SHA256 {
-			return Result{}, nil
-		}
-		if !c.Replace {
-			return Result{}, conflict("model %q is already there with other files", mod.Name)
-		}
-	}
-	mod.Index = m.index
-	m.put(tableModels, &mod)
-	return Result{Created: true}, nil
-}
-
 func (c CreateToken) apply(m *mutation) (Result, error) {
 	t := c.Token
 	if err := checkID("id", t.ID); err != nil {

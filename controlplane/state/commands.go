@@ -189,6 +189,12 @@ type CreateDataset struct {
 type CreateModel struct {
 	Model   api.Model `json:"model"`
 	Replace bool      `json:"replace,omitempty"`
+	// Keep leaves the jobs that have not succeeded with the files that the name
+	// had so far. Amend takes what is said of the same files (architecture,
+	// parameters, licence, whether they are bundled) in the place of what was said
+	// before. Both may be set from SinceKeptModels on.
+	Keep  bool `json:"keep,omitempty"`
+	Amend bool `json:"amend,omitempty"`
 }
 
 // CreateToken records a token by its hash. The same id with the same hash is

@@ -70,7 +70,7 @@ func genCommand(t *rapid.T, fences []uint64) state.Command {
 			state.CreateToken{Token: api.Token{ID: "t", Hash: []byte{byte(fence)}}},
 			state.RevokeToken{ID: "t"},
 			state.CreateDataset{Dataset: api.Dataset{ID: "ds", SHA256: "x", CreatedAt: at}},
-			state.CreateModel{Model: api.Model{Name: "m", SHA256: job}, Replace: true},
+			state.CreateModel{Model: api.Model{Name: "m", SHA256: job}, Replace: true, Keep: fence%2 == 0, Amend: fence%3 == 0},
 			state.UpsertServer{Server: state.Server{ID: node}},
 			state.RemoveServer{ID: node},
 			state.SetMinVersion{Version: int(fence)},

@@ -233,20 +233,6 @@ func (v View) Dataset(id string) (api.Dataset, error) {
 	return *r, nil
 }
 
-// Models lists the base models by name.
-func (v View) Models() []api.Model {
-	return copies(all[api.Model](v.begin(), tableModels, "id_prefix"))
-}
-
-// Model returns a base model.
-func (v View) Model(name string) (api.Model, error) {
-	r := first[api.Model](v.begin(), tableModels, "id", name)
-	if r == nil {
-		return api.Model{}, notFound("there is no model %q", name)
-	}
-	return *r, nil
-}
-
 // Tokens lists the tokens by id.
 func (v View) Tokens() []api.Token {
 	return copies(all[api.Token](v.begin(), tableTokens, "id_prefix"))

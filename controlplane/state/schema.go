@@ -36,6 +36,9 @@ type (
 		LastTransition uint64 `json:"last_transition,omitempty"`
 		// Archives are the parts of the job's events in the object store.
 		Archives []api.EventArchive `json:"archives,omitempty"`
+		// Base are the files of the base model that the job began with, since
+		// another model has its name; nil: those that the name has.
+		Base []api.Artifact `json:"base,omitempty"`
 	}
 	stageRow struct {
 		api.Stage
