@@ -99,7 +99,8 @@ this machine. SOURCE is
   hf:ORG/NAME[@REVISION]            of a Hugging Face hub; HF_ENDPOINT names another one, HF_TOKEN
                                     is sent to it (gated and private models need it)
   hf:ORG/NAME/FILE.gguf[@REVISION]  one GGUF file of it
-  ollama:NAME[:TAG]                 of the Ollama on this machine (OLLAMA_MODELS, ~/.ollama/models)
+  ollama:NAME[:TAG]                 of the Ollama on this machine, looked for in OLLAMA_MODELS, in
+                                    ~/.ollama/models and where its Linux service keeps models
   s3:NAME                           the files that lie in the mesh's bucket under models/base/NAME/
 
 Only what is needed is fetched, and checked by its checksum. An interrupted download goes on where
@@ -120,7 +121,7 @@ func (a *app) importCommand(c *cobra.Command) *cobra.Command {
 	flags.StringVar(&f.name, "name", "", "`name` in the mesh (default: that of SOURCE, in small letters)")
 	flags.StringVar(&f.dtype, "dtype", "", "number format of the matrices: F32, F16 or BF16 (default: see above)")
 	flags.BoolVar(&f.replace, "replace", false, "in the place of a model of that name; needs the role admin")
-	flags.BoolVar(&f.dryRun, "dry-run", false, "check and convert only; needs no mesh")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "check and convert only; needs no mesh, but for s3:NAME")
 	flags.StringVar(&f.workDir, "work-dir", "", "`folder` for the converted model until it is uploaded (default: the system's temporary folder)")
 	flags.StringVar(&f.cacheDir, "cache-dir", "", "`folder` where downloads wait until they are whole (default: tunemesh in the user's cache folder)")
 	_ = c.RegisterFlagCompletionFunc("dtype", cobra.FixedCompletions([]string{"F32", "F16", "BF16"}, cobra.ShellCompDirectiveNoFileComp))

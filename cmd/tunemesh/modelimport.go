@@ -29,11 +29,7 @@ func importModel(ctx context.Context, r cli.ImportRequest) (cli.Imported, error)
 		path, from = got.Path, source
 		done = func() { dropFetched(got) }
 	case strings.HasPrefix(r.Source, "ollama:"):
-		dir, err := ollama.Dir(os.Getenv)
-		if err != nil {
-			return cli.Imported{}, err
-		}
-		m, err := ollama.Find(ctx, dir, r.Source)
+		m, err := ollama.Find(ctx, ollama.Stores(os.Getenv), r.Source)
 		if err != nil {
 			return cli.Imported{}, err
 		}

@@ -54,29 +54,18 @@ var (
 	digest   = regexp.MustCompile(`^sha256:([0-9a-f]{64})$`)
 )
 
-// Dir is where Ollama keeps its models: $OLLAMA_MODELS, or .ollama/models in the home folder.
-func Dir(getenv func(string) string) (string, error) {
-	if dir := getenv("OLLAMA_MODELS"); dir != "" {
-		return dir, nil
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return "", fmt.Errorf("no home folder to look for Ollama's models in: %w", err)
-	}
-	return filepath.Join(home, ".ollama", "models"), nil
-}
-
 // Find reads the manifest of "ollama:NAME", "ollama:NAME:TAG", "ollama:OWNER/NAME:TAG" or
-// "ollama:HOST/OWNER/NAME:TAG" in the store dir and makes sure that the model's file is whole.
-func Find(ctx context.Context, dir, source string) (Model, error) {
-	m, err := find(ctx, dir, strings.TrimPrefix(source, "ollama:"))
+// "ollama:HOST/OWNER/NAME:TAG" in the first of the stores that has it, and makes sure that the
+// model's file is whole.
+func Find(ctx context.Context, stores []string, source string) (Model, error) {
+	m, err := find(ctx, stores, strings.TrimPrefix(source, "ollama:"))
 	if err != nil {
 		return m, fmt.Errorf("ollama: %w", err)
 	}
 	return m, nil
 }
 
-func find(ctx context.Context, dir, name string) (Model, error) {
+func find(ctx context.Context, stores []string, name string) (Model, error) {
 	path, tag, tagged := strings.Cut(name, ":")
 	if !tagged {
 		tag = "latest"
@@ -90,17 +79,13 @@ func find(ctx context.Context, dir, name string) (Model, error) {
 	m := Model{Name: path + ":" + tag}
 	defaults := []string{"registry.ollama.ai", "library"}
 	parts = append(defaults[:4-len(parts)], parts...)
-	file := filepath.Join(append([]string{dir, "manifests"}, parts...)...)
-	raw, err := readText(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return m, fmt.Errorf("there is no %s in %s%s; fetch it with: ollama pull %s", m.Name, dir, others(dir), m.Name)
-	}
+	dir, file, raw, err := lookUp(stores, m.Name, filepath.Join(parts...))
 	if err != nil {
 		return m, err
 	}
 	var list manifest
 	if err := json.Unmarshal(raw, &list); err != nil {
-		return m, fmt.Errorf("the manifest %s: %w", file, err)
+		return m, fmt.Errorf("the manifest %s is damaged (%w); fetch the model again with: ollama pull %s", file, err, m.Name)
 	}
 	for _, l := range list.Layers {
 		if err := m.add(ctx, dir, l); err != nil {
@@ -108,7 +93,7 @@ func find(ctx context.Context, dir, name string) (Model, error) {
 		}
 	}
 	if m.Path == "" {
-		return m, fmt.Errorf("%s has no model layer: is it one that runs elsewhere?", m.Name)
+		return m, fmt.Errorf("%s has no model layer: it runs elsewhere, and its weights are not on this machine; choose another model", m.Name)
 	}
 	return m, nil
 }
@@ -123,13 +108,13 @@ func (m *Model) add(ctx context.Context, dir string, l layer) error {
 	case layerAdapter:
 		return errors.New("it is an adapter on another model, which is not imported: import that one, and tune it again")
 	case layerProjector:
-		return errors.New("it reads images too, which is not supported")
+		return errors.New("it reads images too, which is not supported: choose a model of text alone")
 	case layerModel:
 		if m.Path != "" {
-			return errors.New("it has several model layers, which are not supported")
+			return errors.New("it has several model layers, which are not supported: choose another model")
 		}
 		m.Path, m.SHA256, m.Size = path, d[1], l.Size
-		return whole(ctx, path, d[1], l.Size)
+		return denied(dir, whole(ctx, path, d[1], l.Size))
 	}
 	into := map[string]*string{layerTemplate: &m.Template, layerSystem: &m.System, layerLicense: &m.License}[l.MediaType]
 	if into == nil { // settings of generating
@@ -137,14 +122,17 @@ func (m *Model) add(ctx context.Context, dir string, l layer) error {
 	}
 	text, err := readText(path)
 	*into += string(text)
-	return err
+	return denied(dir, err)
 }
 
 // whole checks a blob's size and sum.
 func whole(ctx context.Context, path, want string, size int64) error {
 	f, err := os.Open(path)
 	if err != nil {
-		return fmt.Errorf("the model's file: %w; fetch it again with ollama pull", err)
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("the model's file %s is not there; fetch it again with ollama pull", path)
+		}
+		return fmt.Errorf("the model's file: %w", err)
 	}
 	defer f.Close()
 	sum := sha256.New()
@@ -182,17 +170,4 @@ func readText(path string) ([]byte, error) {
 		err = fmt.Errorf("%s is larger than %d MiB", path, maxText>>20)
 	}
 	return data, err
-}
-
-// others names some of the models that are there.
-func others(dir string) string {
-	paths, _ := filepath.Glob(filepath.Join(dir, "manifests", "registry.ollama.ai", "library", "*", "*"))
-	var names []string
-	for _, p := range paths[:min(len(paths), 10)] {
-		names = append(names, filepath.Base(filepath.Dir(p))+":"+filepath.Base(p))
-	}
-	if len(names) == 0 {
-		return ""
-	}
-	return ", which has " + strings.Join(names, ", ")
 }

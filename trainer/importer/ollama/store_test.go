@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -52,7 +54,7 @@ func TestAModelIsFoundByItsName(t *testing.T) {
 		"ollama:me/mine:v1":        "registry.ollama.ai/me/mine/v1",
 		"ollama:hf.co/org/x:Q4_KM": "hf.co/org/x/Q4_KM",
 	} {
-		m, err := ollama.Find(context.Background(), store(t, path, all), source)
+		m, err := ollama.Find(context.Background(), []string{t.TempDir(), store(t, path, all)}, source)
 		if err != nil {
 			t.Fatalf("%s: %v", source, err)
 		}
@@ -71,7 +73,7 @@ func TestWhatIsNoWholeModelIsRefused(t *testing.T) {
 		spoil  func(dir string)
 		want   string
 	}{
-		"another name": {"ollama:other", layers{"model": "x"}, nil, "which has m:latest; fetch it with: ollama pull other:latest"},
+		"another name": {"ollama:other", layers{"model": "x"}, nil, "which has m:latest); fetch it with: ollama pull other:latest"},
 		"adapter":      {"ollama:m", layers{"model": "x", "adapter": "y"}, nil, "adapter on another model"},
 		"projector":    {"ollama:m", layers{"projector": "y"}, nil, "images"},
 		"no model":     {"ollama:m", layers{"license": "y"}, nil, "no model layer"},
@@ -93,18 +95,44 @@ func TestWhatIsNoWholeModelIsRefused(t *testing.T) {
 		if c.spoil != nil {
 			c.spoil(dir)
 		}
-		if _, err := ollama.Find(context.Background(), dir, c.source); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := ollama.Find(context.Background(), []string{dir}, c.source); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", label, err, c.want)
 		}
 	}
 }
 
-func TestDir(t *testing.T) {
-	if dir, err := ollama.Dir(func(string) string { return "/srv/models" }); err != nil || dir != "/srv/models" {
-		t.Errorf("%q, %v", dir, err)
+// OLLAMA_MODELS goes first, then the folder of who runs the command, then that of the service
+// which Ollama's installer sets up on Linux.
+func TestTheUsualPlacesAreLookedThrough(t *testing.T) {
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("USERPROFILE", home)
+	usual := []string{filepath.Join(home, ".ollama", "models")}
+	if runtime.GOOS == "linux" {
+		usual = append(usual, "/usr/share/ollama/.ollama/models")
 	}
-	if dir, err := ollama.Dir(func(string) string { return "" }); err != nil || !strings.HasSuffix(dir, filepath.Join(".ollama", "models")) {
-		t.Errorf("%q, %v", dir, err)
+	if got := ollama.Stores(func(string) string { return "" }); !slices.Equal(got, usual) {
+		t.Errorf("%q, want %q", got, usual)
+	}
+	named := func(key string) string { return map[string]string{"OLLAMA_MODELS": "/srv/models"}[key] }
+	if got := ollama.Stores(named); !slices.Equal(got, append([]string{"/srv/models"}, usual...)) {
+		t.Errorf("%q", got)
+	}
+
+	const path = "registry.ollama.ai/library/m/latest"
+	first, second := store(t, path, layers{"model": "first"}), store(t, path, layers{"model": "second"})
+	m, err := ollama.Find(context.Background(), []string{t.TempDir(), first, second}, "ollama:m")
+	if err != nil || filepath.Dir(filepath.Dir(m.Path)) != first {
+		t.Errorf("%+v, %v, want that of %s", m, err, first)
+	}
+	_, err = ollama.Find(context.Background(), []string{first, second}, "ollama:n")
+	if err == nil || !strings.Contains(err.Error(), first+" (which has m:latest) nor in "+second) {
+		t.Errorf("%v", err)
+	}
+	gone := filepath.Join(t.TempDir(), "none")
+	_, err = ollama.Find(context.Background(), []string{gone}, "ollama:m")
+	if err == nil || !strings.Contains(err.Error(), gone) || !strings.Contains(err.Error(), "OLLAMA_MODELS") {
+		t.Errorf("%v", err)
 	}
 }
 
@@ -122,7 +150,7 @@ func FuzzFind(f *testing.F) {
 			t.Fatal(err)
 		}
 		for _, n := range []string{name, "m"} {
-			m, err := ollama.Find(context.Background(), dir, "ollama:"+n)
+			m, err := ollama.Find(context.Background(), []string{dir}, "ollama:"+n)
 			if err == nil && filepath.Dir(m.Path) != filepath.Join(dir, "blobs") {
 				t.Fatalf("%q %q: %s", n, manifest, m.Path)
 			}
