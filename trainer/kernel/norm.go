@@ -17,6 +17,17 @@ func (e *Engine) RMSNorm(y, inv, x, gain []float32, eps float64) {
 	})
 }
 
+// RMSNormed sets y to what RMSNorm made of x, given the inv that it left: the same
+// bits.
+func (e *Engine) RMSNormed(y, inv, x, gain []float32) {
+	d := len(gain)
+	e.Rows(len(inv), d, func(r0, r1 int) {
+		for r := r0; r < r1; r++ {
+			e.vec.mulMul(y[r*d:(r+1)*d], x[r*d:(r+1)*d], gain, inv[r])
+		}
+	})
+}
+
 // RMSNormGrad adds the gradient with respect to x to dx and, unless dgain is
 // nil, the gradient with respect to the gain to dgain.
 func (e *Engine) RMSNormGrad(dx, dgain, dy, x, inv, gain []float32) {

@@ -1,6 +1,10 @@
 package model
 
-import "github.com/tunemesh/tunemesh/trainer/kernel"
+import (
+	"slices"
+
+	"github.com/tunemesh/tunemesh/trainer/kernel"
+)
 
 // backward runs all blocks in reverse. dx holds the gradient with respect to the
 // last block's output and ends as that of the embeddings.
@@ -42,7 +46,7 @@ func (m *Model) blockBackward(l int, a *acts, r rows, x, dx []float32) {
 	m.projectGrad(l, a, r, []int{downProj}, h, [][]float32{m.normGrad(&b.norms[mlpOutNorm], &a.mlpOut, dx)}, dh)
 	m.gatedGrad(a.gate, a.up, dh)
 	dxn := buf(&w.dxn, t*d)
-	m.projectGrad(l, a, r, []int{gateProj, upProj}, a.xn2, [][]float32{a.gate, a.up}, dxn)
+	m.projectGrad(l, a, r, []int{gateProj, upProj}, m.normed(l, []int{gateProj, upProj}, a.mid, a.inv2, mlpNorm), [][]float32{a.gate, a.up}, dxn)
 	e.RMSNormGrad(dx, b.norms[mlpNorm].grad, dxn, a.mid, a.inv2, b.norms[mlpNorm].gain())
 
 	// mid = x + norm(o(attention(q, k, v)))
@@ -57,10 +61,23 @@ func (m *Model) blockBackward(l int, a *acts, r rows, x, dx []float32) {
 	if l == 0 && m.embedG == nil {
 		dxn = nil // nothing below is trained
 	}
-	m.projectGrad(l, a, r, []int{qProj, kProj, vProj}, a.xn1, [][]float32{dq, dk, dv}, dxn)
+	m.projectGrad(l, a, r, []int{qProj, kProj, vProj}, m.normed(l, []int{qProj, kProj, vProj}, x, a.inv1, attnNorm), [][]float32{dq, dk, dv}, dxn)
 	if dxn != nil {
 		e.RMSNormGrad(dx, b.norms[attnNorm].grad, dxn, x, a.inv1, b.norms[attnNorm].gain())
 	}
+}
+
+// normed computes the input of some linear layers once more, from that of their norm
+// and the rows' 1/rms: with the bits of the way forth, and cheaper than the memory to
+// keep it. It is nil where neither an adapter nor a gradient asks for it.
+func (m *Model) normed(l int, which []int, x, inv []float32, norm int) []float32 {
+	b := &m.blocks[l]
+	if !slices.ContainsFunc(which, func(wi int) bool { return b.lin[wi].a != nil || b.lin[wi].grad != nil }) {
+		return nil
+	}
+	xn := buf(&m.work.xn, len(x))
+	m.eng.RMSNormed(xn, inv, x, b.norms[norm].gain())
+	return xn
 }
 
 // gatedGrad replaces gate and up by their gradients, given that of gated's result.
@@ -121,9 +138,9 @@ func (m *Model) projectGrad(l int, a *acts, r rows, which []int, x []float32, dy
 			continue
 		}
 		rank := m.lora.Rank
-		du := kernel.F32(buf(&a.uGrad[wi], t*rank), t, rank)
+		du := kernel.F32(buf(&m.work.uGrad[i], t*rank), t, rank)
 		u := kernel.F32(a.u[wi], t, rank)
-		xin := kernel.F32(m.dropout(l, wi, r, a, x), t, in)
+		xin := kernel.F32(m.dropout(l, wi, r, &m.work.dropped[i], x), t, in)
 		first = append(first, kernel.Product{C: du, Terms: []kernel.Term{{A: dy, B: lin.matB()}}})
 		second = append(second,
 			kernel.Product{C: kernel.F32(lin.b.Grad, lin.out, rank), Add: true, Terms: []kernel.Term{{A: dy.T(), B: u}}},
@@ -133,9 +150,9 @@ func (m *Model) projectGrad(l int, a *acts, r rows, which []int, x []float32, dy
 		}
 	}
 	m.eng.Gemm(first...)
-	for _, wi := range which {
+	for i, wi := range which {
 		if m.blocks[l].lin[wi].a != nil {
-			m.eng.Scale(a.uGrad[wi], float32(m.lora.Scale()))
+			m.eng.Scale(m.work.uGrad[i], float32(m.lora.Scale()))
 		}
 	}
 	if dx != nil {
@@ -143,20 +160,20 @@ func (m *Model) projectGrad(l int, a *acts, r rows, which []int, x []float32, dy
 	}
 	m.eng.Gemm(second...)
 	if dx != nil && dropped {
-		m.addDroppedGrads(l, a, which, t, dx)
+		m.addDroppedGrads(l, which, t, dx)
 	}
 }
 
 // addDroppedGrads adds the adapters' share of dx through their dropout masks.
-func (m *Model) addDroppedGrads(l int, a *acts, which []int, t int, dx []float32) {
-	for _, wi := range which {
+func (m *Model) addDroppedGrads(l int, which []int, t int, dx []float32) {
+	for i, wi := range which {
 		lin := &m.blocks[l].lin[wi]
 		if lin.a == nil {
 			continue
 		}
-		g := buf(&a.droppedGrads, t*lin.in)
+		g := buf(&m.work.droppedGrads, t*lin.in)
 		m.eng.Gemm(kernel.Product{C: kernel.F32(g, t, lin.in),
-			Terms: []kernel.Term{{A: kernel.F32(a.uGrad[wi], t, m.lora.Rank), B: lin.matA()}}})
+			Terms: []kernel.Term{{A: kernel.F32(m.work.uGrad[i], t, m.lora.Rank), B: lin.matA()}}})
 		m.applyMask(l, wi, g)
 		m.eng.Add(dx, g)
 	}

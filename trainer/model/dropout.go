@@ -1,14 +1,14 @@
 package model
 
-// dropout returns x, or in training with LoRA dropout a copy with some values
+// dropout returns x, or in training with LoRA dropout a copy in *b with some values
 // zeroed and the others scaled by 1/(1−p). Which ones is a pure function of
 // seed, step, layer, module and index (a counter-based generator), so the way
 // back and a resumed run see the same choice without storing it.
-func (m *Model) dropout(l, which int, r rows, a *acts, x []float32) []float32 {
+func (m *Model) dropout(l, which int, r rows, b *[]float32, x []float32) []float32 {
 	if !r.train || m.lora.Dropout == 0 {
 		return x
 	}
-	out := buf(&a.dropped[which], len(x))
+	out := buf(b, len(x))
 	copy(out, x)
 	m.applyMask(l, which, out)
 	return out

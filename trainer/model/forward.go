@@ -107,8 +107,9 @@ func (m *Model) forward(r rows, keep, inputs bool) []float32 {
 func (m *Model) blockForward(l int, a *acts, r rows, x, out []float32) {
 	b, t, c, e := &m.blocks[l], len(r.tokens), m.cfg, m.eng
 	a.reserve(c, &m.arch, t)
-	e.RMSNorm(a.xn1, a.inv1, x, b.norms[attnNorm].gain(), c.RMSNormEps)
-	m.project(l, a, r, []int{qProj, kProj, vProj}, a.xn1, [][]float32{a.q, a.k, a.v}, false)
+	xn := buf(&m.work.xn, len(x))
+	e.RMSNorm(xn, a.inv1, x, b.norms[attnNorm].gain(), c.RMSNormEps)
+	m.project(l, a, r, []int{qProj, kProj, vProj}, xn, [][]float32{a.q, a.k, a.v}, false)
 	m.headNorm(&b.norms[qNorm], &a.qNormed, a.q)
 	m.headNorm(&b.norms[kNorm], &a.kNormed, a.k)
 	e.Rope(a.q, c.NumHeads, c.HeadDim, r.pos, b.rope.cos, b.rope.sin)
@@ -123,8 +124,8 @@ func (m *Model) blockForward(l int, a *acts, r rows, x, out []float32) {
 	}
 	e.Attention(a.o, a.lse, a.q, keys, values, r.spans, b.heads)
 	m.residual(l, a, r, oProj, a.o, x, a.mid, &b.norms[attnOutNorm], &a.attnOut)
-	e.RMSNorm(a.xn2, a.inv2, a.mid, b.norms[mlpNorm].gain(), c.RMSNormEps)
-	m.project(l, a, r, []int{gateProj, upProj}, a.xn2, [][]float32{a.gate, a.up}, false)
+	e.RMSNorm(xn, a.inv2, a.mid, b.norms[mlpNorm].gain(), c.RMSNormEps)
+	m.project(l, a, r, []int{gateProj, upProj}, xn, [][]float32{a.gate, a.up}, false)
 	h := buf(&m.work.h, t*c.IntermediateSize)
 	m.gated(h, a.gate, a.up)
 	m.residual(l, a, r, downProj, h, a.mid, out, &b.norms[mlpOutNorm], &a.mlpOut)
@@ -178,7 +179,7 @@ func (m *Model) project(l int, a *acts, r rows, which []int, x []float32, ys [][
 		if lin.a != nil {
 			rank := m.lora.Rank
 			u := kernel.F32(buf(&a.u[wi], t*rank), t, rank)
-			in := m.dropout(l, wi, r, a, x)
+			in := m.dropout(l, wi, r, &m.work.dropped[i], x)
 			down = append(down, kernel.Product{C: u, Terms: []kernel.Term{{A: kernel.F32(in, t, lin.in), B: lin.matA().T()}}})
 			p.Terms = append(p.Terms, kernel.Term{A: u, B: lin.matB().T()})
 		}

@@ -15,20 +15,12 @@ func (m *Model) Reserve(tokens int) {
 		a := m.layerActs(l, !m.recomp)
 		a.reserve(c, &m.arch, tokens)
 		for wi := range m.blocks[l].lin {
-			lin := &m.blocks[l].lin[wi]
-			if lin.a == nil {
-				continue
-			}
-			buf(&a.u[wi], tokens*m.lora.Rank)
-			buf(&a.uGrad[wi], tokens*m.lora.Rank)
-			if m.lora.Dropout > 0 {
-				buf(&a.dropped[wi], tokens*lin.in)
-				if cap(a.droppedGrads) < tokens*lin.in {
-					buf(&a.droppedGrads, tokens*lin.in)
-				}
+			if m.blocks[l].lin[wi].a != nil {
+				buf(&a.u[wi], tokens*m.lora.Rank)
 			}
 		}
 	}
+	m.reserveAdapters(tokens)
 	if m.arch.norms[attnOutNorm] != "" {
 		buf(&w.normed, tokens*c.HiddenSize)
 	}
@@ -36,7 +28,7 @@ func (m *Model) Reserve(tokens int) {
 	for _, b := range []*[]float32{&w.h, &w.dh} {
 		buf(b, tokens*c.IntermediateSize)
 	}
-	for _, b := range []*[]float32{&w.dx, &w.dxn} {
+	for _, b := range []*[]float32{&w.dx, &w.dxn, &w.xn} {
 		buf(b, tokens*c.HiddenSize)
 	}
 	for _, b := range []*[]float32{&w.do, &w.dq} {
@@ -44,5 +36,26 @@ func (m *Model) Reserve(tokens int) {
 	}
 	for _, b := range []*[]float32{&w.dk, &w.dv} {
 		buf(b, tokens*kw)
+	}
+}
+
+// reserveAdapters makes what the adapters of all layers share.
+func (m *Model) reserveAdapters(tokens int) {
+	if m.lora == nil {
+		return
+	}
+	for _, shared := range [][]int{{qProj, kProj, vProj}, {oProj}, {gateProj, upProj}, {downProj}} {
+		for i, wi := range shared {
+			lin := &m.blocks[0].lin[wi]
+			if lin.a == nil {
+				continue
+			}
+			buf(&m.work.uGrad[i], tokens*m.lora.Rank)
+			if m.lora.Dropout > 0 {
+				for _, b := range []*[]float32{&m.work.dropped[i], &m.work.droppedGrads} {
+					buf(b, max(cap(*b), tokens*lin.in))
+				}
+			}
+		}
 	}
 }

@@ -44,7 +44,7 @@ func (e Estimate) Total() int64 {
 // the samples), and the share by which the heap runs over between two
 // collections.
 const (
-	programBytes = 40 << 20
+	programBytes = 32 << 20
 	slackPercent = 5
 )
 
@@ -114,17 +114,13 @@ func (s Shape) adapterParameters(r Run) int64 {
 func (s Shape) activations(r Run, tokens int64) int64 {
 	d, f := int64(s.Hidden), int64(s.Intermediate)
 	q, kv := int64(s.Heads*s.HeadDim), int64(s.KVHeads*s.HeadDim)
-	layer := 3*d + 2*q + 2*kv + int64(s.Heads) + 2 + 2*f + s.normValues()
+	layer := d + 2*q + 2*kv + int64(s.Heads) + 2 + 2*f + s.normValues()
+	var shared int64 // by the adapters of all layers
 	if !r.Full {
-		var widest int64
-		for _, l := range s.targeted(r) {
-			layer += 2 * int64(r.Rank) // A·x and its gradient
-			if r.Dropout {
-				layer += l.in
-				widest = max(widest, l.in)
-			}
+		for range s.targeted(r) {
+			layer += int64(r.Rank) // A·x
 		}
-		layer += widest
+		shared = s.adapterBuffers(r)
 	}
 	layers := int64(s.Layers)
 	kept := layers * layer
@@ -132,8 +128,36 @@ func (s Shape) activations(r Run, tokens int64) int64 {
 		kept = layer
 	}
 	inputs := (layers + 1) * d
-	way := 2*f + 2*d + 2*q + 2*kv // buffers of the way back, shared by the layers
-	return tokens * (kept + inputs + way)
+	way := 2*f + 3*d + 2*q + 2*kv // buffers of the way back, shared by the layers
+	return tokens * (kept + inputs + way + shared)
+}
+
+// adapterBuffers is, for each token, what the adapters of layers with one input need
+// side by side: the gradient of A·x each, and with dropout their own input each and
+// one gradient of it.
+func (s Shape) adapterBuffers(r Run) int64 {
+	var slots [3]int64
+	var used, widest int64
+	for _, names := range [][]string{{"q_proj", "k_proj", "v_proj"}, {"o_proj"}, {"gate_proj", "up_proj"}, {"down_proj"}} {
+		for _, l := range s.targeted(r) {
+			if i := slices.Index(names, l.name); i >= 0 {
+				slots[i] = max(slots[i], l.in)
+				widest = max(widest, l.in)
+			}
+		}
+	}
+	for _, in := range slots {
+		if in > 0 {
+			used += int64(r.Rank)
+			if r.Dropout {
+				used += in
+			}
+		}
+	}
+	if r.Dropout {
+		used += widest
+	}
+	return used
 }
 
 // logitValues is model's bound of the logits that exist at one time.

@@ -67,7 +67,7 @@ func TestAutoFollowsTheMemory(t *testing.T) {
 		recompute bool
 	}{
 		{"all there is room for", ``, smol, 16, 128, 8, "bf16", false},
-		{"a smaller micro-batch, as fast", ``, smol, 1.4, 128, 4, "bf16", false},
+		{"a smaller micro-batch, as fast", ``, smol, 1.2, 128, 4, "bf16", false},
 		{"activations computed twice", ``, smol, 0.6, 128, 8, "bf16", true},
 		{"a coarser base where nothing else helps", ``, llama1, 2.5, 64, 4, "int8", false},
 		{"4 bits", ``, llama1, 1.4, 32, 8, "int4", true},
