@@ -27,7 +27,7 @@ func importModel(ctx context.Context, r cli.ImportRequest) (cli.Imported, error)
 			return cli.Imported{}, err
 		}
 		path, from = got.Path, source
-		done = func() { dropFetched(got) }
+		done = got.Drop
 	case strings.HasPrefix(r.Source, "ollama:"):
 		m, err := ollama.Find(ctx, ollama.Stores(os.Getenv), r.Source)
 		if err != nil {
@@ -66,19 +66,11 @@ func fetchFromHub(ctx context.Context, r cli.ImportRequest) (hub.Fetched, string
 		}
 		cache = filepath.Join(user, "tunemesh", "hub")
 	}
-	c := hub.New(hub.Config{Endpoint: os.Getenv("HF_ENDPOINT"), Token: os.Getenv("HF_TOKEN"), UserAgent: "tunemesh/" + version})
-	got, err := c.Fetch(ctx, source, cache, func(done, total int64) { r.Progress("fetch", done, total) })
+	c, err := hub.New(hub.Config{Endpoint: os.Getenv("HF_ENDPOINT"), Token: os.Getenv("HF_TOKEN"), UserAgent: "tunemesh/" + version})
+	if err != nil {
+		return hub.Fetched{}, "", err
+	}
+	got, err := c.Fetch(ctx, source, cache, hub.Hooks{Progress: func(done, total int64) { r.Progress("fetch", done, total) }})
 	source.Revision = got.Commit
 	return got, source.String(), err
-}
-
-// dropFetched removes a download that the mesh has by now; what cannot be removed does no
-// harm.
-func dropFetched(got hub.Fetched) {
-	dir := got.Path
-	for filepath.Base(dir) != got.Commit {
-		dir = filepath.Dir(dir)
-	}
-	_ = os.RemoveAll(dir)
-	_ = os.Remove(filepath.Dir(dir)) // the model's, if no other commit is there
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -23,21 +24,29 @@ type Config struct {
 	// Client does the requests; nil takes one that waits 30 seconds for an answer's
 	// beginning and as long as it takes for its body.
 	Client *http.Client
-	// Now and Sleep are the clock; nil takes the real one.
-	Now   func() time.Time
-	Sleep func(ctx context.Context, d time.Duration) error
+	// Now, Sleep and AfterFunc are the clock; nil takes the real one.
+	Now       func() time.Time
+	Sleep     func(ctx context.Context, d time.Duration) error
+	AfterFunc func(d time.Duration, f func()) Timer
+	// Idle is how long a request may bring nothing before it is given up; default 60 s.
+	Idle time.Duration
 	// Tries is how often a request is made without any progress; default 6.
-	Tries     int
+	Tries int
+	// Waiting, if set, hears why a request failed and when it is made again.
+	Waiting   func(err error, pause time.Duration)
 	UserAgent string
 }
 
 // Client speaks to one hub.
 type Client struct{ c Config }
 
-// New makes a client.
-func New(c Config) *Client {
+// New makes a client. It refuses an endpoint that is no address.
+func New(c Config) (*Client, error) {
 	if c.Endpoint == "" {
 		c.Endpoint = DefaultEndpoint
+	}
+	if u, err := url.Parse(c.Endpoint); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, &Error{Message: fmt.Sprintf("HF_ENDPOINT is %q, which is no address of a hub", c.Endpoint), Hint: "write it as " + DefaultEndpoint + ", with http:// or https://"}
 	}
 	c.Endpoint = strings.TrimRight(c.Endpoint, "/")
 	if c.Client == nil {
@@ -58,6 +67,12 @@ func New(c Config) *Client {
 			}
 		}
 	}
+	if c.AfterFunc == nil {
+		c.AfterFunc = func(d time.Duration, f func()) Timer { return time.AfterFunc(d, f) }
+	}
+	if c.Idle == 0 {
+		c.Idle = 60 * time.Second
+	}
 	if c.Tries == 0 {
 		c.Tries = 6
 	}
@@ -74,7 +89,7 @@ func New(c Config) *Client {
 		return nil
 	}
 	c.Client = &own
-	return &Client{c}
+	return &Client{c}, nil
 }
 
 // Error is an answer of the hub that trying again does not change.
@@ -83,7 +98,10 @@ type Error struct {
 	Code    string // X-Error-Code: RepoNotFound, GatedRepo, ...
 	Message string
 	Hint    string // what to do
+	cause   error
 }
+
+func (e *Error) Unwrap() error { return e.cause }
 
 func (e *Error) Error() string {
 	if e.Hint != "" {
@@ -116,7 +134,11 @@ func (c *Client) list(ctx context.Context, s Source) (snapshot, error) {
 	var out snapshot
 	address := fmt.Sprintf("%s/api/models/%s/revision/%s?blobs=true", c.c.Endpoint, s.Repo, url.PathEscape(s.Revision))
 	err := c.try(ctx, func() (bool, error) {
-		res, err := c.get(ctx, address, 0)
+		res, err := c.get(ctx, address, 0, 0)
+		var dns *net.DNSError
+		if errors.As(err, &dns) && dns.IsNotFound { // later it is the network that went away, here a wrong name
+			err = &Error{Message: err.Error(), Hint: reachHint, cause: err}
+		}
 		if err != nil {
 			return false, err
 		}
@@ -135,9 +157,12 @@ func (c *Client) list(ctx context.Context, s Source) (snapshot, error) {
 	return out, err
 }
 
-func (c *Client) get(ctx context.Context, address string, from int64) (*http.Response, error) {
+// get asks for the bytes of address from from on, up to the byte before to; 0: all.
+func (c *Client) get(ctx context.Context, address string, from, to int64) (*http.Response, error) {
+	ctx, watch := c.watch(ctx)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
+		watch.end()
 		return nil, err
 	}
 	if c.c.Token != "" {
@@ -147,15 +172,26 @@ func (c *Client) get(ctx context.Context, address string, from int64) (*http.Res
 		req.Header.Set("User-Agent", c.c.UserAgent)
 	}
 	req.Header.Set("Accept-Encoding", "identity")
-	if from > 0 {
+	switch {
+	case to > 0:
+		req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", from, to-1))
+	case from > 0:
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", from))
 	}
-	return c.c.Client.Do(req)
+	res, err := c.c.Client.Do(req)
+	if err != nil {
+		watch.end()
+		return nil, noAnswer(watch.cause(err))
+	}
+	res.Body = &watchedBody{res.Body, watch}
+	return res, nil
 }
 
 // head asks for a file's headers, without following it to another host: the hub's own
 // headers have the checksum.
 func (c *Client) head(ctx context.Context, address string) (*http.Response, error) {
+	ctx, watch := c.watch(ctx)
+	defer watch.end()
 	req, err := http.NewRequestWithContext(ctx, http.MethodHead, address, nil)
 	if err != nil {
 		return nil, err
@@ -168,7 +204,7 @@ func (c *Client) head(ctx context.Context, address string) (*http.Response, erro
 	still.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	res, err := still.Do(req)
 	if err != nil {
-		return nil, err
+		return nil, noAnswer(watch.cause(err))
 	}
 	return res, res.Body.Close()
 }
@@ -204,6 +240,7 @@ func (c *Client) fault(res *http.Response, s Source, name string) error {
 		e.Hint = "make a new one, or look at the name"
 	case e.Code == "RevisionNotFound":
 		e.Message = fmt.Sprintf("%s has no revision %s", s.Repo, s.Revision)
+		e.Hint = fmt.Sprintf("%s/tree/main names its branches and tags; a commit is written in full, and without @ it is main", page)
 	case res.StatusCode == http.StatusNotFound:
 		e.Message = fmt.Sprintf("%s is not there", what)
 		e.Hint = fmt.Sprintf("look at the name and the revision %s", s.Revision)
@@ -244,11 +281,14 @@ func (c *Client) try(ctx context.Context, f func() (progress bool, err error)) e
 			failed = 0
 		}
 		if failed++; failed >= c.c.Tries {
-			return fmt.Errorf("%w (after %d tries)", err, failed)
+			return &UnavailableError{err, failed}
 		}
 		pause := min(time.Second<<(failed-1), time.Minute)
 		if isWait && wait.after > 0 {
 			pause = wait.after
+		}
+		if c.c.Waiting != nil {
+			c.c.Waiting(err, pause)
 		}
 		if err := c.c.Sleep(ctx, pause); err != nil {
 			return err

@@ -148,20 +148,29 @@ func gitSum(data []byte) string {
 	return hex.EncodeToString(s[:])
 }
 
+func client(t *testing.T, c hub.Config) *hub.Client {
+	t.Helper()
+	made, err := hub.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made
+}
+
 // fetch fetches and gives the pauses that were made.
 func (s *server) fetch(dir, source string, token string) (hub.Fetched, []time.Duration, error) {
 	s.t.Helper()
 	var pauses []time.Duration
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
-	c := hub.New(hub.Config{Endpoint: s.URL + "/", Token: token, Client: &http.Client{Transport: transport}, Now: func() time.Time { return time.Unix(1000, 0) },
+	c := client(s.t, hub.Config{Endpoint: s.URL + "/", Token: token, Client: &http.Client{Transport: transport}, Now: func() time.Time { return time.Unix(1000, 0) },
 		Sleep: func(ctx context.Context, d time.Duration) error { pauses = append(pauses, d); return ctx.Err() }})
 	src, err := hub.Parse(source)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	last, lastTotal := int64(-1), int64(0)
-	got, err := c.Fetch(context.Background(), src, dir, func(done, total int64) { last, lastTotal = done, total })
+	got, err := c.Fetch(context.Background(), src, dir, hub.Hooks{Progress: func(done, total int64) { last, lastTotal = done, total }})
 	if err == nil && last != lastTotal {
 		s.t.Errorf("the progress ended at %d of %d", last, lastTotal)
 	}
@@ -368,19 +377,25 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 		source, token, want string
 		spoil               func(s *server)
 	}{
-		"gated":        {"hf:org/model", "", "HF_TOKEN", func(s *server) { s.token = "x" }},
-		"wrong token":  {"hf:org/model", "y", "accept its conditions", func(s *server) { s.token = "x" }},
-		"not there":    {"hf:org/other", "", "not there, or not for everyone", nil},
-		"bad token":    {"hf:org/other", "y", "does not take the token", nil},
-		"revision":     {"hf:org/model@v9", "", "has no revision v9", nil},
-		"no config":    {"hf:org/model", "", "no config.json", func(s *server) { delete(s.files, "config.json") }},
-		"pickled":      {"hf:org/model", "", "only weights as safetensors", func(s *server) { delete(s.files, "model.safetensors") }},
+		"gated":             {"hf:org/model", "", "HF_TOKEN", func(s *server) { s.token = "x" }},
+		"wrong token":       {"hf:org/model", "y", "accept its conditions", func(s *server) { s.token = "x" }},
+		"not there":         {"hf:org/other", "", "not there, or not for everyone", nil},
+		"bad token":         {"hf:org/other", "y", "does not take the token", nil},
+		"revision":          {"hf:org/model@v9", "", "has no revision v9: URL/org/model/tree/main names", nil},
+		"no config":         {"hf:org/model", "", "no config.json", func(s *server) { delete(s.files, "config.json") }},
+		"pickled":           {"hf:org/model", "", "only weights as safetensors are taken: look among its branches", func(s *server) { delete(s.files, "model.safetensors") }},
+		"pickled with GGUF": {"hf:org/model", "", "hf:org/model/FILE.gguf, of a.gguf", func(s *server) { delete(s.files, "model.safetensors"); s.files["a.gguf"] = nil }},
+		"no tokenizer":      {"hf:org/model", "", "neither tokenizer.json nor tokenizer.model: look", func(s *server) { delete(s.files, "tokenizer.json") }},
+		"adapter": {"hf:org/model", "", "is a PEFT adapter, not a whole model: pull the base model", func(s *server) {
+			delete(s.files, "config.json")
+			s.files["adapter_config.json"] = nil
+		}},
 		"gguf only":    {"hf:org/model", "", "hf:org/model/FILE.gguf, of a.gguf", func(s *server) { s.files = map[string][]byte{"a.gguf": nil} }},
-		"gguf missing": {"hf:org/model/b.gguf", "", "has no file b.gguf", nil},
+		"gguf missing": {"hf:org/model/b.gguf", "", "has no file b.gguf, and no other GGUF file: take the whole model, hf:org/model", nil},
 		"no protocol": {"hf:org/model", "", "does not speak", func(s *server) {
 			s.spoil = func(w http.ResponseWriter, _ *http.Request, _ int) bool { fmt.Fprint(w, "{}"); return true }
 		}},
-		"shard missing": {"hf:org/model", "", "shard b.safetensors", func(s *server) {
+		"shard missing": {"hf:org/model", "", "shard b.safetensors, which is not there: the upload of this revision is not whole", func(s *server) {
 			delete(s.files, "model.safetensors")
 			s.files["model.safetensors.index.json"] = []byte(`{"weight_map":{"x":"b.safetensors"}}`)
 		}},
@@ -391,7 +406,7 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 		}
 		_, pauses, err := s.fetch(t.TempDir(), c.source, c.token)
 		var fault *hub.Error
-		if !errors.As(err, &fault) || !strings.Contains(err.Error(), c.want) || len(pauses) != 0 {
+		if !errors.As(err, &fault) || !strings.Contains(err.Error(), strings.ReplaceAll(c.want, "URL", s.URL)) || len(pauses) != 0 {
 			t.Errorf("%s: %v after %v, want %q", label, err, pauses, c.want)
 		}
 	}
@@ -406,11 +421,8 @@ func TestShardsAndSingleFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := append(slices.DeleteFunc(slices.Clone(needed), func(n string) bool { return n == "model.safetensors" }), "model-1.safetensors", "model-2.safetensors")
+	want := append(slices.DeleteFunc(slices.Clone(needed), func(n string) bool { return n == "model.safetensors" }), "model-1.safetensors", "model-2.safetensors", "model.safetensors.index.json")
 	s.check(got, want...)
-	if _, err := os.Stat(filepath.Join(got.Path, "model.safetensors.index.json")); err != nil {
-		t.Error(err)
-	}
 	s.files["sub/m.Q4_K_M.gguf"] = []byte("GGUF")
 	got, _, err = s.fetch(t.TempDir(), "hf:org/model/sub/m.Q4_K_M.gguf", "")
 	if data, readErr := os.ReadFile(got.Path); err != nil || readErr != nil || string(data) != "GGUF" {
@@ -444,14 +456,14 @@ func TestCtrlCKeepsWhatIsThere(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
-	c := hub.New(hub.Config{Endpoint: s.URL, Client: &http.Client{Transport: transport}})
+	c := client(t, hub.Config{Endpoint: s.URL, Client: &http.Client{Transport: transport}})
 	src, _ := hub.Parse("hf:org/model")
 	dir := t.TempDir()
-	_, err := c.Fetch(ctx, src, dir, func(done, _ int64) {
+	_, err := c.Fetch(ctx, src, dir, hub.Hooks{Progress: func(done, _ int64) {
 		if done > 50_000 {
 			cancel()
 		}
-	})
+	}})
 	if !errors.Is(err, context.Canceled) {
 		t.Fatalf("%v", err)
 	}
