@@ -73,20 +73,18 @@ func Commands(o Options) []*cobra.Command {
 	return commands
 }
 
-// Prepare gives the verbs beside this package's the same manners as its own.
-func Prepare(c *cobra.Command) *cobra.Command {
-	prepare(c)
-	return c
-}
-
 // prepare gives a command and those below it the manners that all share:
-// errors are returned and not printed, and a wrong line is a usage error.
+// errors are returned and not printed, and a wrong line is a usage error. Twice
+// is no harm.
 func prepare(c *cobra.Command) {
 	c.SilenceErrors, c.SilenceUsage = true, true
 	c.SuggestionsMinimumDistance = 2
 	// Texts of flags are wrapped where everything else is.
 	c.SetUsageTemplate(strings.ReplaceAll(c.UsageTemplate(), ".FlagUsages |", ".FlagUsagesWrapped 100 |"))
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, "%s", err) })
+	if check := c.Args; check != nil {
+		c.Args = func(c *cobra.Command, args []string) error { return asUsage(c, check(c, args)) }
+	}
 	if c.HasSubCommands() && c.RunE == nil {
 		c.Args = cobra.ArbitraryArgs
 		c.RunE = func(c *cobra.Command, args []string) error {
@@ -125,13 +123,7 @@ func (a *app) offline(run func(*call) error) func(*cobra.Command, []string) erro
 			c.ctx = context.Background()
 		}
 		c.scr = a.Screen(c.out)
-		if err := run(c); err != nil {
-			if a.json {
-				return jsonError{err}
-			}
-			return err
-		}
-		return nil
+		return run(c)
 	}
 }
 

@@ -31,6 +31,18 @@ func surplus(c *cobra.Command, args []string, n int) error {
 	return nil
 }
 
+// ExactArgs is for verbs beside this package's: one argument for each name.
+func ExactArgs(names ...string) cobra.PositionalArgs { return exactArgs(names...) }
+
+// asUsage makes what cobra finds wrong with arguments a usage error.
+func asUsage(c *cobra.Command, err error) error {
+	var f *failure
+	if err == nil || errors.As(err, &f) {
+		return err
+	}
+	return usage(c, "%s", err)
+}
+
 func noArgs(c *cobra.Command, args []string) error { return surplus(c, args, 0) }
 
 // completer lists what may be typed next, as "word\tdescription"; args are the

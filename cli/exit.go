@@ -10,12 +10,14 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/api/client"
 	"github.com/tunemesh/tunemesh/cli/format"
 	"github.com/tunemesh/tunemesh/cli/table"
 )
@@ -24,10 +26,10 @@ import (
 const (
 	ExitOK          = 0
 	ExitJobFailed   = 1   // the watched job failed or was cancelled
-	ExitUsage       = 2   // the command line, a config or a file given is wrong
+	ExitUsage       = 2   // the command line, a config, a file or an address given is wrong
 	ExitUnreachable = 3   // no server answers
 	ExitRefused     = 4   // the server refused: invalid, not found, forbidden, conflict
-	ExitInternal    = 5   // the server or this program failed
+	ExitInternal    = 5   // the server, this program or this machine failed: a full disk
 	ExitInterrupted = 130 // Ctrl-C; what was started in the mesh goes on
 )
 
@@ -44,10 +46,12 @@ type failure struct {
 func (f *failure) Error() string { return f.title }
 func (f *failure) Unwrap() error { return f.cause }
 
-// jsonError marks an error of a verb that was told to print JSON.
-type jsonError struct{ error }
-
-func (e jsonError) Unwrap() error { return e.error }
+// exiter is an error of a verb beside this package's that chooses the exit code
+// itself; silent says that all was said already.
+type exiter interface {
+	error
+	Exit() (code int, silent bool)
+}
 
 // usage is a wrong command line.
 func usage(c *cobra.Command, format string, args ...any) error {
@@ -68,10 +72,34 @@ func Unreachable(hint, format string, args ...any) error {
 	return &failure{code: ExitUnreachable, title: fmt.Sprintf(format, args...), hint: hint}
 }
 
-// Report prints an error of a verb to w, standard error as a rule, and returns
-// the exit code. With --json it prints a problem document, the same as the
-// server's.
-func Report(w io.Writer, err error) int {
+// Run runs a program's command line and returns the exit code. An error goes to
+// w, standard error as a rule; with --json as a problem document, the same as the
+// server's, whatever is wrong: a wrong line too.
+func Run(ctx context.Context, root *cobra.Command, args []string, w io.Writer) int {
+	prepare(root)
+	root.SetArgs(args)
+	return report(w, root.ExecuteContext(ctx), wantsJSON(args))
+}
+
+// wantsJSON reads a line that may have more wrong with it than its flags tell.
+func wantsJSON(args []string) bool {
+	wants := false
+	for _, arg := range args {
+		if arg == "--" {
+			break
+		}
+		if name, value, given := strings.Cut(arg, "="); name == "--json" {
+			yes, err := strconv.ParseBool(value)
+			wants = !given || err != nil || yes
+		}
+	}
+	return wants
+}
+
+// Report prints an error of a verb for a person and returns the exit code.
+func Report(w io.Writer, err error) int { return report(w, err, false) }
+
+func report(w io.Writer, err error, asJSON bool) int {
 	if err == nil {
 		return ExitOK
 	}
@@ -79,8 +107,7 @@ func Report(w io.Writer, err error) int {
 	if f.silent {
 		return f.code
 	}
-	var asJSON jsonError
-	if errors.As(err, &asJSON) {
+	if asJSON {
 		p := api.Problem{Title: f.title, Errors: f.fields, Hint: f.hint}
 		var sent *api.Problem
 		if errors.As(err, &sent) {
@@ -103,6 +130,11 @@ func Report(w io.Writer, err error) int {
 
 // explain turns any error into one for a person.
 func explain(err error) *failure {
+	var chosen exiter
+	if errors.As(err, &chosen) {
+		code, silent := chosen.Exit()
+		return &failure{code: code, title: err.Error(), silent: silent, cause: err}
+	}
 	var f *failure
 	if errors.As(err, &f) {
 		return f
@@ -114,11 +146,11 @@ func explain(err error) *failure {
 	if errors.Is(err, context.Canceled) {
 		return &failure{code: ExitInterrupted, title: "interrupted"}
 	}
-	if f := explainNetwork(err); f != nil {
+	if f := explainMachine(err); f != nil {
 		return f
 	}
-	if strings.HasPrefix(err.Error(), "unknown command") || strings.HasPrefix(err.Error(), "unknown flag") { // cobra's own, at the root
-		return &failure{code: ExitUsage, title: err.Error(), hint: "see `tunemesh --help`"}
+	if f := explainNetwork(err); f != nil {
+		return f
 	}
 	return &failure{code: ExitInternal, title: err.Error()}
 }
@@ -152,23 +184,30 @@ func explainProblem(p *api.Problem) *failure {
 }
 
 // explainNetwork says which server did not answer and how, or nil if err is
-// none of the network's.
+// none of the network's. The end of a file or of a time is the network's only
+// where a request met it.
 func explainNetwork(err error) *failure {
 	where := ""
 	var ue *url.Error
-	if errors.As(err, &ue) {
+	var op *net.OpError
+	var dns *net.DNSError
+	var call *client.CallError
+	byURL, byOp, byName := errors.As(err, &ue), errors.As(err, &op), errors.As(err, &dns)
+	if !byURL && !byOp && !byName && !errors.As(err, &call) {
+		return nil
+	}
+	if byURL {
 		if u, e := url.Parse(ue.URL); e == nil {
 			where = " at " + u.Scheme + "://" + u.Host
 		}
 	}
 	const start = "start a mesh on this machine with `tunemesh dev`, or name a server with --server or TUNEMESH_SERVER"
 	f := &failure{code: ExitUnreachable, cause: err, hint: start}
-	var dns *net.DNSError
 	var unknownCA x509.UnknownAuthorityError
 	var wrongHost x509.HostnameError
 	var ne net.Error
 	switch {
-	case errors.As(err, &dns):
+	case byName:
 		f.title = fmt.Sprintf("there is no host %s", dns.Name)
 	case errors.As(err, &unknownCA), errors.As(err, &wrongHost):
 		f.title, f.hint = "the certificate of the server"+where+" is not trusted", "check the address; SSL_CERT_FILE names the certificates to trust"
@@ -178,9 +217,9 @@ func explainNetwork(err error) *failure {
 		f.title = "the server" + where + " did not answer in time"
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		f.title, f.hint = "the connection to the server"+where+" broke", "check that it runs, then try again"
-	case ue != nil && strings.Contains(ue.Err.Error(), "HTTP response to HTTPS"):
+	case byURL && strings.Contains(ue.Err.Error(), "HTTP response to HTTPS"):
 		f.title, f.hint = "the server"+where+" speaks http, not https", "write the address with http://"
-	case ue != nil || errors.As(err, &ne):
+	case byURL || byOp:
 		f.title = "the server" + where + " cannot be reached"
 	default:
 		return nil
@@ -191,7 +230,7 @@ func explainNetwork(err error) *failure {
 // nobodyThere says whether err means that no server took the request.
 func nobodyThere(err error) bool {
 	var p *api.Problem
-	return !errors.As(err, &p) && !errors.Is(err, context.Canceled) && explainNetwork(err) != nil
+	return !errors.As(err, &p) && !errors.Is(err, context.Canceled) && explainMachine(err) == nil && explainNetwork(err) != nil
 }
 
 // clip keeps what a person typed short enough for a message.

@@ -339,12 +339,11 @@ func (l cmdline) run(args ...string) result {
 		l.env["XDG_CONFIG_HOME"] = l.t.TempDir()
 	}
 	root := l.root(&out, &errOut)
-	root.SetArgs(args)
 	ctx := l.ctx
 	if ctx == nil {
 		ctx = context.Background()
 	}
-	code := cli.Report(&errOut, root.ExecuteContext(ctx))
+	code := cli.Run(ctx, root, args, &errOut)
 	return result{out.String(), errOut.String(), code}
 }
 

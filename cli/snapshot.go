@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tunemesh/tunemesh/api/client"
 	"github.com/tunemesh/tunemesh/api/snapshot"
 	"github.com/tunemesh/tunemesh/cli/format"
 	"github.com/tunemesh/tunemesh/cli/table"
@@ -82,7 +83,7 @@ func (c *call) saveSnapshot(path string, stale, force bool) error {
 	// CreateTemp makes the file 0600, as the keys in it want, and a rename keeps that.
 	f, err := os.CreateTemp(filepath.Dir(path), ".snapshot-*")
 	if err != nil {
-		return fmt.Errorf("save the snapshot: %w", err)
+		return wrong("choose another place for it", "%s cannot be written: %s", clip(path), reason(err))
 	}
 	defer os.Remove(f.Name())
 	defer f.Close()
@@ -116,12 +117,12 @@ func (a *app) snapshotInspect() *cobra.Command {
 		RunE: a.offline(func(c *call) error {
 			f, err := os.Open(c.args[0])
 			if err != nil {
-				return err
+				return fileFault(c.args[0], err)
 			}
 			defer f.Close()
 			summary, err := snapshot.Inspect(f)
 			if err != nil {
-				return fmt.Errorf("%s: %w", c.args[0], err)
+				return badSnapshot(c.args[0], err)
 			}
 			return c.showSnapshot(summary, "")
 		}),
@@ -148,10 +149,14 @@ With --json: snapshot.Summary.`,
 			}
 			f, err := os.Open(c.args[0])
 			if err != nil {
-				return err
+				return fileFault(c.args[0], err)
 			}
 			defer f.Close()
 			summary, err := mesh.RestoreSnapshot(c.ctx, f, force)
+			var asked *client.CallError
+			if err != nil && !errors.As(err, &asked) { // it was looked through before anybody was asked
+				return badSnapshot(c.args[0], err)
+			}
 			if err != nil {
 				return err
 			}
@@ -160,6 +165,11 @@ With --json: snapshot.Summary.`,
 	}
 	c.Flags().BoolVar(&force, "force", false, "throw away the jobs and datasets that are there")
 	return c
+}
+
+// badSnapshot says that a file is no whole snapshot.
+func badSnapshot(path string, err error) error {
+	return wrong("`tunemesh snapshot save` makes one", "%s is no whole snapshot: %s", clip(path), err)
 }
 
 func (c *call) showSnapshot(s snapshot.Summary, remark string) error {

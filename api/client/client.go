@@ -229,6 +229,18 @@ func IsNotFound(err error) bool {
 	return ok && p.Status == http.StatusNotFound
 }
 
-func wrap(method, path string, err error) error {
-	return fmt.Errorf("%s %s: %w", method, path, err)
+// CallError is a call or a transfer that came to nothing. Err says why: an
+// *api.Problem where a server refused, an error of the network where none
+// answered or the connection broke, one of the file system where this side could
+// not read or write.
+type CallError struct {
+	What string // "GET /v1/jobs", "download merged/model.safetensors"
+	Err  error
 }
+
+func (e *CallError) Error() string { return e.What + ": " + e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *CallError) Unwrap() error { return e.Err }
+
+func wrap(method, path string, err error) error { return &CallError{method + " " + path, err} }

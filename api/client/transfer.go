@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -105,7 +104,7 @@ func (c *Client) transfers(moved func(int64)) transfer.Client {
 func (c *Client) Download(ctx context.Context, a api.Artifact, w io.Writer) error {
 	d := transfer.Download{Link: a.URL, Size: a.Size, SHA256: a.SHA256, To: w, Sum: sha256.New()}
 	if err := c.transfers(nil).Fetch(ctx, &d); err != nil {
-		return fmt.Errorf("client: download %s: %w", a.Name, err)
+		return &CallError{"download " + a.Name, err}
 	}
 	return nil
 }
@@ -120,7 +119,7 @@ func (c *Client) Put(ctx context.Context, a api.Artifact, from io.ReaderAt) erro
 func (c *Client) put(ctx context.Context, a api.Artifact, from io.ReaderAt, by transfer.Client, renew func(context.Context) (string, error)) error {
 	err := by.Send(ctx, transfer.Piece{From: from, Size: a.Size, SHA256: a.SHA256}, a.URL, renew)
 	if err != nil {
-		return fmt.Errorf("client: upload %s: %w", a.Name, err)
+		return &CallError{"upload " + a.Name, err}
 	}
 	return nil
 }

@@ -37,7 +37,7 @@ what a node has told of itself.`,
 		Args: cobra.NoArgs,
 	}
 	cmd.AddCommand(engineList(), engineInstall(), engineVerify(), engineRemove())
-	return cli.Prepare(cmd)
+	return cmd
 }
 
 // enginesDir is the folder that install and remove work on.

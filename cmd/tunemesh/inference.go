@@ -27,7 +27,7 @@ a process of its own. Behind the scheduler it is the stage kind inference: a
 pipeline may have several replicas, and examples/inference.json has two.`,
 	}
 	cmd.AddCommand(newInferenceServe(), newInferenceGenerate())
-	return cli.Prepare(cmd)
+	return cmd
 }
 
 func newInferenceServe() *cobra.Command {

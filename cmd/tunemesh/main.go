@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -38,19 +37,7 @@ func run() int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	root := newRoot()
-	err := root.ExecuteContext(ctx)
-	if err == nil {
-		return 0
-	}
-	var exit exitError
-	if errors.As(err, &exit) {
-		if exit.err != nil {
-			fmt.Fprintln(os.Stderr, "tunemesh:", exit.err)
-		}
-		return exit.code
-	}
-	return cli.Report(os.Stderr, err)
+	return cli.Run(ctx, newRoot(), os.Args[1:], os.Stderr)
 }
 
 // exitError ends the program with a code; a nil err prints nothing.
@@ -67,6 +54,9 @@ func (e exitError) Error() string {
 }
 
 func (e exitError) Unwrap() error { return e.err }
+
+// Exit tells the client's Run how to end.
+func (e exitError) Exit() (code int, silent bool) { return e.code, e.err == nil }
 
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
