@@ -54,4 +54,6 @@ type Artifact struct {
 type StageArtifact struct {
 	Stage string `json:"stage"`
 	Artifact
+	// OriginalName is what the user's file was called, of the dataset alone.
+	OriginalName string `json:"original_name,omitempty"`
 }

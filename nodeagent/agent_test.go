@@ -57,8 +57,9 @@ func TestMain(m *testing.M) {
 func testStage(ctx context.Context, in contract.Input, emit *contract.Emitter) (contract.Result, error) {
 	var c struct {
 		Lines, Every int
-		PauseMS      int  `json:"pause_ms"`
-		Hang         bool // at the end
+		PauseMS      int    `json:"pause_ms"`
+		Hang         bool   // at the end
+		Tell         string // a variable of the environment, for the output
 	}
 	if err := json.Unmarshal(in.Config, &c); err != nil {
 		return contract.Result{}, err
@@ -110,8 +111,12 @@ func testStage(ctx context.Context, in contract.Input, emit *contract.Emitter) (
 			return contract.Result{}, err
 		}
 	}
+	output := map[string]any{"began_at": begin, "gomaxprocs": os.Getenv("GOMAXPROCS")}
+	if c.Tell != "" {
+		output = map[string]any{c.Tell: os.Getenv(c.Tell)}
+	}
 	return contract.Result{
-		Output:    map[string]any{"began_at": begin, "gomaxprocs": os.Getenv("GOMAXPROCS")},
+		Output:    output,
 		Metrics:   map[string]float64{"lines": float64(c.Lines)},
 		Artifacts: map[string]contract.Artifact{"adapter": {Path: "adapter", Place: contract.PlaceAdapter}, "empty.txt": {Path: "empty"}},
 	}, nil
@@ -266,6 +271,28 @@ func TestAStageRunsAndAllOfItArrives(t *testing.T) {
 	}
 	cleared(t, dir, 41)
 	p.until("a heartbeat names nothing", func() bool { return len(p.beats) > 0 && len(p.beats[len(p.beats)-1].Fences) == 0 })
+}
+
+// The program that reads exported files by itself is the node's setting: the builtin
+// export stage has it from the agent, another builtin stage and a user's command have not,
+// not even one that calls itself export.
+func TestOnlyTheExportStageIsToldOfTheJudge(t *testing.T) {
+	t.Setenv(contract.EnvExportJudge, "node judge.mjs")
+	p, dir := newPlane(t), t.TempDir()
+	tell := fmt.Sprintf(`{"tell":%q}`, contract.EnvExportJudge)
+	export := builtin(71, tell)
+	export.Stage = api.StageSpec{Name: "to_gguf", Kind: "export"}
+	own := shell(73, `printf '{"status":"success","output":{"%s":"%s"}}' `+contract.EnvExportJudge+` "$`+contract.EnvExportJudge+`" > "$TUNEMESH_RESULT"`)
+	own.Stage.Name = "export"
+	for _, as := range []api.Assignment{export, builtin(72, tell), own} {
+		p.assign(as)
+	}
+	run(t, p, config(dir))
+	for fence, want := range map[uint64]string{71: "node judge.mjs", 72: "", 73: ""} {
+		if report := p.ended(fence); report.State != api.AttemptSucceeded || string(report.Output) != fmt.Sprintf(`{%q:%q}`, contract.EnvExportJudge, want) {
+			t.Errorf("attempt %d: %s with %s, want %q", fence, report.State, report.Output, want)
+		}
+	}
 }
 
 func TestACustomStageGetsItsInputsAndItsPlainLinesBecomeEvents(t *testing.T) {

@@ -48,7 +48,7 @@ func (r *runner) prepare(ctx context.Context, parent string) (launcher.Spec, err
 		Contract: contract.Version, RunID: as.JobID, Stage: as.Stage.Name, Kind: as.Stage.Kind, Attempt: as.Attempt, Fence: as.Fence,
 		Config: as.Config, PreviousOutput: as.PreviousOutput, Inputs: files, InputDir: r.p.in(), OutputDir: r.p.out(),
 		CheckpointDir: ckpt, ScratchDir: r.p.scratch(),
-		Devices:     contract.Devices{CPUCores: as.Devices.CPUCores, MemoryBytes: as.Devices.MemoryBytes, GPUs: as.Devices.GPUs, Engine: as.Devices.Engine},
+		Devices:     contract.Devices{CPUCores: as.Devices.CPUCores, MemoryBytes: as.Devices.MemoryBytes, GPUs: as.Devices.GPUs, GPUMemoryBytes: as.Devices.GPUMemoryBytes, Engine: as.Devices.Engine},
 		TraceParent: parent,
 	}
 	if len(in.Config) == 0 {
@@ -95,6 +95,17 @@ func (r *runner) traced(name string) bool {
 	return strings.HasPrefix(name, "OTEL_") && (r.as.Stage.Kind != api.KindCustom || !strings.HasSuffix(name, "_HEADERS"))
 }
 
+// judged says whether a variable is the program that the builtin export stage lets read
+// its files. Nobody else has a business with what an operator wrote into it, and a
+// user's command least of all.
+func (r *runner) judged(name string) bool {
+	return name == contract.EnvExportJudge && r.as.Stage.Kind == kindExport
+}
+
+// kindExport is the kind of the builtin export stage; a user's own stage is of
+// api.KindCustom whatever it is called.
+const kindExport = "export"
+
 func (r *runner) environment(parent string) []string {
 	var env []string
 	for _, kv := range os.Environ() {
@@ -104,7 +115,7 @@ func (r *runner) environment(parent string) []string {
 				env = append(env, kv)
 			}
 		}
-		if strings.HasPrefix(name, "LC_") || parent != "" && r.traced(name) {
+		if strings.HasPrefix(name, "LC_") || r.judged(name) || parent != "" && r.traced(name) {
 			env = append(env, kv)
 		}
 	}
@@ -135,7 +146,7 @@ func (r *runner) fetchInputs(ctx context.Context, as api.Assignment) ([]contract
 	g.SetLimit(transfers)
 	for i, in := range as.Inputs {
 		path := filepath.Join(r.p.in(), in.Stage, filepath.FromSlash(in.Name))
-		files[i] = contract.File{Stage: in.Stage, Name: in.Name, Path: path, Size: in.Size, SHA256: in.SHA256}
+		files[i] = contract.File{Stage: in.Stage, Name: in.Name, Path: path, Size: in.Size, SHA256: in.SHA256, OriginalName: in.OriginalName}
 		g.Go(func() error { return r.fetch(gctx, in.Stage+"/"+in.Name, in.Artifact, path) })
 	}
 	if err := g.Wait(); err != nil {

@@ -100,7 +100,7 @@ func addSources(view state.View, job api.Job, out *api.Assignment) error {
 		}
 		out.Inputs = append(out.Inputs, api.StageArtifact{Stage: contract.SourceInputs, Artifact: api.Artifact{
 			Name: path.Base(d.Key), Bucket: api.BucketDatasets, Key: d.Key, Size: d.Size, SHA256: d.SHA256,
-		}})
+		}, OriginalName: d.Name})
 	}
 	if job.Model != "" {
 		base, err := view.Base(job.ID)

@@ -132,7 +132,7 @@ func repositoryRoot() (string, error) {
 	}
 }
 
-// Command is the judge as a command line, for export.JudgeVariable.
+// Command is the judge as a command line, for contract.EnvExportJudge.
 func (j *Judge) Command() string { return "node " + filepath.Join(j.dir, "judge.mjs") }
 
 // Ask puts one question. An error carries what llama.cpp said; a model that it

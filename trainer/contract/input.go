@@ -19,6 +19,18 @@ const (
 	EnvResult = "TUNEMESH_RESULT" // path that the stage writes its result to
 )
 
+// EnvExportJudge names a program on the node that reads GGUF files by itself, with its
+// arguments, parted by spaces. It gets
+//
+//	{"model": path, "loras": [{"filePath": path, "scale": 1}], "sequences": [[ids]]}
+//
+// on its standard input, loras only where an adapter is to be put over the model, and
+// answers {"sequences": [[{"logprobs": [nats by id]}]]}: for every token of a sequence,
+// the distribution of the next one. test/gguf/judge.mjs is one, by llama.cpp. It is the
+// node's setting and no job's, since it is run; the agent hands it to the builtin export
+// stage and to no other.
+const EnvExportJudge = "TUNEMESH_EXPORT_JUDGE"
+
 // Pseudo-stages under which the inputs that no stage made are found.
 const (
 	SourceInputs = "source" // the job's dataset, one file
@@ -66,6 +78,8 @@ type File struct {
 	Path   string `json:"path"`
 	Size   int64  `json:"size"`
 	SHA256 string `json:"sha256"`
+	// OriginalName is what the user called the dataset's file; empty for others.
+	OriginalName string `json:"original_name,omitempty"`
 }
 
 // Devices is what the placement reserved for the attempt.

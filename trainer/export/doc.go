@@ -10,8 +10,8 @@
 // What is written is read again, by what it says of itself alone, and has to agree
 // with what was trained before the stage succeeds: the logits of held-out prompts
 // within the bounds of its number format, each row of its weights, its tokenizer, its
-// chat template. A node can name another program that reads the GGUF files too
-// (JudgeVariable). No model is in memory as a whole at any time: weights are streamed
+// chat template; the adapter's logits over the base model, its scale and its matrices. A node can name another program that reads the GGUF files too
+// (contract.EnvExportJudge). No model is in memory as a whole at any time: weights are streamed
 // and computed with block by block. The package knows the formats and the engine; it
 // does not know where the files go.
 package export

@@ -154,9 +154,17 @@ func compare(prompts int, dtype string, bound limit, want, got [][]float32) Pari
 
 // check refuses an export that is not what was trained.
 func (p Parity) check(what string) error {
-	if p.MaxDelta <= p.Limit && p.MaxKL <= p.LimitKL && p.MeanKL <= p.LimitMeanKL {
+	if p.within() {
 		return nil
 	}
+	return p.fault(what)
+}
+
+func (p Parity) within() bool {
+	return p.MaxDelta <= p.Limit && p.MaxKL <= p.LimitKL && p.MeanKL <= p.LimitMeanKL
+}
+
+func (p Parity) fault(what string) *contract.Error {
 	return differs("%s, read again, does not compute what was trained: logits differ by up to %.4g (allowed: %.4g), KL up to %.4g nats (allowed: %.4g), %.4g on average (allowed: %.4g), over %d positions",
 		what, p.MaxDelta, p.Limit, p.MaxKL, p.LimitKL, p.MeanKL, p.LimitMeanKL, p.Positions)
 }

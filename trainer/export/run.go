@@ -119,7 +119,7 @@ func (e *exporter) run(ctx context.Context) error {
 			}
 		}
 	}
-	if err := e.writeAdapter(ctx); err != nil {
+	if err := e.writeAdapter(ctx, p); err != nil {
 		return err
 	}
 	if err := e.modelfiles(p); err != nil {

@@ -65,6 +65,9 @@ func TestTheMergedModelIsTheTunedOne(t *testing.T) {
 			if dtype == weights.F32 && (p.MaxDelta > 1e-4*p.MaxLogit || p.SameTop != 1) {
 				t.Errorf("F32 parity %+v", p)
 			}
+			if p := s.Parity["job_adapter.gguf"]; p.Positions < 8 || p.MaxDelta > 1e-4 || p.SameTop != 1 {
+				t.Errorf("the adapter's parity %+v: it holds every bit", p)
+			}
 			merged := filepath.Join(in.OutputDir, "merged")
 			f, err := weights.Open(merged)
 			if err != nil {
@@ -132,7 +135,7 @@ func TestTheCardNamesDataSettingsMetricsAndFiles(t *testing.T) {
 	if card.Settings.Training.Rank != (contract.Config{}).WithDefaults().Training.Rank || card.Prepared == nil || card.Prepared.Template != "chatml" {
 		t.Errorf("settings %+v, preprocessing %+v", card.Settings.Training, card.Prepared)
 	}
-	for _, form := range []string{"merged", "job_F16.gguf", "job_Q8_0.gguf", "job_Q4_K_M.gguf"} {
+	for _, form := range []string{"merged", "job_F16.gguf", "job_Q8_0.gguf", "job_Q4_K_M.gguf", "job_adapter.gguf"} {
 		if p, ok := card.Parity[form]; !ok || p.Positions == 0 || p.Limit == 0 {
 			t.Errorf("the drift of %s is %+v", form, p)
 		}
@@ -187,7 +190,10 @@ func TestAFullFineTuneIsExportedToo(t *testing.T) {
 func TestTheAdapterAlone(t *testing.T) {
 	in := tunedtest.Job(t, tunedtest.Tickets(60), `{"export":{"skip_merged":true}}`, weights.BF16)
 	tunedtest.AddAdapter(t, &in, 0.1, nil)
-	r, _, log := run(t, &in)
+	r, s, log := run(t, &in)
+	if p := s.Parity["job_adapter.gguf"]; p.Positions < 8 || p.SameTop != 1 {
+		t.Errorf("parity %+v", p)
+	}
 	if _, ok := r.Artifacts["merged"]; ok {
 		t.Error("a merged model was written")
 	}

@@ -72,18 +72,24 @@ func (s *Source) Tensor(name string) (dtype string, shape []int, data []byte, er
 	if !ok {
 		return "", nil, nil, fmt.Errorf("gguf: no tensor for %s", name)
 	}
-	rows, err := s.file.Rows(j.info.Name)
+	values, err := j.values(s.file)
 	if err != nil {
-		return "", nil, nil, err
-	}
-	values := make([]float32, rows.Count*rows.Width)
-	if err := j.decode(rows, values); err != nil {
 		return "", nil, nil, fmt.Errorf("gguf: tensor %s: %w", j.info.Name, err)
 	}
 	if len(values) > 0 {
 		data = unsafe.Slice((*byte)(unsafe.Pointer(&values[0])), 4*len(values))
 	}
 	return weights.F32, append([]int(nil), j.info.Shape...), data, nil
+}
+
+// values decodes the whole tensor.
+func (j importJob) values(f *File) ([]float32, error) {
+	rows, err := f.Rows(j.info.Name)
+	if err != nil {
+		return nil, err
+	}
+	values := make([]float32, rows.Count*rows.Width)
+	return values, j.decode(rows, values)
 }
 
 // decode reads all rows in Hugging Face's order, some at a time.
