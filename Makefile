@@ -129,8 +129,8 @@ engine-peft: build ## PyTorch for test-peft and bench-peft, in .cache/engines (n
 	@test -f .cache/engines/peft/engine.json || bin/tunemesh engine install peft --accelerator cpu --data-dir .cache
 
 .PHONY: test-peft
-test-peft: $(if $(TUNEMESH_PEFT),build,engine-peft) ## the engine peft for real: agreement with native, resume, workers (TUNEMESH_PEFT=FOLDER of an installed one)
-	TUNEMESH_PEFT=$(or $(TUNEMESH_PEFT),$(CURDIR)/.cache/engines) go test -count=1 -timeout 120m ./test/peft/...
+test-peft: $(if $(TUNEMESH_PEFT),build,engine-peft) ## the engine peft for real: agreement with native, resume, workers (TUNEMESH_PEFT=FOLDER of an installed one, RUN=regexp of tests)
+	TUNEMESH_PEFT=$(or $(TUNEMESH_PEFT),$(CURDIR)/.cache/engines) go test -count=1 -timeout 120m $(if $(RUN),-run '$(RUN)') ./test/peft/...
 
 .PHONY: check-peft
 check-peft: ## asks PyPI whether peft's pinned packages still resolve, on every platform, to files with the pinned hashes (needs uv; fetches none)
