@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tunemesh/tunemesh/api"
-	"github.com/tunemesh/tunemesh/api/transfer"
 	"github.com/tunemesh/tunemesh/cli/format"
 	"github.com/tunemesh/tunemesh/cli/table"
 )
@@ -87,7 +85,8 @@ func (a *app) artifactGet() *cobra.Command {
 		Use:   "get JOB NAME...",
 		Short: "Fetch artifacts by name, or whole folders of them",
 		Long: `Fetch artifacts. A NAME is that of one artifact or of a folder: adapter fetches everything under
-adapter/. Size and SHA-256 are checked; a file appears only when it is whole.
+adapter/. Size and SHA-256 are checked. The files appear when all of them are whole; if one cannot
+be fetched, none does.
 With --json: an array of the api.StageArtifact that were fetched.`,
 		Example: `  tunemesh artifact get 01JDCK3V5W8M2N4P6Q7R8S9T0V metrics.json -o -
   tunemesh artifact get 01JDCK3V5W8M2N4P6Q7R8S9T0V adapter merged -o ./out
@@ -132,16 +131,14 @@ func (c *call) fetch(f fetch) error {
 	if err != nil {
 		return err
 	}
-	for i, a := range wanted {
-		if err := c.fetchOne(a.Artifact, paths[i]); err != nil {
-			return err
-		}
-		if !c.json {
-			fmt.Fprintf(c.out, "%s  %s\n", paths[i], format.Bytes(a.Size))
-		}
+	if err := c.fetchAll(wanted, paths); err != nil {
+		return err
 	}
 	if c.json {
 		return printList(c, wanted)
+	}
+	for i, a := range wanted {
+		fmt.Fprintf(c.out, "%s  %s\n", paths[i], format.Bytes(a.Size))
 	}
 	return nil
 }
@@ -199,63 +196,14 @@ func (f fetch) paths(wanted []api.StageArtifact) ([]string, error) {
 			return nil, wrong("fetch them one by one, with --stage", "two artifacts would be written to %s", clip(paths[i]))
 		}
 		seen[paths[i]] = true
-		if _, err := os.Lstat(paths[i]); err == nil && !f.force {
+		switch info, err := os.Lstat(paths[i]); {
+		case err == nil && info.IsDir():
+			return nil, wrong("choose another place with -o", "%s is a folder, where a file is to be written", clip(paths[i]))
+		case err == nil && !f.force:
 			return nil, wrong("choose another place with -o, or --force to replace it", "%s is there already", clip(paths[i]))
 		}
 	}
 	return paths, nil
-}
-
-// fetchOne writes an artifact next to its place and moves it there when it is
-// whole and its checksum is right.
-func (c *call) fetchOne(a api.Artifact, path string) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return wrong("", "%s cannot be made: %s", clip(filepath.Dir(path)), reason(err))
-	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".part-*")
-	if err != nil {
-		return wrong("", "%s cannot be written: %s", clip(path), reason(err))
-	}
-	defer os.Remove(tmp.Name())
-	defer tmp.Close()
-	bar := c.progress(filepath.Base(path), a.Size)
-	err = c.download(a, tmp, bar)
-	bar.end()
-	if err != nil {
-		return err
-	}
-	if err := tmp.Chmod(0o644); err != nil {
-		return wrong("", "%s cannot be written: %s", clip(path), reason(err))
-	}
-	if err := tmp.Close(); err != nil {
-		return wrong("", "%s cannot be written: %s", clip(path), reason(err))
-	}
-	if err := os.Rename(tmp.Name(), path); err != nil {
-		return wrong("", "%s cannot be written: %s", clip(path), reason(err))
-	}
-	return nil
-}
-
-// anew is how often a file is fetched from its beginning.
-const anew = 3
-
-// download writes an artifact into an empty file, and again from its beginning
-// where wrong bytes came.
-func (c *call) download(a api.Artifact, to *os.File, bar *progress) error {
-	before := bar.line.Done
-	for n := 1; ; n++ {
-		err := c.mesh.Download(c.ctx, a, bar.writer(to))
-		if !errors.Is(err, transfer.ErrCorrupt) || n == anew {
-			return err
-		}
-		bar.line.Done = before
-		if err := to.Truncate(0); err != nil {
-			return err
-		}
-		if _, err := to.Seek(0, io.SeekStart); err != nil {
-			return err
-		}
-	}
 }
 
 func (a *app) completeArtifacts() cobra.CompletionFunc {

@@ -54,6 +54,45 @@ func TestFetchArtifacts(t *testing.T) {
 			t.Errorf("exit code %d, files: %s", r.code, got)
 		}
 	})
+	t.Run("a full disk leaves nothing of what was fetched before", func(t *testing.T) {
+		m := demoMesh()
+		m.full = "adapter/adapter_model.safetensors"
+		dir := t.TempDir()
+		r := cmdline{t: t, mesh: m}.run("artifact", "get", jobID, "metrics.json", "adapter", "-o", filepath.Join(dir, "new", "out"))
+		if said := strings.Join(strings.Fields(r.err), " "); r.code != cli.ExitInternal || !strings.Contains(said, "the disk is full: adapter/adapter_model.safetensors needs") || !strings.Contains(said, "Hint: free some space, or fetch to another disk with -o") {
+			t.Errorf("exit code %d, %s", r.code, said)
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("left %v, %v", left, err)
+		}
+		m.full = ""
+		if r := (cmdline{t: t, mesh: m}).run("artifact", "get", jobID, "metrics.json", "adapter", "-o", filepath.Join(dir, "new", "out")); r.code != 0 {
+			t.Errorf("the same line again: exit code %d, %s", r.code, r.err)
+		}
+	})
+	t.Run("what was there stays when another cannot be fetched", func(t *testing.T) {
+		m := demoMesh()
+		m.full = "adapter/adapter_model.safetensors"
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "metrics.json"), []byte("mine"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if r := (cmdline{t: t, mesh: m}).run("artifact", "get", jobID, "metrics.json", "adapter", "-o", dir, "--force"); r.code != cli.ExitInternal {
+			t.Errorf("exit code %d, %s", r.code, r.err)
+		}
+		if kept, err := os.ReadFile(filepath.Join(dir, "metrics.json")); err != nil || string(kept) != "mine" || tree(t, dir) != "metrics.json" {
+			t.Errorf("%q, %v; files: %s", kept, err, tree(t, dir))
+		}
+	})
+	t.Run("a folder is not replaced by a file", func(t *testing.T) {
+		dir := t.TempDir()
+		if err := os.Mkdir(filepath.Join(dir, "metrics.json"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if r := (cmdline{t: t, mesh: demoMesh()}).run("artifact", "get", jobID, "adapter", "metrics.json", "-o", dir, "--force"); r.code != cli.ExitUsage || tree(t, dir) != "" {
+			t.Errorf("exit code %d, %s; files: %s", r.code, r.err, tree(t, dir))
+		}
+	})
 	t.Run("nothing is written outside the folder", func(t *testing.T) {
 		for _, name := range []string{"../evil", "/etc/evil", "a/../../evil"} {
 			m := demoMesh()

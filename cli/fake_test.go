@@ -6,16 +6,19 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/tunemesh/tunemesh/api"
+	"github.com/tunemesh/tunemesh/api/client"
 	"github.com/tunemesh/tunemesh/cli"
 	"github.com/tunemesh/tunemesh/cli/format"
 )
@@ -50,6 +53,7 @@ type fakeMesh struct {
 	cancelled string
 
 	submitError error
+	full        string // the artifact for which there is no room on the disk
 	// onJob changes the answer of Job, by the number of the call from 1.
 	onJob func(n int, j *api.JobDetail) error
 	calls int
@@ -147,6 +151,9 @@ func (f *fakeMesh) Artifacts(context.Context, string) ([]api.StageArtifact, erro
 }
 func (f *fakeMesh) Download(_ context.Context, a api.Artifact, w io.Writer) error {
 	text, ok := f.bytes[a.Name]
+	if a.Name == f.full {
+		return &client.CallError{What: "download " + a.Name, Err: &fs.PathError{Op: "write", Path: "/out/.part-1", Err: syscall.ENOSPC}}
+	}
 	if !ok {
 		return fmt.Errorf("download %s: its SHA-256 is wrong", a.Name)
 	}
