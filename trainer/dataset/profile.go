@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/tunemesh/tunemesh/trainer/contract"
 	"github.com/tunemesh/tunemesh/trainer/table"
@@ -68,11 +69,35 @@ func nestedColumns(c contract.Config) []string {
 	case c.Task != "chat":
 		return nil
 	}
-	names := []string{"messages", "conversations", "conversation"}
+	names := conversationNames()
 	if c.TextColumn != "" {
 		names = append(names, c.TextColumn)
 	}
 	return names
+}
+
+// conversationNames are those of columns that hold lists of messages.
+func conversationNames() []string { return []string{"messages", "conversations", "conversation"} }
+
+// advised says of a nested value which setting would read it, where one would: whoever has
+// conversations wants them learned, not flattened.
+func advised(err error, c contract.Config) error {
+	var fault *contract.Error
+	if !errors.As(err, &fault) || fault.Code != table.CodeNested {
+		return err
+	}
+	_, target := taskHints("extraction")
+	switch name := strings.ToLower(fault.Column); {
+	case c.Task == "chat":
+		fault.Hint = fmt.Sprintf("if it holds the conversations, name it: --text-column %s, text_column in a job's config; else flatten it: %s", fault.Column, table.Flatten(fault.Column))
+	case c.Task == "extraction":
+		fault.Hint = fmt.Sprintf("if it is what shall be extracted, name it: --label-column %s, label_column in a job's config; else flatten it: %s", fault.Column, table.Flatten(fault.Column))
+	case slices.Contains(conversationNames(), name):
+		fault.Hint = `if these are conversations, the task is chat: --task chat, or "task":"chat" in a job's config`
+	case slices.Contains(target.strong, name):
+		fault.Hint = fmt.Sprintf(`if this is what shall be extracted from the text, the task is extraction: --task extraction, or "task":"extraction" in a job's config; else flatten it: %s`, table.Flatten(fault.Column))
+	}
+	return err
 }
 
 // Options are how this job reads its source file.

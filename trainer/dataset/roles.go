@@ -37,7 +37,14 @@ func findRoles(c contract.Config, file string, columns []Column) (Roles, error) 
 	// The target first: what is left is then clearer. A prompt is optional for the
 	// task completion, where plain text alone can be learnt.
 	if roles.Target.Column == "" {
-		if roles.Target, err = f.find("label_column", "target", c.Task, target, targetContent(c.Task), roles.Input.Column); err != nil {
+		roles.Target, err = f.find("label_column", "target", c.Task, target, targetContent(c.Task), roles.Input.Column)
+		if err != nil && c.Task == "completion" && roles.Input.Column != "" && contract.AsError(err).Code == "COLUMN_NOT_FOUND" {
+			// Nothing completes the texts of the column that the config names: they are it.
+			whole := roles.Input
+			whole.Why += " as text_column; no column looks like what completes it, so that its texts are learned whole"
+			return Roles{Target: whole}, nil
+		}
+		if err != nil {
 			return roles, err
 		}
 	}
@@ -84,7 +91,7 @@ func (f finder) fromConfig(c contract.Config, roles *Roles) error {
 func (f finder) findMessages(c contract.Config, roles *Roles) {
 	for i, col := range f.columns {
 		named := strings.EqualFold(col.Name, c.TextColumn)
-		if (named || slices.Contains([]string{"messages", "conversations", "conversation"}, col.Name)) && len(col.Examples) > 0 && strings.HasPrefix(col.Examples[0], "[") {
+		if (named || slices.Contains(conversationNames(), col.Name)) && len(col.Examples) > 0 && strings.HasPrefix(col.Examples[0], "[") {
 			roles.Messages = Role{f.names[i], 1, "holds lists of messages"}
 			roles.Input, roles.Target = Role{}, Role{}
 			return

@@ -76,7 +76,7 @@ func read(ctx context.Context, source contract.File, c contract.Config, emit *co
 	sum := sha256.New()
 	rows, err := table.Open(io.TeeReader(f, sum), Options(source.Name, c))
 	if err != nil {
-		return Profile{}, 0, err
+		return Profile{}, 0, advised(err, c)
 	}
 	p := Profile{File: source.Name, Bytes: info.Size(), Format: rows.Format(), Task: c.Task}
 	stats := make([]columnStats, len(rows.Columns()))
@@ -93,7 +93,7 @@ func read(ctx context.Context, source contract.File, c contract.Config, emit *co
 			break
 		}
 		if err != nil {
-			return p, 0, err
+			return p, 0, advised(err, c)
 		}
 		p.Rows++
 		for i, cell := range cells {

@@ -83,6 +83,8 @@ func TestColumnsAreFoundByNameAndContent(t *testing.T) {
 		{"summaries", rowsOf("article,summary", long1+long2+",The lamp is broken.", long2+long1+",Money back."), `{"task":"summarization"}`, "article", "summary"},
 		{"alpaca", rowsOf("instruction,input,output", "Say what %d is.,the lamp,"+long1, "Name it %d.,,"+long2), `{"task":"chat"}`, "instruction", "output"},
 		{"prompts", rowsOf("prompt,completion", long1+",and so on", long2+",and then"), `{"task":"completion"}`, "prompt", "completion"},
+		{"a named text alone", rowsOf("id,body", "%d,"+long1, "%d,"+long2), `{"task":"completion","text_column":"body"}`, "", "body"},
+		{"a named prompt", rowsOf("id,body,completion", "%d,"+long1+",and so on", "%d,"+long2+",and then"), `{"task":"completion","text_column":"body"}`, "body", "completion"},
 		{"text alone", rowsOf("text", long1, long2), `{"task":"completion"}`, "", "text"},
 		{"extraction", rowsOf("text,json", long1+`,"{""a"":%d}"`, long2+`,"{""a"":%d}"`), `{"task":"extraction"}`, "text", "json"},
 	} {
@@ -111,9 +113,25 @@ func TestConversationsAreFound(t *testing.T) {
 	if got := profileOf(t, r).Roles.Messages.Column; got != "messages" {
 		t.Errorf("messages column %q", got)
 	}
-	_, _, err = stagetest.Run(context.Background(), t, dataset.Run, stagetest.Input(t, "dataset", "x.jsonl", []byte(strings.Repeat(line, 3)), `{}`))
-	if f := contract.AsError(err); f.Code != "NESTED_VALUE" || f.Row != 1 || f.Column != "messages" {
-		t.Errorf("in another task: %v", err)
+}
+
+// Whoever has conversations, or objects to extract, is told the task that learns them.
+func TestANestedValueIsMetWithTheTaskThatReadsIt(t *testing.T) {
+	const turns = `[{"role":"user","content":"hi"},{"role":"assistant","content":"hello"}]`
+	for _, c := range []struct{ data, config, column, hint string }{
+		{`{"messages":` + turns + `}`, `{}`, "messages", "--task chat"},
+		{`{"conversations":` + turns + `}`, `{"task":"qa"}`, "conversations", "--task chat"},
+		{`{"talk":` + turns + `}`, `{"task":"chat"}`, "talk", "--text-column talk"},
+		{`{"text":"send lamp 3","output":{"lamp":3}}`, `{}`, "output", "--task extraction"},
+		{`{"text":"send lamp 3","mine":{"lamp":3}}`, `{"task":"extraction"}`, "mine", "--label-column mine"},
+		{`{"text":"send lamp 3","tags":["a"],"label":"x"}`, `{}`, "tags", `jq -c '.["tags"] |= tostring'`},
+	} {
+		for at, data := range map[int64]string{1: c.data + "\n", 2: `{"id":1}` + "\n" + c.data + "\n"} {
+			_, _, err := stagetest.Run(context.Background(), t, dataset.Run, stagetest.Input(t, "dataset", "x.jsonl", []byte(data), c.config))
+			if f := contract.AsError(err); err == nil || f.Code != "NESTED_VALUE" || f.Row != at || f.Column != c.column || !strings.Contains(f.Hint, c.hint) {
+				t.Errorf("%s: %v, hint %q", data, err, f.Hint)
+			}
+		}
 	}
 }
 

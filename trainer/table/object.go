@@ -37,7 +37,7 @@ func (j *jsonlReader) parse(line string, grow, atEnd bool) *contract.Error {
 			return j.badJSON(&p, key, atEnd)
 		}
 		if nested && !slices.Contains(j.o.Nested, key) {
-			return j.fault("NESTED_VALUE", fmt.Sprintf("the value is %s; only text, numbers, true, false and null are read", kindOf(value)), key, fmt.Sprintf("flatten it, for instance with jq: jq -c '.[%q] |= tostring'", key))
+			return j.fault(CodeNested, fmt.Sprintf("the value is %s; only text, numbers, true, false and null are read", kindOf(value)), key, "flatten it, for instance with jq: "+Flatten(key))
 		}
 		if nested && j.o.Canonical {
 			value = canonical(value)
@@ -65,6 +65,15 @@ func (j *jsonlReader) parse(line string, grow, atEnd bool) *contract.Error {
 		return j.fault("BAD_JSON", fmt.Sprintf("more stands behind the object, from character %d: %q", p.i+1, clip(line[p.i:])), "", "one JSON object a line, and nothing else")
 	}
 	return nil
+}
+
+// CodeNested is the error of an object or list where a text is read. Whoever knows what the
+// column is for has better advice than to flatten it.
+const CodeNested = "NESTED_VALUE"
+
+// Flatten is the command that makes the values of key texts.
+func Flatten(key string) string {
+	return fmt.Sprintf("jq -c '.[%q] |= tostring' FILE > NEW.jsonl", key)
 }
 
 func (j *jsonlReader) reset() {
@@ -158,6 +167,7 @@ func kindOf(value string) string {
 	return "a number"
 }
 
+// clip shortens a value of the file to what a message has room for.
 func clip(s string) string {
 	const most = 40
 	if len(s) <= most {

@@ -2,6 +2,7 @@ package table
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -83,3 +84,6 @@ func List(names []string) string {
 	}
 	return strings.Join(names, ", ")
 }
+
+// Quoted puts a label into quotation marks for a message, its beginning if it is long.
+func Quoted(label string) string { return strconv.Quote(clip(label)) }
