@@ -15,6 +15,7 @@ import (
 // counter goes over the records once.
 type counter struct {
 	config  contract.Config
+	whole   bool // the texts are the target, and there is no input
 	report  Report
 	classes records.Classes
 	seen    map[clean.Sum]first
@@ -93,7 +94,11 @@ func (c *counter) add(r *records.Record, classification bool) error {
 	if r.NoInput || r.NoTarget {
 		return nil
 	}
-	length := int64(utf8.RuneCountInString(r.Input))
+	text := r.Input
+	if c.whole {
+		text = r.Target
+	}
+	length := int64(utf8.RuneCountInString(text))
 	c.length.add(length)
 	if length < shortLength {
 		c.shortRows++

@@ -29,6 +29,8 @@ func (c *counter) judge(p dataset.Profile) {
 	input, target := p.Roles.Input.Column, p.Roles.Target.Column
 	if m := p.Roles.Messages.Column; m != "" {
 		input, target = m, m
+	} else if c.whole {
+		input = target
 	}
 	c.missing(input, target)
 	if c.config.Task == "classification" {
@@ -51,7 +53,11 @@ func (c *counter) judge(p dataset.Profile) {
 // judgeRows refuses fewer usable rows than the config asks for, and warns of few.
 func (c *counter) judgeRows(input, target string) {
 	r, least := &c.report, c.config.Validation.MinRows
-	usable := fmt.Sprintf("%d rows are usable (with %q and %q, duplicates left out) of %d", r.Usable, input, target, r.Rows)
+	columns := fmt.Sprintf("%q", input)
+	if target != input {
+		columns += fmt.Sprintf(" and %q", target)
+	}
+	usable := fmt.Sprintf("%d rows are usable (with %s, duplicates left out) of %d", r.Usable, columns, r.Rows)
 	switch {
 	case r.Usable < least && least > 1:
 		c.find(Finding{Code: CodeFewRows, Error: true, Column: input, Count: r.Usable, Message: fmt.Sprintf("%s; at least %d are needed", usable, least), Hint: "add data, or lower validation.min_rows"})
@@ -107,11 +113,11 @@ func (c *counter) judgeClasses(target string) {
 		name, others := k.Name(), k.Variants()
 		c.report.Classes = append(c.report.Classes, ClassReport{Label: name, Rows: k.Rows, Variants: others[:min(len(others), 10)]})
 		if len(others) > 0 {
-			variants = append(variants, fmt.Sprintf("%q also as %s", name, quoted(others)))
+			variants = append(variants, fmt.Sprintf("%s also as %s", table.Quoted(name), quoted(others)))
 			variantRows += k.Rows - k.Spellings[name]
 		}
 		if k.Rows < rare {
-			rareOnes = append(rareOnes, fmt.Sprintf("%q (%d)", name, k.Rows))
+			rareOnes = append(rareOnes, fmt.Sprintf("%s (%d)", table.Quoted(name), k.Rows))
 			rareRows += k.Rows
 			firstRare.add(k.FirstRow)
 		}
@@ -119,7 +125,7 @@ func (c *counter) judgeClasses(target string) {
 	if len(classes) == 1 {
 		c.find(Finding{
 			Code: CodeOneClass, Error: true, Column: target, Count: classes[0].Rows, Rows: []int64{c.firstTarget},
-			Message: fmt.Sprintf("every row has the same label, %q: there is nothing to tell apart", classes[0].Name()),
+			Message: fmt.Sprintf("every row has the same label, %s: there is nothing to tell apart", table.Quoted(classes[0].Name())),
 			Hint:    "is it the column of labels? Name it as label_column; or add rows of other classes",
 		})
 		return
@@ -131,7 +137,7 @@ func (c *counter) judgeClasses(target string) {
 		c.find(Finding{Code: CodeRareClass, Column: target, Count: rareRows, Rows: firstRare, Message: fmt.Sprintf("classes with fewer than %d rows: %s", rare, table.List(rareOnes)), Hint: "add rows or join classes"})
 	}
 	if n := len(classes); n > 1 && classes[0].Rows > imbalance*classes[n-1].Rows {
-		c.find(Finding{Code: CodeImbalance, Column: target, Count: classes[0].Rows, Message: fmt.Sprintf("the largest class %q has %d rows, the smallest %q %d", classes[0].Name(), classes[0].Rows, classes[n-1].Name(), classes[n-1].Rows), Hint: "add rows of the small classes; accuracy alone will mislead, look at F1"})
+		c.find(Finding{Code: CodeImbalance, Column: target, Count: classes[0].Rows, Message: fmt.Sprintf("the largest class %s has %d rows, the smallest %s %d", table.Quoted(classes[0].Name()), classes[0].Rows, table.Quoted(classes[n-1].Name()), classes[n-1].Rows), Hint: "add rows of the small classes; accuracy alone will mislead, look at F1"})
 	}
 }
 
@@ -160,15 +166,12 @@ func (c *counter) judgeTexts(input string) {
 func percent(n, of int64) string { return fmt.Sprintf("%.3g%%", 100*float64(n)/float64(max(of, 1))) }
 
 func quoted(names []string) string {
-	var b strings.Builder
-	for i, n := range names[:min(len(names), 5)] {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		fmt.Fprintf(&b, "%q", n)
+	var list []string
+	for _, n := range names[:min(len(names), 5)] {
+		list = append(list, table.Quoted(n))
 	}
 	if len(names) > 5 {
-		fmt.Fprintf(&b, " and %d more", len(names)-5)
+		return strings.Join(list, ", ") + fmt.Sprintf(" and %d more", len(names)-5)
 	}
-	return b.String()
+	return strings.Join(list, ", ")
 }

@@ -13,8 +13,12 @@ import (
 	"github.com/tunemesh/tunemesh/trainer/records"
 )
 
-// shownClasses is how many classes the output lists; the artifact has all.
-const shownClasses = 100
+// The output lists so many classes, as long as their labels are not larger together; the
+// artifact has all. The contract allows 64 KiB for the whole output.
+const (
+	shownClasses = 100
+	shownBytes   = 24 << 10
+)
 
 // Run is the stage.
 func Run(ctx context.Context, in contract.Input, emit *contract.Emitter) (contract.Result, error) {
@@ -22,7 +26,8 @@ func Run(ctx context.Context, in contract.Input, emit *contract.Emitter) (contra
 	if err != nil {
 		return contract.Result{}, err
 	}
-	c := &counter{config: s.Config, seen: map[clean.Sum]first{}}
+	roles := s.Profile.Roles
+	c := &counter{config: s.Config, whole: roles.Input.Column == "" && roles.Messages.Column == "", seen: map[clean.Sum]first{}}
 	c.report.Task = s.Config.Task
 	seconds, err := c.run(ctx, s, emit)
 	if err != nil {
@@ -46,9 +51,23 @@ func Run(ctx context.Context, in contract.Input, emit *contract.Emitter) (contra
 		return result, failure
 	}
 	short := *report
-	short.Classes = short.Classes[:min(len(short.Classes), shownClasses)]
+	short.Classes = shown(short.Classes)
 	result.Output = map[string]any{OutputKey: short}
 	return result, nil
+}
+
+func shown(classes []ClassReport) []ClassReport {
+	size := 0
+	for i, k := range classes {
+		size += len(k.Label)
+		for _, v := range k.Variants {
+			size += len(v)
+		}
+		if i == shownClasses || size > shownBytes {
+			return classes[:i]
+		}
+	}
+	return classes
 }
 
 // placed adds file and column to an error of too many classes.

@@ -167,6 +167,45 @@ func TestOtherTasksNeedNoClasses(t *testing.T) {
 	}
 }
 
+// Texts that are learned whole stand in the target; there is no input to be short or missing.
+func TestPlainTextsAreJudgedAsTheInputWouldBe(t *testing.T) {
+	report, log, err := validate(t, "x.csv", rows(20, "")+"short,\n,\n", `{"task":"completion","text_column":"text"}`)
+	if err != nil || report.Usable != 21 || report.MissingInput != 0 || report.MissingTarget != 1 || report.Length.Max < 40 {
+		t.Errorf("%+v, %v", report, err)
+	}
+	if e, ok := log.Warning(validation.CodeShort); ok {
+		t.Errorf("%q", e.Message)
+	}
+	_, _, err = validate(t, "x.csv", rows(2, ""), `{"task":"completion","text_column":"text","validation":{"min_rows":9}}`)
+	if f := contract.AsError(err); f.Code != validation.CodeFewRows || f.Column != "text" || !strings.Contains(f.Message, `(with "text", duplicates`) {
+		t.Errorf("%v", err)
+	}
+}
+
+// Labels of any length leave messages that can be read, and an output within its bounds.
+func TestLongLabelsDoNotFillTheMessages(t *testing.T) {
+	labels := make([]string, 30)
+	for i := range labels {
+		labels[i] = fmt.Sprintf("%02d %s", i, strings.Repeat("long ", 1000))
+	}
+	data := rows(120, labels...)
+	in := stagetest.Input(t, "dataset", "x.csv", []byte(data), `{"text_column":"text","label_column":"label"}`)
+	r, _, err := stagetest.Run(context.Background(), t, dataset.Run, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in = stagetest.Next(t, in, r, "validation")
+	r, log, err := stagetest.Run(context.Background(), t, validation.Run, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stagetest.Next(t, in, r, "preprocessing") // checks the size of the output
+	e, ok := log.Warning(validation.CodeRareClass)
+	if !ok || len(e.Message) > 4000 || !strings.Contains(e.Message, "00 long long") {
+		t.Errorf("%d bytes: %.200q", len(e.Message), e.Message)
+	}
+}
+
 func TestTheSupportTicketsPassWithTheirDirtNamed(t *testing.T) {
 	report, log, err := validate(t, "support-tickets.csv", string(examples.SupportTickets), `{}`)
 	if err != nil {
