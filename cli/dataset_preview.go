@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -46,9 +48,19 @@ type DatasetPreview struct {
 	CutOff         int64            `json:"cut_off"`
 	NothingLearned int64            `json:"nothing_learned"`
 	Longest        []PreviewLength  `json:"longest,omitempty"`
-	Fault          string           `json:"fault,omitempty"`
+	Faults         []PreviewFault   `json:"faults,omitempty"`
 	Warnings       []string         `json:"warnings,omitempty"`
 	Shown          []PreviewSample  `json:"shown"`
+}
+
+// PreviewFault is why a stage of a job would refuse the data.
+type PreviewFault struct {
+	Stage   string `json:"stage"`
+	Code    string `json:"code"`
+	Message string `json:"message"` // with the place
+	Row     int64  `json:"row,omitempty"`
+	Column  string `json:"column,omitempty"`
+	Hint    string `json:"hint,omitempty"` // what to do about it
 }
 
 // PreviewLength is a row whose answer would be cut off.
@@ -77,22 +89,25 @@ type PreviewPiece struct {
 
 func (a *app) datasetPreview() *cobra.Command {
 	var s submission
-	samples := 3
+	samples, name := 3, ""
 	c := &cobra.Command{
 		Use:   "preview FILE|ID",
 		Short: "Show how rows are put into words for a model, and what of them is learned",
 		Long: `Show rows as a job would train on them: in the model's chat template, with what carries loss in
-green on a terminal, in [[ ]] elsewhere; with token counts, and how many rows would not fit.
+green on a terminal, in [[ ]] elsewhere; with token counts, how many rows would not fit, and what
+validation and preprocessing would warn of or refuse. The exit code is 2 if a job would be refused.
 
-FILE is a CSV, TSV or JSONL file on this machine, ID a dataset of the mesh. --model is a folder on
-this machine, the bundled tunemesh-mini (the default), or a model of the mesh. With a file and one
-of the first two no mesh is needed. The whole file is read; nothing is changed.
+FILE is a CSV, TSV or JSONL file on this machine, "-" standard input, ID a dataset of the mesh.
+--model is a folder on this machine, the bundled tunemesh-mini (the default), or a model of the
+mesh. With a file and one of the first two no mesh is needed. The whole file is read; nothing is
+changed.
 With --json: what was found, with the tokens' ids and the ranges of them that carry loss.`,
 		Example: `  tunemesh dataset preview tickets.csv
   tunemesh dataset preview qa.jsonl --model ./Qwen2.5-0.5B-Instruct --task qa --samples 1
+  zcat tickets.jsonl.gz | tunemesh dataset preview - --name tickets.jsonl
   tunemesh dataset preview ds_3f2a9c41d07b8e65 --model smollm2 --set preprocessing.max_length=256`,
 		Args: exactArgs("FILE"),
-		RunE: a.offline(func(c *call) error { return c.preview(s, samples) }),
+		RunE: a.offline(func(c *call) error { return c.preview(s, name, samples) }),
 	}
 	f := c.Flags()
 	f.StringVar(&s.model, "model", "", "base model: a `folder`, or a name")
@@ -101,6 +116,7 @@ With --json: what was found, with the tokens' ids and the ranges of them that ca
 	f.StringVar(&s.labelColumn, "label-column", "", "`column` of the answer (default: found by itself)")
 	f.StringVar(&s.configFile, "config", "", "config `FILE` of a job, a JSON object")
 	f.StringArrayVar(&s.sets, "set", nil, "one `KEY=VALUE` of the config; repeat it for more")
+	f.StringVar(&name, "name", "", "`name` of the data; its ending says the format (default: the file's name)")
 	f.IntVar(&samples, "samples", samples, "how many rows are shown, at most 1,000")
 	_ = c.RegisterFlagCompletionFunc("task", fixed(tasks...))
 	_ = c.RegisterFlagCompletionFunc("model", a.complete(modelNames))
@@ -114,11 +130,14 @@ const bundledModel = "tunemesh-mini"
 // previewFiles are those of a model that a preview reads.
 var previewFiles = []string{"config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json", "special_tokens_map.json"}
 
-func (c *call) preview(s submission, samples int) error {
+func (c *call) preview(s submission, name string, samples int) error {
 	if samples < 0 || samples > 1000 {
 		return usage(c.cmd, "--samples %d is not between 0 and 1,000", samples)
 	}
-	r := PreviewRequest{File: c.args[0], Name: filepath.Base(c.args[0]), Samples: samples}
+	r := PreviewRequest{File: c.args[0], Samples: samples}
+	if r.File == "-" && s.configFile == "-" {
+		return usage(c.cmd, "only one of FILE and --config can be standard input")
+	}
 	model := s.model
 	st, err := os.Stat(model)
 	if local := err == nil && st.IsDir() && model != ""; local {
@@ -130,31 +149,28 @@ func (c *call) preview(s submission, samples int) error {
 	if r.Config, err = c.config(s); err != nil {
 		return err
 	}
-	ofMesh := false
-	if _, err := os.Stat(r.File); err != nil {
-		if !datasetID.MatchString(r.File) {
-			return wrong("give a CSV, TSV or JSONL file on this machine, or a dataset's id: tunemesh dataset list", "%s cannot be read: %s", clip(r.File), reason(err))
-		}
-		ofMesh = true
+	dir, err := os.MkdirTemp("", "tunemesh-preview-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	ofMesh, err := c.previewSource(&r, name, dir)
+	if err != nil {
+		return err
 	}
 	if ofMesh || model != "" {
 		if err := c.dial(); err != nil {
 			return err
 		}
-		dir, err := os.MkdirTemp("", "tunemesh-preview-")
-		if err != nil {
+	}
+	if ofMesh {
+		if err := c.previewDataset(&r, name, dir); err != nil {
 			return err
 		}
-		defer os.RemoveAll(dir)
-		if ofMesh {
-			if err := c.previewDataset(&r, dir); err != nil {
-				return err
-			}
-		}
-		if model != "" {
-			if r.ModelDir, err = c.previewModel(model, filepath.Join(dir, "model")); err != nil {
-				return err
-			}
+	}
+	if model != "" {
+		if r.ModelDir, err = c.previewModel(model, filepath.Join(dir, "model")); err != nil {
+			return err
 		}
 	}
 	p, err := c.Preview(c.ctx, r)
@@ -168,14 +184,44 @@ func (c *call) preview(s submission, samples int) error {
 		return wrong("", "%s", err)
 	}
 	if c.json {
-		return c.printJSON(p)
+		err = c.printJSON(p)
+	} else {
+		c.showPreview(p)
 	}
-	c.showPreview(p)
-	return nil
+	if err == nil && len(p.Faults) > 0 {
+		return &failure{code: ExitUsage, silent: true}
+	}
+	return err
+}
+
+// previewSource finds the file to read, which is read more than once: what comes through a
+// pipe is kept in dir. ofMesh: it is a dataset's id.
+func (c *call) previewSource(r *PreviewRequest, name, dir string) (ofMesh bool, err error) {
+	if _, err := os.Stat(r.File); err != nil && r.File != "-" {
+		if !datasetID.MatchString(r.File) {
+			return false, wrong("give a CSV, TSV or JSONL file on this machine, or a dataset's id: tunemesh dataset list", "%s cannot be read: %s", clip(r.File), reason(err))
+		}
+		return true, nil
+	}
+	src, err := openSource(r.File, name, c.cmd.InOrStdin())
+	if err != nil {
+		return false, err
+	}
+	defer src.close()
+	if r.Name = src.name; src.size >= 0 {
+		return false, nil
+	}
+	r.File = filepath.Join(dir, "data")
+	kept, err := os.Create(r.File)
+	if err != nil {
+		return false, err
+	}
+	_, err = io.Copy(kept, src.body)
+	return false, errors.Join(err, kept.Close())
 }
 
 // previewDataset brings a dataset's file here.
-func (c *call) previewDataset(r *PreviewRequest, dir string) error {
+func (c *call) previewDataset(r *PreviewRequest, name, dir string) error {
 	d, err := c.mesh.Dataset(c.ctx, r.File)
 	if err != nil {
 		return err
@@ -186,7 +232,7 @@ func (c *call) previewDataset(r *PreviewRequest, dir string) error {
 	}
 	bar := c.progress("fetch "+d.ID, file.Size)
 	defer bar.end()
-	r.Name, r.File = filepath.Base(d.Name), filepath.Join(dir, "data")
+	r.Name, r.File = cmp.Or(name, filepath.Base(d.Name)), filepath.Join(dir, "data")
 	return c.fetchObject(bar, file, r.File)
 }
 
@@ -253,8 +299,11 @@ func (c *call) showPreview(p DatasetPreview) {
 	for _, w := range p.Warnings {
 		fmt.Fprintln(c.err, format.Indent("Warning: ", format.Clean(w), c.Screen(c.err).Width))
 	}
-	if p.Fault != "" {
-		fmt.Fprintln(c.err, format.Indent("A job would be refused: ", format.Clean(p.Fault), c.Screen(c.err).Width))
+	for _, f := range p.Faults {
+		fmt.Fprintln(c.err, format.Indent("A job would be refused: ", format.Clean(f.Code+": "+f.Message), c.Screen(c.err).Width))
+		if f.Hint != "" {
+			fmt.Fprintln(c.err, format.Indent("Hint: ", format.Clean(f.Hint), c.Screen(c.err).Width))
+		}
 	}
 }
 

@@ -68,8 +68,10 @@ func asGiven(err error) error {
 	switch {
 	case place != "":
 		return cli.Wrong(e.Hint, "%s: %s", strings.TrimPrefix(place, ", "), e.Message)
-	case e.Class == contract.ClassConfig && e.Field != "":
+	case e.Code == "INVALID_CONFIG" && e.Field != "": // the message goes on from the field's name
 		return cli.Wrong(cmp.Or(e.Hint, settings), "config %s %s", e.Field, e.Message)
+	case e.Class == contract.ClassConfig && e.Field != "":
+		return cli.Wrong(cmp.Or(e.Hint, settings), "%s (config %s)", e.Message, e.Field)
 	}
 	return cli.Wrong(e.Hint, "%s", e.Message)
 }

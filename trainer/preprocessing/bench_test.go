@@ -24,6 +24,7 @@ import (
 func generated(t testing.TB, n int, next func(i int) tickets.Ticket) contract.Input {
 	t.Helper()
 	in := stagetest.Input(t, "dataset", "tickets.csv", nil, `{}`)
+	in.Inputs[0].SHA256 = "" // that of the empty file
 	f, err := os.Create(in.Inputs[0].Path)
 	if err != nil {
 		t.Fatal(err)

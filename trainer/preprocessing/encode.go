@@ -15,6 +15,7 @@ type encoder struct {
 	survey *survey
 	model  *baseModel
 	prompt *prompter
+	room   int // tokens of the longest label; 0: there are none
 	limit  int // most tokens of a sample; 0: none
 }
 
@@ -27,14 +28,40 @@ type encoded struct {
 
 	tokens, loss, defused int64
 	longest               int
-	tooLong, noLoss       []dropOut
+	shortest              int // prompt; 0: none
+	left                  [reasons][]dropOut
 }
+
+// reason is why a sample is left out.
+type reason uint8
+
+const (
+	tooLong reason = iota // it has more tokens than a sample may have
+	noLoss                // nothing of it is learnt
+	noRoom                // the model's context does not hold its prompt and the longest label
+	fits
+)
+
+// reasons is the number of reasons that leave a sample out.
+const reasons = 3
 
 // dropOut is a row that no split can hold.
 type dropOut struct {
 	row    int64
-	tokens int
-	fate   fate
+	tokens int // of the sample; of its prompt for noRoom
+}
+
+// judge says whether a sample can be trained on and evaluated with.
+func (e *encoder) judge(s *sample.Sample) (reason, dropOut) {
+	switch {
+	case e.limit > 0 && len(s.Tokens) > e.limit:
+		return tooLong, dropOut{s.Row, len(s.Tokens)}
+	case s.LossTokens() == 0:
+		return noLoss, dropOut{s.Row, len(s.Tokens)}
+	case e.room > 0 && e.model.context > 0 && s.PromptTokens+e.room > e.model.context:
+		return noRoom, dropOut{s.Row, s.PromptTokens}
+	}
+	return fits, dropOut{}
 }
 
 func (e *encoder) batch(batch []records.Record) (*encoded, error) {
@@ -55,27 +82,29 @@ func (e *encoder) batch(batch []records.Record) (*encoded, error) {
 			s.Target = e.survey.names[class]
 		}
 		if err := e.encode(r, &s, &mask); err != nil {
-			return nil, &contract.Error{Class: contract.ClassBadInput, Code: "BAD_EXAMPLE", Row: r.Row, Message: err.Error()}
+			return nil, badExample(e.survey.file, r.Row, err)
 		}
-		learnt := s.LossTokens()
-		switch {
-		case e.limit > 0 && len(s.Tokens) > e.limit:
-			out.tooLong = append(out.tooLong, dropOut{r.Row, len(s.Tokens), where})
-			continue
-		case learnt == 0:
-			out.noLoss = append(out.noLoss, dropOut{r.Row, len(s.Tokens), where})
+		if n := s.PromptTokens; len(s.Loss) > 0 && (out.shortest == 0 || n < out.shortest) {
+			out.shortest = n
+		}
+		if why, drop := e.judge(&s); why != fits {
+			out.left[why] = append(out.left[why], drop)
 			continue
 		}
 		out.lines[where] = sample.Append(out.lines[where], &s)
 		out.samples[where]++
 		out.tokens += int64(len(s.Tokens))
-		out.loss += int64(learnt)
+		out.loss += int64(s.LossTokens())
 		out.longest = max(out.longest, len(s.Tokens))
 		if where == train {
 			out.byClass[class]++
 		}
 	}
 	return out, nil
+}
+
+func badExample(file string, row int64, err error) *contract.Error {
+	return &contract.Error{Class: contract.ClassBadInput, Code: "BAD_EXAMPLE", File: file, Row: row, Message: err.Error()}
 }
 
 // defuse is the model's, on every text of a record.

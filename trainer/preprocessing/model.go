@@ -69,7 +69,7 @@ func readModel(dir string, c contract.Config) (*baseModel, error) {
 		m.template, err = template.Open(dir, c.Template)
 	}
 	if err != nil {
-		return nil, &contract.Error{Class: contract.ClassConfig, Code: "NO_TEMPLATE", Message: err.Error(), Field: "template", Hint: "the templates are: " + strings.Join(template.Names(), ", ")}
+		return nil, &contract.Error{Class: contract.ClassConfig, Code: "NO_TEMPLATE", Message: err.Error(), Field: "template", Hint: "for instance template=chatml; the builtin ones are " + strings.Join(template.Names(), ", ")}
 	}
 	return m, nil
 }

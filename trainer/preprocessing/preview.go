@@ -4,17 +4,18 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/tunemesh/tunemesh/trainer/contract"
 	"github.com/tunemesh/tunemesh/trainer/dataset"
 	"github.com/tunemesh/tunemesh/trainer/records"
 	"github.com/tunemesh/tunemesh/trainer/sample"
+	validate "github.com/tunemesh/tunemesh/trainer/validation"
 )
 
 // PreviewOptions say what to show of a file.
@@ -26,7 +27,7 @@ type PreviewOptions struct {
 	Samples  int             // how many are shown, of the first rows
 }
 
-// Preview is what the stages dataset and preprocessing would make of a file.
+// Preview is what the stages dataset, validation and preprocessing would make of a file.
 type Preview struct {
 	Task          string   `json:"task"`
 	InputColumn   string   `json:"input_column"`
@@ -48,9 +49,20 @@ type Preview struct {
 	CutOff         int64           `json:"cut_off"`
 	NothingLearned int64           `json:"nothing_learned"`
 	Longest        []PreviewLength `json:"longest,omitempty"` // of those that are cut off, the first few
-	Fault          string          `json:"fault,omitempty"`   // why a job would be refused
-	Warnings       []string        `json:"warnings,omitempty"`
-	Shown          []PreviewSample `json:"shown"`
+	// Faults are why a job would be refused, by the stages in their order.
+	Faults   []PreviewFault  `json:"faults,omitempty"`
+	Warnings []string        `json:"warnings,omitempty"`
+	Shown    []PreviewSample `json:"shown"`
+}
+
+// PreviewFault is why a stage would refuse the data.
+type PreviewFault struct {
+	Stage   string `json:"stage"`
+	Code    string `json:"code"`
+	Message string `json:"message"` // with the place
+	Row     int64  `json:"row,omitempty"`
+	Column  string `json:"column,omitempty"`
+	Hint    string `json:"hint,omitempty"` // what to do about it
 }
 
 // PreviewLength is a row that is too long.
@@ -97,18 +109,36 @@ func MakePreview(ctx context.Context, o PreviewOptions) (*Preview, error) {
 		Inputs: []contract.File{{Stage: contract.SourceInputs, Name: o.Name, Path: o.File, Size: st.Size()}},
 	}
 	var log bytes.Buffer
-	result, err := dataset.Run(ctx, in, contract.NewEmitter(&log, "Preview", time.Now))
+	emit := contract.NewEmitter(&log, "Preview", time.Now)
+	result, err := dataset.Run(ctx, in, emit)
 	if err != nil {
 		return nil, err
 	}
 	if in.PreviousOutput["dataset"], err = json.Marshal(result.Output); err != nil {
 		return nil, err
 	}
-	p, err := preview(ctx, in, o)
-	if err == nil {
-		p.Warnings = append(warnings(&log), p.Warnings...)
+	// What validation refuses ends a job, and not the preview: the rows show what is wrong.
+	_, refused := validate.Run(ctx, in, emit)
+	if refused != nil && contract.AsError(refused).Class != contract.ClassBadInput {
+		return nil, refused
 	}
-	return p, err
+	p, err := preview(ctx, in, o)
+	switch {
+	case err != nil && refused != nil && contract.AsError(err).Class == contract.ClassBadInput:
+		return nil, refused
+	case err != nil:
+		return nil, err
+	}
+	p.Warnings = append(warnings(&log), p.Warnings...)
+	if refused != nil {
+		p.Faults = append([]PreviewFault{faultOf("validation", refused)}, p.Faults...)
+	}
+	return p, nil
+}
+
+func faultOf(stage string, err error) PreviewFault {
+	e := contract.AsError(err)
+	return PreviewFault{Stage: stage, Code: e.Code, Message: strings.TrimPrefix(e.Error(), e.Code+": "), Row: e.Row, Column: e.Column, Hint: e.Hint}
 }
 
 func warnings(log io.Reader) (out []string) {
@@ -133,19 +163,11 @@ func preview(ctx context.Context, in contract.Input, o PreviewOptions) (*Preview
 	if err != nil {
 		return nil, err
 	}
-	limit, err := tokenLimit(src.Config, model)
+	e, w, err := begin(ctx, src, model, func(int64) {})
 	if err != nil {
 		return nil, err
 	}
-	s := newSurvey(src.Config)
-	s.file = src.Profile.File
-	if err := s.run(ctx, src, func(int64) {}); err != nil {
-		return nil, err
-	}
-	prompt := newPrompter(src.Config, model, s)
-	w := &writer{template: model.template, summary: newSummary(src, s, model, prompt, limit), byClass: map[int]int64{}}
-	e := &encoder{survey: s, model: model, prompt: prompt, limit: limit}
-	var shown []PreviewSample
+	shown := []PreviewSample{}
 	type both struct {
 		*encoded
 		shown []PreviewSample
@@ -163,18 +185,9 @@ func preview(ctx context.Context, in contract.Input, o PreviewOptions) (*Preview
 		return nil
 	})
 	if err != nil {
-		return nil, located(err, src.Profile.File)
+		return nil, err
 	}
-	return w.preview(src, s, shown), nil
-}
-
-// located names the file in a fault that does not.
-func located(err error, file string) error {
-	var fault *contract.Error
-	if errors.As(err, &fault) && fault.File == "" {
-		fault.File = file
-	}
-	return err
+	return w.preview(src, e.survey, shown), nil
 }
 
 // show renders the first rows of a batch that are not left out.
@@ -198,7 +211,9 @@ func (e *encoder) show(batch []records.Record, most int) (out []PreviewSample, e
 			return nil, fmt.Errorf("row %d: %w", r.Row, err)
 		}
 		p := PreviewSample{Row: r.Row, Split: [splits]string{"train", "validation", "test"}[where], Tokens: len(s.Tokens), LossTokens: s.LossTokens(),
-			CutOff: e.limit > 0 && len(s.Tokens) > e.limit, IDs: s.Tokens, Loss: s.Loss}
+			IDs: s.Tokens, Loss: s.Loss}
+		why, _ := e.judge(&s)
+		p.CutOff = why == tooLong || why == noRoom
 		for _, segment := range segments {
 			p.Pieces = append(p.Pieces, PreviewPiece{segment.Text, segment.Loss})
 		}
@@ -215,22 +230,13 @@ func (w *writer) preview(src *records.Source, s *survey, shown []PreviewSample) 
 		Rows: sum.Rows, Samples: sum.Train + sum.Validation + sum.Test, Dropped: sum.Dropped, Tokens: sum.TotalTokens, LossTokens: sum.LossTokens, MaxTokens: sum.MaxTokens,
 		CutOff: sum.Dropped[sample.DroppedTooLong], NothingLearned: sum.Dropped[sample.DroppedNoLoss], Shown: shown,
 	}
-	for _, d := range w.tooLong {
+	for _, d := range w.left[tooLong].first {
 		p.Longest = append(p.Longest, PreviewLength{d.row, d.tokens})
 	}
 	var log bytes.Buffer
 	if err := w.judge(s, contract.NewEmitter(&log, "Preview", time.Now)); err != nil {
-		p.Fault = err.Error()
+		p.Faults = append(p.Faults, faultOf("preprocessing", err))
 	}
 	p.Warnings = warnings(&log)
-	return p
-}
-
-// newPrompter settles the instruction.
-func newPrompter(c contract.Config, m *baseModel, s *survey) *prompter {
-	p := &prompter{task: c.Task, model: m, labels: s.labels(), instruction: c.Instruction}
-	if p.instruction == "" && len(p.labels) > mostLabels {
-		p.instruction = manyLabels
-	}
 	return p
 }

@@ -32,7 +32,7 @@ func TestThePreviewIsWhatTheStageWrites(t *testing.T) {
 		t.Fatal(err)
 	}
 	sum, out, _ := run(t, prepare(t, "x.csv", []byte(data), `{}`))
-	if p.Samples != sum.Train+sum.Validation+sum.Test || p.Tokens != sum.TotalTokens || p.LossTokens != sum.LossTokens || p.CutOff != 1 || p.Fault != "" ||
+	if p.Samples != sum.Train+sum.Validation+sum.Test || p.Tokens != sum.TotalTokens || p.LossTokens != sum.LossTokens || p.CutOff != 1 || len(p.Faults) != 0 ||
 		p.Template != sum.Template || p.TokenLimit != 512 || p.Task != "classification" || p.LabelColumn != sum.LabelColumn {
 		t.Errorf("%+v\n%+v", p, sum)
 	}
@@ -64,7 +64,7 @@ func TestThePreviewIsWhatTheStageWrites(t *testing.T) {
 
 func TestThePreviewSaysWhatAJobWouldBeRefusedFor(t *testing.T) {
 	p, err := previewOf(t, "x.csv", lamps(40), `{"preprocessing":{"max_length":20}}`)
-	if err != nil || p.CutOff != 40 || !strings.Contains(p.Fault, "EMPTY_SPLIT") || len(p.Shown) != 3 || !p.Shown[0].CutOff {
+	if err != nil || p.CutOff != 40 || len(p.Faults) != 1 || p.Faults[0].Code != "EMPTY_SPLIT" || len(p.Shown) != 3 || !p.Shown[0].CutOff {
 		t.Errorf("%+v, %v", p, err)
 	}
 	if _, err := previewOf(t, "x.csv", "text,label\n\"broken", `{}`); contract.AsError(err).Class != contract.ClassBadInput {
@@ -72,5 +72,30 @@ func TestThePreviewSaysWhatAJobWouldBeRefusedFor(t *testing.T) {
 	}
 	if _, err := previewOf(t, "x.csv", lamps(40), `{"text_column":"nope"}`); err == nil {
 		t.Error("an unknown column was taken")
+	}
+}
+
+// What validation would refuse ends a job as well, and its warnings are a job's warnings.
+func TestThePreviewSaysWhatValidationWouldSay(t *testing.T) {
+	data := strings.ReplaceAll(lamps(40), ",b\n", ",a\n") + "the lamp number 3 of the house,a\n"
+	p, err := previewOf(t, "x.csv", data, `{}`)
+	if err != nil || len(p.Faults) != 1 || len(p.Shown) != 3 {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	if f := p.Faults[0]; f.Stage != "validation" || f.Code != "ONE_CLASS" || f.Row != 2 || f.Column != "label" || !strings.Contains(f.Message, `"a"`) || f.Hint == "" {
+		t.Errorf("%+v", f)
+	}
+	if !strings.Contains(strings.Join(p.Warnings, "; "), "repeat an earlier one") {
+		t.Errorf("%q", p.Warnings)
+	}
+	// Both stages' reasons stand in the order of the stages.
+	p, err = previewOf(t, "x.csv", data, `{"preprocessing":{"max_length":20}}`)
+	if err != nil || len(p.Faults) != 2 || p.Faults[0].Stage != "validation" || p.Faults[1].Code != "EMPTY_SPLIT" {
+		t.Errorf("%+v, %v", p, err)
+	}
+	// Without a row to show there is no preview, but the reason and what to do.
+	_, err = previewOf(t, "x.csv", "text,label\nhello,\n,a\n", `{"text_column":"text","label_column":"label"}`)
+	if f := contract.AsError(err); f.Code != "MISSING_VALUES" || f.Hint == "" || strings.Contains(f.Hint, "report") {
+		t.Errorf("%+v", f)
 	}
 }

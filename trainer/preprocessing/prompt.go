@@ -3,6 +3,7 @@ package preprocessing
 import (
 	"strings"
 
+	"github.com/tunemesh/tunemesh/trainer/contract"
 	"github.com/tunemesh/tunemesh/trainer/records"
 	"github.com/tunemesh/tunemesh/trainer/template"
 )
@@ -17,6 +18,15 @@ type prompter struct {
 	model       *baseModel
 	labels      []string
 	instruction string // from the config
+}
+
+// newPrompter settles the instruction.
+func newPrompter(c contract.Config, m *baseModel, s *survey) *prompter {
+	p := &prompter{task: c.Task, model: m, labels: s.labels(), instruction: c.Instruction}
+	if p.instruction == "" && len(p.labels) > mostLabels {
+		p.instruction = manyLabels
+	}
+	return p
 }
 
 // segments gives the text of an example with what of it is learnt.

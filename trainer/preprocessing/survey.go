@@ -136,7 +136,7 @@ func (s *survey) divide() error {
 		return &contract.Error{Class: contract.ClassBadInput, Code: "LABELS_TOO_LARGE", Message: fmt.Sprintf("the %d labels take %d bytes, the most is %d", len(s.names), bytes, maxLabelBytes), Hint: "is it the column of labels? Name it as label_column, or choose another task"}
 	}
 	if len(order) == 0 {
-		return &contract.Error{Class: contract.ClassBadInput, Code: "NO_USABLE_ROWS", Message: fmt.Sprintf("none of %d rows has both input and target", s.rows), Hint: "look at the validation report"}
+		return &contract.Error{Class: contract.ClassBadInput, Code: "NO_USABLE_ROWS", Message: fmt.Sprintf("none of %d rows has both input and target", s.rows), File: s.file, Hint: "fill the columns, or name others in the job's config as text_column and label_column"}
 	}
 	return nil
 }

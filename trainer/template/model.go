@@ -36,9 +36,9 @@ func Open(dir, name string) (*Template, error) {
 			return nil, err
 		}
 		if jinja == "" {
-			return nil, fmt.Errorf("template: %s has no chat template of its own", dir)
+			return nil, errors.New("the model has no chat template of its own")
 		}
-		return c.own(dir, jinja)
+		return c.own(jinja)
 	}
 	_, c, err := read(dir)
 	if err != nil {
@@ -65,10 +65,10 @@ func ForModel(dir string) (*Template, error) {
 			return ByName(def.name, eos)
 		}
 	}
-	return c.own(dir, jinja)
+	return c.own(jinja)
 }
 
-func (c tokenizerConfig) own(dir, source string) (*Template, error) {
+func (c tokenizerConfig) own(source string) (*Template, error) {
 	tokens := map[string]any{}
 	for name, raw := range map[string]json.RawMessage{"bos_token": c.BOS, "eos_token": c.EOS, "unk_token": c.UNK, "pad_token": c.PAD} {
 		if token := tokenContent(raw); token != "" {
@@ -77,8 +77,8 @@ func (c tokenizerConfig) own(dir, source string) (*Template, error) {
 	}
 	o, err := newOwn(source, tokens)
 	if err != nil {
-		return nil, fmt.Errorf("template: the chat template of %s cannot be trained with: %w; name one of the builtin ones (%s) in the job's config to train with it instead",
-			filepath.Base(dir), err, strings.Join(Names(), ", "))
+		return nil, fmt.Errorf("the model's chat template cannot be trained with: %w; name one of the builtin ones (%s) in the job's config to train with it instead",
+			err, strings.Join(Names(), ", "))
 	}
 	return &Template{def: builtin{name: OwnName}, eos: tokenContent(c.EOS), own: o}, nil
 }
@@ -93,23 +93,23 @@ func Source(dir string) (jinja, eos string, err error) {
 func read(dir string) (jinja string, c tokenizerConfig, err error) {
 	raw, err := readOptional(filepath.Join(dir, "tokenizer_config.json"))
 	if err != nil {
-		return "", c, fmt.Errorf("template: %w", err)
+		return "", c, fmt.Errorf("read the chat template: %w", err)
 	}
 	if raw != nil {
 		if err := json.Unmarshal(raw, &c); err != nil {
-			return "", c, fmt.Errorf("template: %s: tokenizer_config.json: %w", dir, err)
+			return "", c, fmt.Errorf("tokenizer_config.json: %w", err)
 		}
 	}
 	// Newer folders keep the template in a file of its own, which goes first.
 	file, err := readOptional(filepath.Join(dir, "chat_template.jinja"))
 	if err != nil {
-		return "", c, fmt.Errorf("template: %w", err)
+		return "", c, fmt.Errorf("read the chat template: %w", err)
 	}
 	if file != nil {
 		return string(file), c, nil
 	}
 	if jinja, err = templateOf(c.ChatTemplate); err != nil {
-		return "", c, fmt.Errorf("template: %s: tokenizer_config.json: %w", dir, err)
+		return "", c, fmt.Errorf("tokenizer_config.json: %w", err)
 	}
 	return jinja, c, nil
 }

@@ -64,11 +64,11 @@ func ByName(name, eos string) (*Template, error) {
 			continue
 		}
 		if def.needsEOS && eos == "" {
-			return nil, fmt.Errorf("template %s: it ends a turn with the model's eos token, and the model names none", name)
+			return nil, fmt.Errorf("the template %s ends a turn with the model's eos token, and the model names none", name)
 		}
 		return &Template{def: def, eos: eos}, nil
 	}
-	return nil, fmt.Errorf("template %q: unknown; there are %s", name, strings.Join(Names(), ", "))
+	return nil, fmt.Errorf("there is no template %q; there are %s", name, strings.Join(Names(), ", "))
 }
 
 // Name is the builtin's name, or OwnName.
