@@ -80,7 +80,7 @@ func DefaultPipeline() Pipeline {
 var stageName = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,62}$`)
 
 // reservedNames are the pseudo-stages of the contract.
-var reservedNames = []string{"source", "model"}
+var reservedNames = []string{"source", "model", "init_adapter"}
 
 // Normalize fills in kinds and attempts. Call it before Validate.
 func (p Pipeline) Normalize() Pipeline {

@@ -13,7 +13,7 @@ import (
 // they look: --set text_column=2024 names a column. All other values are
 // guessed.
 var (
-	textKeys = []string{"task", "model", "text_column", "label_column", "instruction", "template", "dataset.format", "preprocessing.pii", "training.method", "training.schedule", "training.base_precision", "training.compute", "training.on_divergence"}
+	textKeys = []string{"task", "model", "text_column", "label_column", "instruction", "template", "dataset.format", "preprocessing.pii", "training.method", "training.init_adapter", "training.schedule", "training.base_precision", "training.compute", "training.on_divergence"}
 	listKeys = []string{"training.target_modules", "export.gguf"}
 	// otherKeys are known for completion only.
 	otherKeys = []string{"seed", "preprocessing.test_fraction", "preprocessing.max_length", "training.rank", "training.alpha", "training.dropout", "training.epochs", "training.max_steps", "training.batch_size", "training.learning_rate", "training.early_stopping_patience", "training.load_best", "evaluation.max_samples", "evaluation.sample_answers", "export.skip_merged"}

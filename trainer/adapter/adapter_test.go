@@ -72,6 +72,7 @@ func TestAdapterIsWrittenAsPEFTNamesIt(t *testing.T) {
 func TestAdapterRoundTripsBitForBit(t *testing.T) {
 	dir := t.TempDir()
 	cfg := adapter.NewConfig("m", 2, 4, 0, true, []string{"q_proj"})
+	cfg.Origin = adapter.Origin{BaseSHA256: "ab", Continues: "01JDCK3V5W8M2N4P6Q7R8S9T0V", ContinuesSHA256: "cd"}
 	if err := adapter.Save(dir, cfg, sample()); err != nil {
 		t.Fatal(err)
 	}
@@ -81,6 +82,9 @@ func TestAdapterRoundTripsBitForBit(t *testing.T) {
 	}
 	if math.Abs(got.Scaling()-4/math.Sqrt2) > 1e-12 {
 		t.Errorf("rslora scaling %v, want %v", got.Scaling(), 4/math.Sqrt2)
+	}
+	if got.Origin != cfg.Origin {
+		t.Errorf("it comes from %+v, want %+v", got.Origin, cfg.Origin)
 	}
 	want := sample()
 	slices.Reverse(want) // by name: A goes before B
@@ -103,6 +107,7 @@ func TestAdapterThatCannotBeAppliedIsRefused(t *testing.T) {
 	for name, text := range map[string]string{
 		"other method": `{"peft_type":"LOHA","r":2,"lora_alpha":2,"target_modules":["q_proj"]}`,
 		"no rank":      `{"peft_type":"LORA","lora_alpha":2,"target_modules":["q_proj"]}`,
+		"pissa":        `{"peft_type":"LORA","r":2,"lora_alpha":2,"init_lora_weights":"pissa_niter_16","target_modules":["q_proj"]}`,
 		"dora":         `{"peft_type":"LORA","r":2,"lora_alpha":2,"use_dora":true,"target_modules":["q_proj"]}`,
 		"patterns":     `{"peft_type":"LORA","r":2,"lora_alpha":2,"rank_pattern":{"q":4},"target_modules":["q_proj"]}`,
 		"not JSON":     `r=8`,

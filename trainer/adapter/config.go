@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -40,6 +41,8 @@ type Config struct {
 	TaskType          string             `json:"task_type"`
 	UseDoRA           bool               `json:"use_dora"`
 	UseRSLoRA         bool               `json:"use_rslora"`
+
+	Origin Origin `json:"-"` // not of this file: Save and Load have it with the weights
 }
 
 // NewConfig returns the config of a plain LoRA adapter of a causal language
@@ -83,6 +86,8 @@ func (c Config) Check() error {
 		return fail("r is %d, must be at least 1", c.Rank)
 	case !(c.Alpha > 0) || math.IsInf(c.Alpha, 0):
 		return fail("lora_alpha is %v, must be positive", c.Alpha)
+	case changesBase(c.InitLoRAWeights):
+		return fail("init_lora_weights is %q, by which the adapter belongs to changed base weights: let PEFT convert it (path_initial_model_for_weight_conversion of save_pretrained)", c.InitLoRAWeights)
 	case c.UseDoRA:
 		return fail("use_dora is set, which this build cannot apply")
 	case c.Bias != "" && c.Bias != "none":
@@ -97,6 +102,14 @@ func (c Config) Check() error {
 		return fail("target_modules is empty")
 	}
 	return nil
+}
+
+// changesBase says whether a way to make an adapter's first values takes something
+// out of the base model's weights. (Of those that PEFT has, gaussian, eva and
+// orthogonal do not.)
+func changesBase(init any) bool {
+	name, _ := init.(string)
+	return slices.ContainsFunc([]string{"pissa", "olora", "corda", "loftq", "lora_ga"}, func(way string) bool { return strings.HasPrefix(name, way) })
 }
 
 // Encode gives the file's bytes: two spaces of indentation, keys sorted.

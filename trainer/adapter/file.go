@@ -61,7 +61,7 @@ func Save(dir string, cfg Config, tensors []Tensor) error {
 		}
 		infos[i] = weights.TensorInfo{Name: t.Name, DType: weights.F32, Shape: []int{t.Rows, t.Cols}}
 	}
-	w, err := weights.NewWriter(filepath.Join(dir, WeightsName), infos, nil)
+	w, err := weights.NewWriter(filepath.Join(dir, WeightsName), infos, cfg.Origin.Metadata())
 	if err != nil {
 		return fmt.Errorf("adapter: save: %w", err)
 	}
@@ -95,6 +95,7 @@ func Load(dir string) (Config, []Tensor, error) {
 		return Config{}, nil, fmt.Errorf("adapter: load: %w", err)
 	}
 	defer file.Close()
+	cfg.Origin = originOf(file.Metadata())
 	var tensors []Tensor
 	halves := map[string]int{}
 	for _, name := range file.Names() {

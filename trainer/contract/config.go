@@ -77,6 +77,7 @@ type TrainingConfig struct {
 	Dropout             float64  `json:"dropout,omitempty" doc:"of the adapter's input; default 0"`
 	RSLoRA              bool     `json:"use_rslora,omitempty" doc:"scale by alpha/sqrt(rank) instead of alpha/rank (arXiv 2312.03732)"`
 	TargetModules       []string `json:"target_modules,omitempty" doc:"all-linear, or names of modules: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj"`
+	InitAdapter         string   `json:"init_adapter,omitempty" doc:"adapter to go on from, in place of a new one: the id of a job that trained one on the same base model; for a stage that is started by hand, a folder in PEFT's layout. rank, alpha, use_rslora and target_modules are then the adapter's"`
 	Epochs              int      `json:"epochs,omitempty" doc:"passes over the training split"`
 	MaxSteps            int      `json:"max_steps,omitempty" doc:"ends training after so many steps; epochs decide if not given"`
 	BatchSize           int      `json:"batch_size,omitempty" doc:"samples of a micro-batch; if not given, what fits into the memory, at most 8"`
@@ -251,6 +252,9 @@ func (c Config) Validate() []FieldError {
 			continue
 		}
 		oneOf(fmt.Sprintf("training.target_modules[%d]", i), m, TargetModules...)
+	}
+	if t.InitAdapter != "" && t.Method == "full" {
+		fail("training.init_adapter", "is %q, but method full trains the weights themselves: want method lora, or no adapter", t.InitAdapter)
 	}
 	t.engineFaults(fail)
 	between("training.epochs", float64(t.Epochs), 1, 10_000)

@@ -12,6 +12,11 @@ type given map[string]bool
 
 func (g given) has(path string) bool { return g[path] }
 
+// Given says whether the config's document had a value for a field, such as
+// training.rank: one that it leaves out has its default, and may follow from
+// something else.
+func (c Config) Given(path string) bool { return c.given.has(path) }
+
 // givenIn lists the fields of a JSON object and of the objects in it.
 func givenIn(data []byte) given {
 	g := given{}

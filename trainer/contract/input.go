@@ -35,6 +35,9 @@ const EnvExportJudge = "TUNEMESH_EXPORT_JUDGE"
 const (
 	SourceInputs = "source" // the job's dataset, one file
 	ModelInputs  = "model"  // the base model's files
+	// AdapterInputs are the files of the adapter that a training goes on from, as
+	// they are called there: adapter/adapter_config.json.
+	AdapterInputs = "init_adapter"
 )
 
 // Input is the document that a stage process starts from.
@@ -138,13 +141,19 @@ func (in Input) Find(stage, name string) (File, error) {
 	return File{}, in.missing("the input %s/%s is not there", stage, name)
 }
 
+// madeByStage says whether an ancestor made a file, and not the world outside the
+// pipeline.
+func madeByStage(f File) bool {
+	return f.Stage != SourceInputs && f.Stage != ModelInputs && f.Stage != AdapterInputs
+}
+
 // FindName returns the input artifact with a name from whichever ancestor made
 // it, so that a stage need not know what a user called that ancestor. Two
 // ancestors with the same artifact name are an error.
 func (in Input) FindName(name string) (File, error) {
 	var found []File
 	for _, f := range in.Inputs {
-		if f.Name == name && f.Stage != SourceInputs && f.Stage != ModelInputs {
+		if f.Name == name && madeByStage(f) {
 			found = append(found, f)
 		}
 	}
@@ -182,7 +191,7 @@ func (in Input) Dir(stage, prefix string) (string, error) {
 // DirName is Dir for a tree from whichever ancestor made it.
 func (in Input) DirName(prefix string) (string, error) {
 	for _, f := range in.Inputs {
-		if f.Stage != SourceInputs && f.Stage != ModelInputs && strings.HasPrefix(f.Name, prefix+"/") {
+		if madeByStage(f) && strings.HasPrefix(f.Name, prefix+"/") {
 			return in.Dir(f.Stage, prefix)
 		}
 	}

@@ -12,5 +12,7 @@ func (s Spec) AdapterConfig() adapter.Config {
 	if len(targets) == 1 && targets[0] == "all-linear" {
 		targets = contract.TargetModules
 	}
-	return adapter.NewConfig(s.ModelName, c.Rank, c.Alpha, c.Dropout, c.RSLoRA, targets)
+	config := adapter.NewConfig(s.ModelName, c.Rank, c.Alpha, c.Dropout, c.RSLoRA, targets)
+	config.Origin = s.Origin
+	return config
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 
+	"github.com/tunemesh/tunemesh/trainer/adapter"
 	"github.com/tunemesh/tunemesh/trainer/contract"
 	"github.com/tunemesh/tunemesh/trainer/model"
 )
@@ -50,6 +51,8 @@ type Spec struct {
 	Shape     model.Config
 	Training  contract.TrainingConfig // settled: nothing is left open
 	Seed      uint64                  // of the adapter's first values and of dropout
+	Initial   []adapter.Tensor        // the adapter's first values where it goes on from another; all that it has
+	Origin    adapter.Origin          // is kept with the adapter
 	Recompute bool                    // native: activations are computed twice rather than kept
 	MaxTokens int                     // of the largest micro-batch
 	Devices   contract.Devices

@@ -28,6 +28,7 @@ func (t *trainer) open(ctx context.Context, in contract.Input) error {
 	var err error
 	if t.engine, err = open(ctx, engine.Spec{
 		ModelName: t.config.Model, ModelDir: t.modelDir, Shape: t.shape, Training: t.config.Training, Seed: t.config.Seed,
+		Initial: t.initial, Origin: t.origin(in),
 		Recompute: t.recompute, MaxTokens: t.maxTokens,
 		Devices: in.Devices, ScratchDir: in.ScratchDir, Emit: t.emit,
 	}); err != nil {

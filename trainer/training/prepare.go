@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tunemesh/tunemesh/trainer/adapter"
 	"github.com/tunemesh/tunemesh/trainer/contract"
 	"github.com/tunemesh/tunemesh/trainer/engine"
 	"github.com/tunemesh/tunemesh/trainer/export"
@@ -46,6 +47,9 @@ type trainer struct {
 	found      string // checkpoint to go on from
 	foundState State
 	skipped    int // steps in a row whose gradients overflowed
+
+	continued *Continued       // the adapter that it goes on from, if there is one
+	initial   []adapter.Tensor // its values
 }
 
 func (t *trainer) close() {
@@ -68,7 +72,7 @@ func prepare(in contract.Input, c contract.Config) (*trainer, error) {
 // ready reads and checks everything before the engine is opened, which is what
 // takes time.
 func (t *trainer) ready(in contract.Input) error {
-	for _, next := range []func(contract.Input) error{t.inspectModel, t.loadData, t.identify, t.settle, t.plan} {
+	for _, next := range []func(contract.Input) error{t.inspectModel, t.loadData, t.goOnFrom, t.identify, t.settle, t.plan} {
 		if err := next(in); err != nil {
 			return err
 		}
@@ -157,6 +161,9 @@ func (t *trainer) identify(in contract.Input) error {
 	settings.Compute = contract.Computes[0]                          // a change is said, and goes on
 	settings.Engine, settings.Workers, settings.Sharding = "", 0, "" // any engine goes on
 	settings.Patience, settings.MinDelta, settings.LoadBest, settings.OnDivergence = 0, 0, false, ""
+	if t.continued != nil {
+		settings.InitAdapter = t.continued.SHA256 // whatever it is called
+	}
 	// Field names as they are: older checkpoints carry the hash of this document.
 	config, err := json.Marshal(struct {
 		Seed     uint64

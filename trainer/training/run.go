@@ -53,6 +53,10 @@ type Summary struct {
 	ResumedAt       int      `json:"resumed_at_step,omitempty"`
 	TokensPerSec    float64  `json:"tokens_per_sec"`
 	SamplesPerSec   float64  `json:"samples_per_sec"`
+
+	// Continued is the adapter that the training went on from; none where it made a
+	// new one.
+	Continued *Continued `json:"continued_adapter,omitempty"`
 }
 
 // Run is the stage. It needs the base model, and the artifacts train.jsonl and
@@ -149,7 +153,7 @@ func (t *trainer) summary() Summary {
 	s.EarlyStopped = t.state.Stopped
 	s.BatchSize, s.GradientAccum, s.BasePrecision = t.config.Training.BatchSize, t.config.Training.GradientAccum, t.config.Training.BasePrecision
 	s.PackingTokens, s.Compute = t.config.Training.PackingTokens, t.config.Training.Compute
-	s.Bits = t.state.Bits
+	s.Bits, s.Continued = t.state.Bits, t.continued
 	if spent := time.Since(t.began).Seconds(); spent > 0 {
 		s.TokensPerSec = float64(t.state.Tokens-t.startTokens) / spent
 		s.SamplesPerSec = float64(t.state.Samples-t.startSamples) / spent

@@ -22,7 +22,7 @@ func Apply(m *model.Model, dir string) error {
 	if err != nil {
 		return broken(err)
 	}
-	byName, err := fit(cfg, tensors, m.Params())
+	byName, err := Fit(cfg, tensors, m.Params())
 	if err != nil {
 		return err
 	}
@@ -32,9 +32,10 @@ func Apply(m *model.Model, dir string) error {
 	return nil
 }
 
-// fit gives the adapter's matrices by name, once each of params has one of its shape
-// and none is left over.
-func fit(cfg adapter.Config, tensors []adapter.Tensor, params []*model.Param) (map[string]adapter.Tensor, error) {
+// Fit gives the adapter's matrices by name, once each of params has one of its shape,
+// with finite values, and none is left over. An adapter that does not fit is a
+// *contract.Error.
+func Fit(cfg adapter.Config, tensors []adapter.Tensor, params []*model.Param) (map[string]adapter.Tensor, error) {
 	byName := make(map[string]adapter.Tensor, len(tensors))
 	for _, t := range tensors {
 		byName[t.Name] = t

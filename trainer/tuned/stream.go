@@ -41,7 +41,7 @@ func (f Files) StreamTuned() (*Stream, error) {
 	if err != nil {
 		err = broken(err)
 	} else {
-		s.adapter, err = fit(cfg, tensors, params)
+		s.adapter, err = Fit(cfg, tensors, params)
 	}
 	if err != nil {
 		s.Close()

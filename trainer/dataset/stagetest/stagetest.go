@@ -5,6 +5,8 @@ package stagetest
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -60,7 +62,8 @@ func AddFile(t testing.TB, in *contract.Input, stage, name string, data []byte) 
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	in.Inputs = append(in.Inputs, contract.File{Stage: stage, Name: name, Path: path, Size: int64(len(data))})
+	sum := sha256.Sum256(data)
+	in.Inputs = append(in.Inputs, contract.File{Stage: stage, Name: name, Path: path, Size: int64(len(data)), SHA256: hex.EncodeToString(sum[:])})
 }
 
 // Next gives the input of a stage that follows one with result, on the same source

@@ -63,10 +63,31 @@ func (n *native) load() error {
 	} else {
 		err = n.model.AddLoRA(model.LoRAConfig{Rank: c.Rank, Alpha: c.Alpha, Dropout: c.Dropout, RSLoRA: c.RSLoRA, TargetModules: c.TargetModules}, n.spec.Seed)
 	}
+	if err == nil {
+		err = n.initial()
+	}
 	if err != nil {
 		return &contract.Error{Class: contract.ClassConfig, Code: "INVALID_CONFIG", Message: err.Error(), Field: "training"}
 	}
 	n.model.Reserve(n.spec.MaxTokens)
+	return nil
+}
+
+// initial gives the adapter its first values, where they are not the seed's.
+func (n *native) initial() error {
+	if len(n.spec.Initial) == 0 {
+		return nil
+	}
+	values := map[string][]float32{}
+	for _, t := range n.spec.Initial {
+		values[t.Name] = t.Data
+	}
+	for _, p := range n.model.Params() {
+		if len(values[p.Name]) != len(p.Data) {
+			return fmt.Errorf("the adapter to go on from has %d values for %s, want %d", len(values[p.Name]), p.Name, len(p.Data))
+		}
+		copy(p.Data, values[p.Name])
+	}
 	return nil
 }
 

@@ -141,19 +141,21 @@ func (p *peft) inspect() error {
 	return nil
 }
 
-// initial writes the adapter's first values, the same that every engine starts
-// from.
+// initial writes the adapter's first values: those of the adapter that is continued,
+// or the same new ones that every engine starts from.
 func (p *peft) initial(r *openRequest) error {
 	if r.LoRA == nil {
 		return nil
 	}
-	params, err := p.spec.Shape.InitialLoRA(model.LoRAConfig{Rank: r.LoRA.Rank, TargetModules: r.LoRA.Targets}, p.spec.Seed)
-	if err != nil {
-		return &contract.Error{Class: contract.ClassConfig, Code: "INVALID_CONFIG", Message: err.Error(), Field: "training"}
-	}
-	tensors := make([]adapter.Tensor, 0, len(params))
-	for _, t := range params {
-		tensors = append(tensors, adapter.Tensor{Name: t.Name, Rows: t.Shape[0], Cols: t.Shape[1], Data: t.Data})
+	tensors := p.spec.Initial
+	if len(tensors) == 0 {
+		params, err := p.spec.Shape.InitialLoRA(model.LoRAConfig{Rank: r.LoRA.Rank, TargetModules: r.LoRA.Targets}, p.spec.Seed)
+		if err != nil {
+			return &contract.Error{Class: contract.ClassConfig, Code: "INVALID_CONFIG", Message: err.Error(), Field: "training"}
+		}
+		for _, t := range params {
+			tensors = append(tensors, adapter.Tensor{Name: t.Name, Rows: t.Shape[0], Cols: t.Shape[1], Data: t.Data})
+		}
 	}
 	r.Initial = filepath.Join(p.dir, "initial")
 	return adapter.Save(r.Initial, p.spec.AdapterConfig(), tensors)
@@ -204,7 +206,7 @@ func (p *peft) LoadState(dir string, updates int64) error {
 
 // Export implements engine.Engine.
 func (p *peft) Export(dir string) error {
-	if err := p.proc.call(dirRequest{Op: "export", Dir: dir, DType: p.dtype}, nil); err != nil {
+	if err := p.proc.call(dirRequest{Op: "export", Dir: dir, DType: p.dtype, Metadata: p.spec.Origin.Metadata()}, nil); err != nil {
 		return err
 	}
 	return p.adapterConfig(dir)

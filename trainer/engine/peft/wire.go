@@ -75,6 +75,8 @@ type dirRequest struct {
 	Dir     string `json:"dir,omitempty"`
 	Updates int64  `json:"updates,omitempty"`
 	DType   string `json:"dtype,omitempty"`
+	// Metadata goes into the header of an adapter's file.
+	Metadata map[string]string `json:"metadata,omitempty"`
 }
 
 type reply struct {

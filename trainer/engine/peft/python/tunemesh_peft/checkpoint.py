@@ -39,7 +39,7 @@ def _trained(t: Trainer) -> Iterator[tuple[str, torch.nn.Parameter]]:
 
 def save(t: Trainer, folder: str) -> None:
     """Writes all that the training goes on from, F32, by the first worker alone."""
-    _write_weights(t, folder, torch.float32)
+    _write_weights(t, folder, torch.float32, {})
     slots: dict[str, torch.Tensor] = {}
     for name, p in _trained(t):
         state = t.optimizer.state.get(p, {})
@@ -53,19 +53,20 @@ def save(t: Trainer, folder: str) -> None:
                 json.dump({"scaler": t.scaler.state_dict()}, f)
 
 
-def export(t: Trainer, folder: str, dtype: torch.dtype) -> None:
-    """Writes the trained tensors as an artifact: an adapter in F32, a whole model in a dtype."""
-    _write_weights(t, folder, dtype)
+def export(t: Trainer, folder: str, dtype: torch.dtype, metadata: dict[str, str]) -> None:
+    """Writes the trained tensors as an artifact: an adapter in F32, with what it comes
+    from in its file's header, or a whole model in a dtype."""
+    _write_weights(t, folder, dtype, {} if t.settings.method == "full" else metadata)
 
 
-def _write_weights(t: Trainer, folder: str, dtype: torch.dtype) -> None:
+def _write_weights(t: Trainer, folder: str, dtype: torch.dtype, metadata: dict[str, str]) -> None:
     full = t.settings.method == "full"
     values = {}
     for name, p in _trained(t):
         values[name] = _whole(p.detach()).to("cpu", dtype if full else torch.float32).contiguous()
     if t.workers.is_first:
         os.makedirs(folder, exist_ok=True)
-        save_file(values, os.path.join(folder, MODEL_FILE if full else ADAPTER_FILE), metadata={"format": "pt"})
+        save_file(values, os.path.join(folder, MODEL_FILE if full else ADAPTER_FILE), metadata={"format": "pt", **metadata})
 
 
 def load(t: Trainer, folder: str, updates: int) -> None:

@@ -9,7 +9,7 @@ One request is under way at a time.
     measure                                 -> peak_bytes: of the card, or resident
     save   a folder                         -> nothing
     load   a folder and the updates so far  -> nothing
-    export a folder                         -> nothing
+    export a folder, a dtype, metadata      -> nothing
     close                                   -> nothing, and the engine ends
 
 A sequence is {"tokens": [ids], "loss": [[from, to], ...]}: the half-open ranges of

@@ -55,7 +55,7 @@ def _handle(t: Trainer, request: Request) -> dict[str, Any]:
         case "load":
             checkpoint.load(t, request["dir"], request["updates"])
         case "export":
-            checkpoint.export(t, request["dir"], DTYPES[request["dtype"]])
+            checkpoint.export(t, request["dir"], DTYPES[request["dtype"]], request.get("metadata", {}))
         case op:
             raise EngineError("internal", "UNKNOWN_REQUEST", f"there is no request {op!r}")
     return {}
