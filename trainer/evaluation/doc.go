@@ -6,7 +6,8 @@
 // log-probability after the prompt. The sum is not divided by the number of
 // tokens, since it is the probability that the model gives exactly this answer;
 // the end of the turn keeps a label that begins another one from winning for
-// being shorter. Other tasks are scored by greedy answers: exact match and token F1
+// being shorter. A sample behind whose prompt the longest label has no room is left out,
+// as preprocessing leaves it out; no prompt is cut. Other tasks are scored by greedy answers: exact match and token F1
 // (SQuAD), ROUGE-1, -2, -L and -Lsum as rouge_score computes them, without stemming
 // and with it, and BLEU as sacrebleu does. All tasks have the loss on the true
 // completion, in nats per token, as training has it.

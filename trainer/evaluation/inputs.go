@@ -22,6 +22,7 @@ type material struct {
 	stop    []int32
 	split   string
 	samples []sample.Sample
+	leftOut int // samples without room for the longest label
 
 	labels [][]int32 // classification: each label's tokens with the end of the turn
 	truth  []int     // classification: each sample's label
@@ -62,7 +63,10 @@ func gather(in contract.Input, c contract.Config, files tuned.Files, emit *contr
 		if tmpl == nil {
 			return nil, fmt.Errorf("preprocessing names no template for a classification")
 		}
-		return m, m.encodeLabels(tmpl)
+		if err := m.encodeLabels(tmpl); err != nil {
+			return nil, err
+		}
+		return m, m.makeRoom(emit)
 	}
 	return m, nil
 }

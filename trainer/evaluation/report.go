@@ -17,6 +17,9 @@ type Report struct {
 	Task        string `json:"task"`
 	Split       string `json:"split"`        // the file that the samples are from
 	TestSamples int    `json:"test_samples"` // samples scored
+	// LeftOut are samples that no figure counts, since the model's context does not hold
+	// their prompt and the longest label.
+	LeftOut int `json:"left_out,omitempty"`
 	// Improved: the tuned model is more accurate (classification), or its loss is
 	// lower (other tasks), be it by chance.
 	Improved bool `json:"improved"`

@@ -128,7 +128,7 @@ func (e *evaluation) measure(ctx context.Context, name string, open func() (*tun
 // conclude puts both models' figures side by side.
 func (m *material) conclude(base, tuned measured, shown []int) Report {
 	r := Report{
-		Task: m.summary.Task, Split: m.split, TestSamples: len(m.samples),
+		Task: m.summary.Task, Split: m.split, TestSamples: len(m.samples), LeftOut: m.leftOut,
 		Base: base.scores, Tuned: tuned.scores, Answers: []Answer{},
 	}
 	r.Improved = r.Tuned.Loss < r.Base.Loss

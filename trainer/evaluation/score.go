@@ -40,25 +40,13 @@ func (m *material) score(ctx context.Context, mod *model.Model, done func(n int)
 // scoreLabels predicts a label for each sample. The loss comes with it: the true
 // completion is one of the labels.
 func (m *material) scoreLabels(ctx context.Context, mod *model.Model, done func(int)) (measured, error) {
-	longest := 0
-	for _, l := range m.labels {
-		longest = max(longest, len(l))
-	}
 	out := measured{predicted: make([]int, len(m.samples)), perSample: m.newPerSample("margin_nats")}
 	for i := range m.samples {
 		if err := ctx.Err(); err != nil {
 			return measured{}, err
 		}
 		s := &m.samples[i]
-		prompt := s.Tokens[:s.PromptTokens]
-		if over := len(prompt) + longest - m.shape.MaxPositions; over > 0 {
-			// The true label fits, another one would not: all see the same, later part.
-			if over >= len(prompt) {
-				return measured{}, &contract.Error{Class: contract.ClassConfig, Code: "LABEL_TOO_LONG", Message: fmt.Sprintf("a label has %d tokens, the model's context %d", longest, m.shape.MaxPositions)}
-			}
-			prompt = prompt[over:]
-		}
-		logprobs, err := mod.Score(prompt, m.labels)
+		logprobs, err := mod.Score(s.Tokens[:s.PromptTokens], m.labels)
 		if err != nil {
 			return measured{}, fmt.Errorf("evaluation: score row %d: %w", s.Row, err)
 		}
