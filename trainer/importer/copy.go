@@ -93,7 +93,7 @@ func (c *converter) copy(data []byte, from, to string) error {
 				return err
 			}
 			if err := finite(piece, to); err != nil {
-				return fmt.Errorf("a weight is too large for %s", to)
+				return fmt.Errorf("a weight is too large for %s; choose another --dtype, F32 takes all", to)
 			}
 		}
 		if _, err := c.w.Write(piece); err != nil {
@@ -112,7 +112,7 @@ func width(dtype string) int {
 
 // finite looks for exponents of all ones: infinities and NaN.
 func finite(data []byte, dtype string) error {
-	damaged := errors.New("a weight is infinite or not a number: the file is damaged, or the training that made it diverged")
+	damaged := errors.New("a weight is infinite or not a number: the file is damaged, or the training that made it diverged; fetch or copy it again, or choose another model")
 	if dtype == weights.F32 {
 		for ; len(data) >= 4; data = data[4:] {
 			if binary.LittleEndian.Uint32(data)&0x7f800000 == 0x7f800000 {

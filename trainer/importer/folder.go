@@ -31,18 +31,11 @@ var optionalNames = []string{"generation_config.json", "special_tokens_map.json"
 var licenceName = regexp.MustCompile(`(?i)^(licen[cs]e|notice|use_policy)[A-Za-z0-9_-]*(\.(md|txt|pdf))?$`)
 
 func importFolder(ctx context.Context, source, outDir string, opts Options, d *Description) error {
-	raw, err := readSmall(filepath.Join(source, configName))
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("the folder has no %s: it is no Hugging Face model", configName)
-	}
+	f, err := readFolder(source)
 	if err != nil {
 		return err
 	}
-	config, err := model.ParseConfig(raw)
-	if err != nil {
-		return &UnsupportedError{err}
-	}
-	if err := needed(source); err != nil {
+	if err := hasWeights(source); err != nil {
 		return err
 	}
 	src, err := weights.Open(source)
@@ -50,11 +43,28 @@ func importFolder(ctx context.Context, source, outDir string, opts Options, d *D
 		return err
 	}
 	defer src.Close()
-	infos, err := check(config, src, d)
+	infos, err := check(f.config, src, d)
 	if err != nil {
 		return err
 	}
-	names := append([]string{configName, tokenizerName}, optionalNames...)
+	if err := copyTexts(source, outDir); err != nil {
+		return err
+	}
+	if err := f.tokens.write(outDir); err != nil {
+		return err
+	}
+	if f.tokens.made {
+		d.Notes = append(d.Notes, "tokenizer.json is made of tokenizer.model")
+	}
+	if err := os.WriteFile(filepath.Join(outDir, configName), f.raw, 0o644); err != nil {
+		return err
+	}
+	return copyWeights(ctx, src, filepath.Join(outDir, weights.SingleName), infos, opts, d)
+}
+
+// copyTexts copies the files that go with a model as they are.
+func copyTexts(source, outDir string) error {
+	names := slices.Clone(optionalNames)
 	entries, err := os.ReadDir(source)
 	if err != nil {
 		return err
@@ -76,39 +86,14 @@ func importFolder(ctx context.Context, source, outDir string, opts Options, d *D
 			return err
 		}
 	}
-	if err := convertTokenizer(source, outDir, d); err != nil {
-		return err
-	}
-	return copyWeights(ctx, src, filepath.Join(outDir, weights.SingleName), infos, opts, d)
+	return nil
 }
-
-// needed says which file is missing, and what to do if another stands for it.
-func needed(dir string) error {
-	have := func(name string) bool { _, err := os.Stat(filepath.Join(dir, name)); return err == nil }
-	if !have(tokenizerName) && !have(sentencePieceName) {
-		return fmt.Errorf("the folder has neither %s nor %s", tokenizerName, sentencePieceName)
-	}
-	if have(weights.SingleName) || have(weights.IndexName) {
-		return nil
-	}
-	for _, name := range []string{"pytorch_model.bin", "pytorch_model.bin.index.json"} {
-		if have(name) {
-			return &UnsupportedError{fmt.Errorf("the weights are pickled (%s), which can run code when it is read; save them as safetensors with save_pretrained(DIR, safe_serialization=True)", name)}
-		}
-	}
-	if have("adapter_config.json") {
-		return &UnsupportedError{errors.New("the folder is a PEFT adapter, not a whole model: import its base model")}
-	}
-	return fmt.Errorf("the folder has neither %s nor %s", weights.SingleName, weights.IndexName)
-}
-
-// maxFaults bounds what one message lists.
-const maxFaults = 5
 
 // check lists the tensors that config asks for, as they are in src, and what is wrong
 // with any of them.
 func check(config model.Config, src *weights.File, d *Description) ([]weights.TensorInfo, error) {
-	var faults, dtypes []string
+	var f faults
+	var dtypes, odd []string
 	var infos []weights.TensorInfo
 	known := map[string]bool{}
 	for _, spec := range config.Tensors() {
@@ -116,11 +101,11 @@ func check(config model.Config, src *weights.File, d *Description) ([]weights.Te
 		info, ok := src.Info(spec.Name)
 		switch {
 		case !ok:
-			faults = append(faults, fmt.Sprintf("tensor %s is missing", spec.Name))
+			f.missing(spec.Name)
 		case !slices.Equal(info.Shape, spec.Shape):
-			faults = append(faults, fmt.Sprintf("tensor %s has shape %v, but config.json asks for %v", spec.Name, info.Shape, spec.Shape))
+			f.add("tensor %s has shape %v, but config.json asks for %v", spec.Name, info.Shape, spec.Shape)
 		case info.DType != weights.F32 && info.DType != weights.F16 && info.DType != weights.BF16:
-			faults = append(faults, fmt.Sprintf("tensor %s is %s; F32, F16 and BF16 are read", spec.Name, info.DType))
+			odd = append(odd, fmt.Sprintf("tensor %s is %s", spec.Name, info.DType))
 		default:
 			infos = append(infos, info)
 			if !slices.Contains(dtypes, info.DType) {
@@ -131,21 +116,30 @@ func check(config model.Config, src *weights.File, d *Description) ([]weights.Te
 	for _, name := range src.Names() {
 		switch {
 		case known[name]:
-		case name == "lm_head.weight" && config.TieWordEmbeddings:
-			d.Notes = append(d.Notes, "lm_head.weight is left out: config.json ties it to the embedding")
-		case strings.HasSuffix(name, ".rotary_emb.inv_freq"): // a table that is computed
+		case leftOut(config, name):
+			if name == headName {
+				d.Notes = append(d.Notes, "lm_head.weight is left out: config.json ties it to the embedding")
+			}
 		default:
-			faults = append(faults, fmt.Sprintf("tensor %s is none that %s has", name, config.Architectures[0]))
+			f.unknown(name, config)
 		}
 	}
-	if len(faults) > maxFaults {
-		faults = append(faults[:maxFaults], fmt.Sprintf("and %d more", len(faults)-maxFaults))
+	if err := f.err(); err != nil {
+		return nil, err
 	}
-	if len(faults) > 0 {
-		return nil, errors.New(strings.Join(faults, "; "))
+	if len(odd) > 0 {
+		return nil, &UnsupportedError{fmt.Errorf("%s; F32, F16 and BF16 are read: choose the original model, or save it in one of them", strings.Join(odd[:min(len(odd), maxFaults)], ", "))}
 	}
 	d.SourceDType = strings.Join(dtypes, ", ")
 	return infos, nil
+}
+
+const headName = "lm_head.weight"
+
+// leftOut says of a tensor that config does not ask for that it changes nothing: it is the
+// embedding again, or a table that is computed.
+func leftOut(config model.Config, name string) bool {
+	return name == headName && config.TieWordEmbeddings || strings.HasSuffix(name, ".rotary_emb.inv_freq")
 }
 
 func readSmall(path string) ([]byte, error) {
@@ -157,6 +151,9 @@ func readSmall(path string) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(f, maxSmallBytes+1))
 	if err == nil && len(data) > maxSmallBytes {
 		err = fmt.Errorf("%s is larger than %d MiB", path, maxSmallBytes>>20)
+	}
+	if err == nil && weights.IsPointer(data) {
+		err = fmt.Errorf("%s: %s", path, weights.PointerFault)
 	}
 	return data, err
 }

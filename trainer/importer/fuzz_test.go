@@ -27,6 +27,9 @@ func FuzzImportGGUF(f *testing.F) {
 			t.Fatal(err)
 		}
 		_, err := importer.Import(context.Background(), path, out, importer.Options{})
+		if refused := importer.Check(path); err == nil && refused != nil {
+			t.Errorf("what is imported is refused by its beginning: %v", refused)
+		}
 		if _, there := os.Stat(out); (there == nil) != (err == nil) {
 			t.Errorf("import says %v, and of the folder %v", err, there)
 		}

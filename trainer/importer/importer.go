@@ -1,6 +1,7 @@
 package importer
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,6 +22,8 @@ type Options struct {
 	// the source's; of a quantized GGUF file it is F32 if that makes up to 4 GiB, else
 	// BF16.
 	DType string
+	// Name is what errors call the source; empty: its path.
+	Name string
 	// OllamaTemplate is the Go template of the Ollama model that the file is from: for a file
 	// without a chat template of its own.
 	OllamaTemplate string
@@ -67,7 +70,7 @@ func (e *UnsupportedError) Unwrap() error { return e.Err }
 func Import(ctx context.Context, source, outDir string, opts Options) (Description, error) {
 	d, err := importInto(ctx, source, outDir, opts)
 	if err != nil {
-		return d, fmt.Errorf("import %s: %w", source, err)
+		return d, fmt.Errorf("import %s: %w", cmp.Or(opts.Name, source), within(err, source, outDir))
 	}
 	return d, nil
 }
@@ -103,7 +106,7 @@ func importInto(ctx context.Context, source, outDir string, opts Options) (d Des
 			err = templateOfOllama(outDir, opts.OllamaTemplate, &d)
 		}
 	default:
-		err = fmt.Errorf("neither a folder nor a GGUF file; give the folder that holds config.json, or a .gguf")
+		err = noModel(source)
 	}
 	if err != nil {
 		return d, err

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"github.com/tunemesh/tunemesh/trainer/jsonfault"
 	"github.com/tunemesh/tunemesh/trainer/tokenizer"
 	"github.com/tunemesh/tunemesh/trainer/tokenizer/sentencepiece"
 )
@@ -30,55 +31,83 @@ type tokenizerSettings struct {
 	} `json:"added_tokens_decoder"`
 }
 
-// convertTokenizer makes a tokenizer.json of a folder's tokenizer.model, if it has no
-// tokenizer.json, and tokenizer_config.json if there is none, so that everything that is
-// made of the model carries both.
-func convertTokenizer(source, outDir string, d *Description) error {
-	if _, err := os.Stat(filepath.Join(source, tokenizerName)); !errors.Is(err, fs.ErrNotExist) {
-		return err
+// tokenizerFiles is a folder's tokenizer as everything that is made of the model carries it.
+type tokenizerFiles struct {
+	tokenizer *tokenizer.Tokenizer
+	json      []byte // tokenizer.json
+	config    []byte // tokenizer_config.json, where the folder has none
+	made      bool   // of tokenizer.model
+}
+
+func (t tokenizerFiles) write(dir string) error {
+	err := os.WriteFile(filepath.Join(dir, tokenizerName), t.json, 0o644)
+	if err == nil && t.config != nil {
+		err = os.WriteFile(filepath.Join(dir, tokenizerConfigName), t.config, 0o644)
 	}
-	raw, err := readSmall(filepath.Join(source, sentencePieceName))
+	return err
+}
+
+// readTokenizer reads a folder's tokenizer.json, or makes one of its tokenizer.model.
+func readTokenizer(dir string) (tokenizerFiles, error) {
+	raw, err := readSmall(filepath.Join(dir, tokenizerName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return convertTokenizer(dir)
+	}
 	if err != nil {
-		return err
+		return tokenizerFiles{}, err
+	}
+	t, err := tokenizer.Parse(raw)
+	if err != nil {
+		return tokenizerFiles{}, &UnsupportedError{fmt.Errorf("%s: %w", tokenizerName, err)}
+	}
+	return tokenizerFiles{tokenizer: t, json: raw}, nil
+}
+
+func convertTokenizer(dir string) (tokenizerFiles, error) {
+	out := tokenizerFiles{made: true}
+	raw, err := readSmall(filepath.Join(dir, sentencePieceName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return out, fmt.Errorf("the folder has neither %s nor %s; fetch or copy the tokenizer too, from where the model is or from its base model", tokenizerName, sentencePieceName)
+	}
+	if err != nil {
+		return out, err
 	}
 	m, err := sentencepiece.Read(raw)
 	if err != nil {
-		return &UnsupportedError{fmt.Errorf("%s: %w", sentencePieceName, err)}
+		return out, &UnsupportedError{fmt.Errorf("%s: %w; fetch or copy it again, or choose another model", sentencePieceName, err)}
 	}
 	var c tokenizerSettings
-	config, err := readSmall(filepath.Join(source, tokenizerConfigName))
+	config, err := readSmall(filepath.Join(dir, tokenizerConfigName))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		if err := writeTokens(m, filepath.Join(outDir, tokenizerConfigName)); err != nil {
-			return err
+		if out.config, err = specialTokens(m); err != nil {
+			return out, err
 		}
 	case err != nil:
-		return err
+		return out, err
 	default:
 		if err := json.Unmarshal(config, &c); err != nil {
-			return fmt.Errorf("%s: %w", tokenizerConfigName, err)
+			return out, fmt.Errorf("%s: %w", tokenizerConfigName, jsonfault.Explain(config, err))
 		}
 	}
 	o := sentencepiece.Options{NoBOS: c.AddBOS != nil && !*c.AddBOS, AddEOS: c.AddEOS}
 	for id, a := range c.Added {
 		n, err := strconv.ParseInt(id, 10, 32)
 		if err != nil {
-			return fmt.Errorf("%s: added_tokens_decoder: %q is no id", tokenizerConfigName, id)
+			return out, fmt.Errorf("%s: added_tokens_decoder: %q is no id; correct the file or fetch it again", tokenizerConfigName, id)
 		}
 		o.Added = append(o.Added, tokenizer.AddedToken{ID: int32(n), Content: a.Content, SingleWord: a.SingleWord, LStrip: a.LStrip, RStrip: a.RStrip, Normalized: a.Normalized, Special: a.Special})
 	}
-	if o.Added, err = addedTokens(filepath.Join(source, "added_tokens.json"), o.Added); err != nil {
-		return err
+	if o.Added, err = addedTokens(filepath.Join(dir, "added_tokens.json"), o.Added); err != nil {
+		return out, err
 	}
-	file, err := m.TokenizerJSON(o)
-	if err != nil {
-		return &UnsupportedError{fmt.Errorf("%s: %w", sentencePieceName, err)}
+	if out.json, err = m.TokenizerJSON(o); err != nil {
+		return out, &UnsupportedError{fmt.Errorf("%s: %w; fetch or copy it again, or choose another model", sentencePieceName, err)}
 	}
-	if _, err := tokenizer.Parse(file); err != nil {
-		return fmt.Errorf("%s: %w", sentencePieceName, err)
+	if out.tokenizer, err = tokenizer.Parse(out.json); err != nil {
+		return out, fmt.Errorf("%s: %w", sentencePieceName, err)
 	}
-	d.Notes = append(d.Notes, "tokenizer.json is made of tokenizer.model")
-	return os.WriteFile(filepath.Join(outDir, tokenizerName), file, 0o644)
+	return out, nil
 }
 
 // addedTokens reads the list that still older folders have: contents with ids.
@@ -92,7 +121,7 @@ func addedTokens(path string, have []tokenizer.AddedToken) ([]tokenizer.AddedTok
 	}
 	var list map[string]int32
 	if err := json.Unmarshal(raw, &list); err != nil {
-		return nil, fmt.Errorf("added_tokens.json: %w", err)
+		return nil, fmt.Errorf("added_tokens.json: %w", jsonfault.Explain(raw, err))
 	}
 	known := map[int32]bool{}
 	for _, a := range have {
@@ -106,8 +135,8 @@ func addedTokens(path string, have []tokenizer.AddedToken) ([]tokenizer.AddedTok
 	return have, nil
 }
 
-// writeTokens names the special tokens.
-func writeTokens(m *sentencepiece.Model, path string) error {
+// specialTokens is a tokenizer_config.json that names them.
+func specialTokens(m *sentencepiece.Model) ([]byte, error) {
 	c := map[string]any{"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": false, "add_bos_token": m.BOS >= 0, "add_eos_token": false}
 	for name, id := range map[string]int32{"bos_token": m.BOS, "eos_token": m.EOS, "unk_token": m.Unk, "pad_token": m.Pad} {
 		if id >= 0 {
@@ -115,8 +144,5 @@ func writeTokens(m *sentencepiece.Model, path string) error {
 		}
 	}
 	raw, err := json.MarshalIndent(c, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(path, append(raw, '\n'), 0o644)
+	return append(raw, '\n'), err
 }

@@ -90,7 +90,7 @@ func architectureOf(names []string) (architecture, error) {
 	if slices.Contains(names, "Gemma3ForConditionalGeneration") {
 		hint = " (of Gemma 3 the models without images)"
 	}
-	return architecture{}, fmt.Errorf("model: architectures is [%s]: the native engine computes %s%s; use the engine peft for this model",
+	return architecture{}, fmt.Errorf("model: architectures is [%s] in config.json, which is not supported; choose a model that has one of %s%s",
 		strings.Join(names, ", "), strings.Join(known, ", "), hint)
 }
 

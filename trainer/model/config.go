@@ -88,6 +88,18 @@ func (t TokenIDs) MarshalJSON() ([]byte, error) {
 	return json.Marshal([]int(t))
 }
 
+const chooseAnother = "choose another model"
+
+// unsupported is a property of a sound model that is not computed here, by no engine.
+func unsupported(format string, args ...any) error {
+	return fmt.Errorf("model: config.json: "+format+"; "+chooseAnother, args...)
+}
+
+// faulty is a number that makes no model.
+func faulty(format string, args ...any) error {
+	return fmt.Errorf("model: config.json: "+format+"; correct the file or fetch it again", args...)
+}
+
 // Validate says which number makes no model, or which property the engine does
 // not compute.
 func (c Config) Validate() error {
@@ -102,7 +114,7 @@ func (c Config) Validate() error {
 		{"vocab_size", c.VocabSize, 1 << 22}, {"max_position_embeddings", c.MaxPositions, 1 << 24},
 	} {
 		if f.val < 1 || f.val > f.max {
-			return fmt.Errorf("model: config.json: %s = %d, must be in 1..%d", f.name, f.val, f.max)
+			return faulty("%s = %d, must be in 1..%d", f.name, f.val, f.max)
 		}
 	}
 	a, err := architectureOf(c.Architectures)
@@ -111,15 +123,15 @@ func (c Config) Validate() error {
 	}
 	switch {
 	case c.HiddenAct != a.act:
-		return fmt.Errorf("model: hidden_act %q is not computed by the native engine for %s, only %s", c.HiddenAct, a.name, a.act)
+		return unsupported("hidden_act %q is not supported for %s, only %s", c.HiddenAct, a.name, a.act)
 	case c.NumHeads%c.NumKVHeads != 0:
-		return fmt.Errorf("model: num_attention_heads (%d) is no multiple of num_key_value_heads (%d)", c.NumHeads, c.NumKVHeads)
+		return faulty("num_attention_heads (%d) is no multiple of num_key_value_heads (%d)", c.NumHeads, c.NumKVHeads)
 	case c.HeadDim%2 != 0:
-		return fmt.Errorf("model: head_dim %d is odd; rotary embeddings need pairs", c.HeadDim)
+		return faulty("head_dim %d is odd; rotary embeddings need pairs", c.HeadDim)
 	case !(c.RMSNormEps > 0 && c.RMSNormEps < 1):
-		return fmt.Errorf("model: rms_norm_eps = %g, must be in (0, 1)", c.RMSNormEps)
+		return faulty("rms_norm_eps = %g, must be in (0, 1)", c.RMSNormEps)
 	case !(c.RopeTheta > 1) || math.IsInf(c.RopeTheta, 0):
-		return fmt.Errorf("model: rope_theta = %g, must be above 1", c.RopeTheta)
+		return faulty("rope_theta = %g, must be above 1", c.RopeTheta)
 	}
 	if err := c.validateLayers(a); err != nil {
 		return err
@@ -131,26 +143,26 @@ func (c Config) Validate() error {
 func (c Config) validateLayers(a architecture) error {
 	switch {
 	case c.SlidingWindow != nil && !a.windowed && !a.mixed:
-		return fmt.Errorf("model: sliding_window is not computed by the native engine for %s", a.name)
+		return unsupported("sliding_window is not supported for %s", a.name)
 	case c.SlidingWindow != nil && (*c.SlidingWindow < 1 || *c.SlidingWindow > 1<<24):
-		return fmt.Errorf("model: sliding_window = %d, must be in 1..%d", *c.SlidingWindow, 1<<24)
+		return faulty("sliding_window = %d, must be in 1..%d", *c.SlidingWindow, 1<<24)
 	case !a.mixed && (len(c.LayerTypes) > 0 || c.RopeLocalTheta != 0 || c.QueryScalar != 0):
-		return fmt.Errorf("model: layer_types, rope_local_base_freq and query_pre_attn_scalar are not computed by the native engine for %s", a.name)
+		return unsupported("layer_types, rope_local_base_freq and query_pre_attn_scalar are not supported for %s", a.name)
 	case !a.mixed:
 		return nil
 	case len(c.LayerTypes) != c.NumLayers:
-		return fmt.Errorf("model: layer_types has %d entries for %d layers", len(c.LayerTypes), c.NumLayers)
+		return faulty("layer_types has %d entries for %d layers", len(c.LayerTypes), c.NumLayers)
 	case !(c.RopeLocalTheta > 1) || math.IsInf(c.RopeLocalTheta, 0):
-		return fmt.Errorf("model: rope_local_base_freq = %g, must be above 1", c.RopeLocalTheta)
+		return faulty("rope_local_base_freq = %g, must be above 1", c.RopeLocalTheta)
 	case !(c.QueryScalar > 0) || math.IsInf(c.QueryScalar, 0):
-		return fmt.Errorf("model: query_pre_attn_scalar = %g, must be positive", c.QueryScalar)
+		return faulty("query_pre_attn_scalar = %g, must be positive", c.QueryScalar)
 	}
 	for l, kind := range c.LayerTypes {
 		if kind != fullAttention && kind != slidingAttention {
-			return fmt.Errorf("model: layer_types[%d] is %q; the native engine computes %s and %s", l, kind, fullAttention, slidingAttention)
+			return unsupported("layer_types[%d] is %q; only %s and %s are supported", l, kind, fullAttention, slidingAttention)
 		}
 		if kind == slidingAttention && c.SlidingWindow == nil {
-			return fmt.Errorf("model: layer %d looks through a window, but sliding_window is null", l)
+			return faulty("layer %d looks through a window, but sliding_window is null", l)
 		}
 	}
 	return nil
@@ -161,13 +173,13 @@ func (r *RopeScaling) validate() error {
 		return nil
 	}
 	if r.Kind != "linear" && r.Kind != "llama3" {
-		return fmt.Errorf("model: rope_scaling %q is not computed by the native engine, only linear and llama3", r.Kind)
+		return unsupported("rope_scaling %q is not supported, only linear and llama3", r.Kind)
 	}
 	if !(r.Factor >= 1) || math.IsInf(r.Factor, 0) {
-		return fmt.Errorf("model: rope_scaling.factor = %g, must be at least 1", r.Factor)
+		return faulty("rope_scaling.factor = %g, must be at least 1", r.Factor)
 	}
 	if r.Kind == "llama3" && !(r.OriginalMaxPositions > 0 && r.LowFreqFactor > 0 && r.HighFreqFactor > r.LowFreqFactor) {
-		return fmt.Errorf("model: rope_scaling llama3 needs original_max_position_embeddings and low_freq_factor < high_freq_factor")
+		return faulty("rope_scaling llama3 needs original_max_position_embeddings and low_freq_factor < high_freq_factor")
 	}
 	return nil
 }

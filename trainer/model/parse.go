@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/tunemesh/tunemesh/trainer/jsonfault"
 )
 
 // extraConfig is what config.json may say beside a Config's own keys.
@@ -44,7 +46,7 @@ func ParseConfig(data []byte) (Config, error) {
 		Architectures []string `json:"architectures"`
 	}
 	if err := json.Unmarshal(data, &named); err != nil {
-		return Config{}, fmt.Errorf("model: config.json: %w", err)
+		return Config{}, fmt.Errorf("model: config.json: %w", jsonfault.Explain(data, err))
 	}
 	a, err := architectureOf(named.Architectures)
 	if err != nil {
@@ -59,11 +61,15 @@ func ParseConfig(data []byte) (Config, error) {
 	var extra extraConfig
 	for _, to := range []any{&c, &extra} {
 		if err := json.Unmarshal(data, to); err != nil {
-			return Config{}, fmt.Errorf("model: config.json: %w", err)
+			return Config{}, fmt.Errorf("model: config.json: %w", jsonfault.Explain(data, err))
 		}
 	}
 	if missing := extra.missing(a, c); len(missing) > 0 {
-		return Config{}, fmt.Errorf("model: config.json asks for %s, which the native engine does not compute for %s; use the engine peft for this model", strings.Join(missing, ", "), a.name)
+		what := chooseAnother
+		if slices.Contains(missing, quantized) {
+			what = "choose the original model, whose weights are not quantized, or a GGUF file of it"
+		}
+		return Config{}, fmt.Errorf("model: config.json asks for %s, which is not supported for %s; %s", strings.Join(missing, ", "), a.name, what)
 	}
 	if c.HiddenAct == "" {
 		c.HiddenAct = a.act
@@ -93,6 +99,9 @@ func ParseConfig(data []byte) (Config, error) {
 	return c, c.Validate()
 }
 
+// quantized is the key of a model whose numbers are packed, as GPTQ and AWQ do.
+const quantized = "quantization_config"
+
 // missing lists properties that change what a model computes and are not
 // computed here.
 func (x extraConfig) missing(a architecture, c Config) (list []string) {
@@ -102,7 +111,7 @@ func (x extraConfig) missing(a architecture, c Config) (list []string) {
 	}{
 		{"attention_bias", x.AttentionBias},
 		{"mlp_bias", x.MLPBias},
-		{"quantization_config", len(x.Quantization) > 0 && string(x.Quantization) != "null"},
+		{quantized, len(x.Quantization) > 0 && string(x.Quantization) != "null"},
 		{"partial_rotary_factor", x.Partial != nil && *x.Partial != 1},
 		{"sliding_window", c.SlidingWindow != nil && a.modelType == "llama"},
 		{"use_sliding_window", x.UseSlidingWindow && !a.windowed && !a.mixed &&
@@ -132,12 +141,12 @@ func (c *Config) setRope(raw json.RawMessage, a architecture) error {
 	}
 	for _, to := range []any{&one, &kinds} {
 		if err := json.Unmarshal(raw, to); err != nil {
-			return fmt.Errorf("model: config.json: rope_parameters: %w", err)
+			return fmt.Errorf("model: config.json: rope_parameters: %w", jsonfault.Explain(nil, err))
 		}
 	}
 	if p := kinds.Sliding; p != nil && a.mixed {
 		if p.Kind != "" && p.Kind != "default" {
-			return fmt.Errorf("model: rope_parameters of sliding_attention are scaled by %q, which the native engine does not compute", p.Kind)
+			return unsupported("rope_parameters of sliding_attention scaled by %q are not supported", p.Kind)
 		}
 		if p.Theta != nil {
 			c.RopeLocalTheta = *p.Theta

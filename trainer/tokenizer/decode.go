@@ -37,7 +37,7 @@ func parseDecoder(raw json.RawMessage) (decoder, error) {
 		return nil, nil
 	}
 	var c decoderConfig
-	if err := json.Unmarshal(raw, &c); err != nil {
+	if err := readPart(raw, &c); err != nil {
 		return nil, fmt.Errorf("decoder: %w", err)
 	}
 	switch c.Type {

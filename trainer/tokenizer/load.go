@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/tunemesh/tunemesh/trainer/jsonfault"
 )
 
 const (
@@ -75,7 +77,7 @@ func Parse(data []byte) (*Tokenizer, error) {
 func parse(data []byte) (*Tokenizer, error) {
 	var c fileConfig
 	if err := json.Unmarshal(data, &c); err != nil {
-		return nil, err
+		return nil, jsonfault.Explain(data, err)
 	}
 	t := &Tokenizer{}
 	var err error
@@ -131,7 +133,7 @@ func parseModel(raw json.RawMessage) (*bpe, *unigram, error) {
 		Type   string          `json:"type"`
 		Merges json.RawMessage `json:"merges"`
 	}
-	if err := json.Unmarshal(raw, &kind); err != nil {
+	if err := readPart(raw, &kind); err != nil {
 		return nil, nil, fmt.Errorf("model: %w", err)
 	}
 	if kind.Type == "Unigram" {
@@ -145,7 +147,7 @@ func parseModel(raw json.RawMessage) (*bpe, *unigram, error) {
 		return nil, nil, unsupported("model", kind.Type)
 	}
 	var c modelConfig
-	if err := json.Unmarshal(raw, &c); err != nil {
+	if err := readPart(raw, &c); err != nil {
 		return nil, nil, fmt.Errorf("model: %w", err)
 	}
 	if len(c.Vocab) == 0 {
@@ -212,6 +214,11 @@ func usesByteLevel(raw json.RawMessage) bool {
 		}
 	}
 	return false
+}
+
+// readPart reads a part of the file.
+func readPart(raw json.RawMessage, into any) error {
+	return jsonfault.Explain(nil, json.Unmarshal(raw, into))
 }
 
 func isNull(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "null" }

@@ -40,7 +40,7 @@ func parseNormalizer(raw json.RawMessage) (normalizer, error) {
 		return nil, nil
 	}
 	var c normalizerConfig
-	if err := json.Unmarshal(raw, &c); err != nil {
+	if err := readPart(raw, &c); err != nil {
 		return nil, fmt.Errorf("normalizer: %w", err)
 	}
 	switch c.Type {

@@ -30,7 +30,7 @@ func parsePost(raw json.RawMessage) (prefix, suffix []int32, err error) {
 		return nil, nil, nil
 	}
 	var c postConfig
-	if err := json.Unmarshal(raw, &c); err != nil {
+	if err := readPart(raw, &c); err != nil {
 		return nil, nil, fmt.Errorf("post-processor: %w", err)
 	}
 	switch c.Type {

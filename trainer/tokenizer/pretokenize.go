@@ -43,7 +43,7 @@ func parsePretokenizer(raw json.RawMessage) (pretokenizer, error) {
 		return nil, nil
 	}
 	var c pretokenizerConfig
-	if err := json.Unmarshal(raw, &c); err != nil {
+	if err := readPart(raw, &c); err != nil {
 		return nil, fmt.Errorf("pre-tokenizer: %w", err)
 	}
 	switch c.Type {

@@ -25,7 +25,7 @@ func parsePattern(raw json.RawMessage) (matchFinder, error) {
 	if isNull(raw) {
 		return nil, errors.New("no pattern")
 	}
-	if err := json.Unmarshal(raw, &p); err != nil {
+	if err := readPart(raw, &p); err != nil {
 		return nil, fmt.Errorf("pattern: %w", err)
 	}
 	switch {

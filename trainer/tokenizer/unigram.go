@@ -34,7 +34,7 @@ type unigramConfig struct {
 
 func parseUnigram(raw json.RawMessage) (*unigram, error) {
 	var c unigramConfig
-	if err := json.Unmarshal(raw, &c); err != nil {
+	if err := readPart(raw, &c); err != nil {
 		return nil, err
 	}
 	if len(c.Vocab) == 0 {

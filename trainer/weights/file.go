@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
+
+	"github.com/tunemesh/tunemesh/trainer/jsonfault"
 )
 
 const (
@@ -57,9 +59,8 @@ func Open(path string) (*File, error) {
 	return openShards([]string{single}, nil)
 }
 
-// openIndex opens the shards beside an index and checks that each tensor is in
-// the shard that the index says, and that no shard holds one that it does not.
-func openIndex(path string) (*File, error) {
+// ReadIndex reads an index: which file has which tensor.
+func ReadIndex(path string) (map[string]string, error) {
 	st, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("weights: index: %w", err)
@@ -71,18 +72,31 @@ func openIndex(path string) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("weights: index: %w", err)
 	}
+	if IsPointer(raw) {
+		return nil, fmt.Errorf("weights: index %s: %s", path, PointerFault)
+	}
 	var index struct {
 		WeightMap map[string]string `json:"weight_map"`
 	}
 	if err := json.Unmarshal(raw, &index); err != nil {
-		return nil, fmt.Errorf("weights: index %s: %w", path, err)
+		return nil, fmt.Errorf("weights: index %s: %w", path, jsonfault.Explain(raw, err))
 	}
 	if len(index.WeightMap) == 0 {
-		return nil, fmt.Errorf("weights: index %s names no tensors", path)
+		return nil, fmt.Errorf("weights: index %s names no tensors; fetch or copy it again", path)
+	}
+	return index.WeightMap, nil
+}
+
+// openIndex opens the shards beside an index and checks that each tensor is in
+// the shard that the index says, and that no shard holds one that it does not.
+func openIndex(path string) (*File, error) {
+	index, err := ReadIndex(path)
+	if err != nil {
+		return nil, err
 	}
 	seen := map[string]bool{}
 	var files []string
-	for tensor, file := range index.WeightMap {
+	for tensor, file := range index {
 		// A shard lies beside its index: a path out of the folder would read
 		// whatever file the model's author wished.
 		if file == "" || file != filepath.Base(file) || !filepath.IsLocal(file) {
@@ -94,7 +108,7 @@ func openIndex(path string) (*File, error) {
 		}
 	}
 	sort.Strings(files)
-	return openShards(files, index.WeightMap)
+	return openShards(files, index)
 }
 
 func openShards(files []string, want map[string]string) (_ *File, err error) {
@@ -106,6 +120,9 @@ func openShards(files []string, want map[string]string) (_ *File, err error) {
 	}()
 	for _, path := range files {
 		s, err := openShard(path)
+		if want != nil && errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("weights: %s is not there, though %s names it: the model is not whole; fetch or copy that file too", path, IndexName)
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -33,10 +33,10 @@ func parse(image []byte) ([]entry, map[string]string, error) {
 	}
 	n := binary.LittleEndian.Uint64(image)
 	if n > maxHeaderBytes {
-		return nil, nil, fmt.Errorf("header of %d bytes is larger than %d: not a safetensors file?", n, maxHeaderBytes)
+		return nil, nil, fmt.Errorf("header of %d bytes is larger than %d: no safetensors file", n, maxHeaderBytes)
 	}
 	if n > uint64(len(image)-8) {
-		return nil, nil, fmt.Errorf("header of %d bytes does not fit in a file of %d: truncated?", n, len(image))
+		return nil, nil, fmt.Errorf("header of %d bytes does not fit in a file of %d: truncated", n, len(image))
 	}
 	tensors, metadata, err := decodeHeader(image[8 : 8+n])
 	if err != nil {
@@ -65,7 +65,7 @@ func parse(image []byte) ([]entry, map[string]string, error) {
 		begin, end := t.Offsets[0], t.Offsets[1]
 		switch {
 		case begin < 0 || end < begin || end > int64(len(data)):
-			return nil, nil, fmt.Errorf("tensor %q: data offsets [%d, %d] lie outside the %d bytes of data: truncated?", t.name, begin, end, len(data))
+			return nil, nil, fmt.Errorf("tensor %q: data offsets [%d, %d] lie outside the %d bytes of data: truncated", t.name, begin, end, len(data))
 		case begin < at:
 			return nil, nil, fmt.Errorf("tensor %q: data at %d overlap the tensor before, which ends at %d", t.name, begin, at)
 		case begin > at:

@@ -154,9 +154,10 @@ func TestBadFilesAreRefused(t *testing.T) {
 		}
 	}
 	for want, raw := range map[string][]byte{
-		"cannot be read": {1, 2, 3},
-		"larger than":    binary.LittleEndian.AppendUint64(nil, math.MaxUint64),
-		"does not fit":   binary.LittleEndian.AppendUint64(nil, 100),
+		"cannot be safetensors; fetch or copy it again":                         {1, 2, 3},
+		"pointer of Git LFS, not the file itself: fetch that with git lfs pull": []byte("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"),
+		"larger than": binary.LittleEndian.AppendUint64(nil, math.MaxUint64),
+		"does not fit in a file of 8: truncated; the file is damaged or not whole": binary.LittleEndian.AppendUint64(nil, 100),
 	} {
 		if _, err := weights.Open(save(t, "x.safetensors", raw)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("% x: %v, want %q", raw, err, want)
@@ -209,8 +210,8 @@ func TestShards(t *testing.T) {
 		"names no tensors": {},
 		"lacks tensor":     {"a": one, "b": one, "c": two, "d": two},
 		"the index places": {"a": one, "b": two, "c": two},
-		"no such file":     {"a": "model-3.safetensors"},
-		"not a file name":  {"a": "../x.safetensors"},
+		"model-3.safetensors is not there, though model.safetensors.index.json names it: the model is not whole; fetch or copy that file too": {"a": "model-3.safetensors"},
+		"not a file name": {"a": "../x.safetensors"},
 	} {
 		index(m)
 		if _, err := weights.Open(dir); err == nil || !strings.Contains(err.Error(), want) {

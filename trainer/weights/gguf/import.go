@@ -61,22 +61,25 @@ func importFile(ctx context.Context, f *File, dir string, opts ImportOptions) (I
 	var got Imported
 	got.Name, _ = m.text("general.name")
 	got.License, _ = m.text("general.license")
+	if err := m.split(); err != nil {
+		return got, err
+	}
 	config, err := m.config()
 	if err != nil {
-		return got, err
+		return got, advised(err)
 	}
 	vocab, err := m.vocabulary()
 	if err != nil {
-		return got, err
+		return got, advised(err)
 	}
 	if len(vocab.tokens) > config.VocabSize {
-		return got, fmt.Errorf("%d tokens, but the embedding has %d rows", len(vocab.tokens), config.VocabSize)
+		return got, advised(fmt.Errorf("%d tokens, but the embedding has %d rows", len(vocab.tokens), config.VocabSize))
 	}
 	got.PreToken = vocab.kind()
 	got.Notes = append(vocab.notes, vocab.ties()...)
 	jobs, err := config.imports(f)
 	if err != nil {
-		return got, err
+		return got, advised(err)
 	}
 	if err := got.choose(jobs, opts.DType); err != nil {
 		return got, err

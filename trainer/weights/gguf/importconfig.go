@@ -80,29 +80,43 @@ func (m metadata) boolean(key string, byDefault bool) bool {
 	return byDefault
 }
 
+// family says which architecture the file is of, and refuses what is no model of one.
+func (m metadata) family() (family, error) {
+	arch, _ := m.text("general.architecture")
+	if arch == "" {
+		return family{}, fmt.Errorf("the file names no general.architecture")
+	}
+	f, err := familyNamed(arch)
+	if err != nil {
+		return f, err
+	}
+	if kind, ok := m.text("general.type"); ok && kind != "model" {
+		return f, fmt.Errorf("general.type is %q, not a model", kind)
+	}
+	if n, _ := m.integer(arch + ".expert_count"); n > 0 {
+		return f, fmt.Errorf("a mixture of %d experts is not imported", n)
+	}
+	return f, nil
+}
+
+// split refuses a part of a model.
+func (m metadata) split() error {
+	if n, _ := m.integer("split.count"); n > 1 {
+		return fmt.Errorf("the model is split into %d files; join them with llama-gguf-split --merge first", n)
+	}
+	return nil
+}
+
 // config reads the hyperparameters and refuses what the architecture has not at
 // Hugging Face.
 func (m metadata) config() (modelConfig, error) {
 	var c modelConfig
-	arch, _ := m.text("general.architecture")
-	if arch == "" {
-		return c, fmt.Errorf("the file names no general.architecture")
-	}
-	f, err := familyNamed(arch)
+	f, err := m.family()
 	if err != nil {
 		return c, err
 	}
 	c = modelConfig{Architectures: []string{f.hf}, HiddenAct: f.act, RopeTheta: 10000, family: f}
-	arch += "."
-	if kind, ok := m.text("general.type"); ok && kind != "model" {
-		return c, fmt.Errorf("general.type is %q, not a model", kind)
-	}
-	if n, _ := m.integer("split.count"); n > 1 {
-		return c, fmt.Errorf("the model is split into %d files; join them with llama-gguf-split --merge first", n)
-	}
-	if n, _ := m.integer(arch + "expert_count"); n > 0 {
-		return c, fmt.Errorf("a mixture of %d experts is not imported", n)
-	}
+	arch := f.name + "."
 	for key, to := range map[string]*int{
 		"block_count": &c.Layers, "context_length": &c.MaxPositions, "embedding_length": &c.HiddenSize,
 		"feed_forward_length": &c.IntermediateSize, "attention.head_count": &c.Heads,

@@ -56,9 +56,8 @@ func preTokenizerOf(name string) (string, bool) {
 // unigramDefaults are the ids that llama.cpp takes where a Unigram vocabulary names none.
 var unigramDefaults = map[string]int32{"eos": 1, "unknown": 2, "padding": 0}
 
-// vocabulary reads and checks the tokenizer's entries. What llama.cpp assumes where
-// an entry is missing is assumed here.
-func (m metadata) vocabulary() (vocabulary, error) {
+// vocabularyKind says what the tokenizer is.
+func (m metadata) vocabularyKind() (vocabulary, error) {
 	v := vocabulary{}
 	kind, _ := m.text("tokenizer.ggml.model")
 	pre, _ := m.text("tokenizer.ggml.pre")
@@ -76,6 +75,16 @@ func (m metadata) vocabulary() (vocabulary, error) {
 		return v, fmt.Errorf("tokenizer.ggml.model is missing: a file without a vocabulary cannot be trained on text")
 	default:
 		return v, fmt.Errorf("tokenizer.ggml.model is %q; imported are gpt2 (byte-level BPE), llama (BPE of SentencePiece) and t5 (Unigram)", kind)
+	}
+	return v, nil
+}
+
+// vocabulary reads and checks the tokenizer's entries. What llama.cpp assumes where
+// an entry is missing is assumed here.
+func (m metadata) vocabulary() (vocabulary, error) {
+	v, err := m.vocabularyKind()
+	if err != nil {
+		return v, err
 	}
 	if err := m.tokenLists(&v); err != nil {
 		return v, err

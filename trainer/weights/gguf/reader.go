@@ -227,31 +227,10 @@ func readArray[T any](h *head, kind uint32, n uint64) ([]T, error) {
 }
 
 func parse(r io.ReaderAt, size int64) (*File, error) {
-	h := &head{r: bufio.NewReaderSize(io.NewSectionReader(r, 0, size), 1<<16), left: size}
-	magic, err := h.bytes(4)
-	if err != nil || string(magic) != "GGUF" {
-		return nil, errors.New("not a GGUF file")
-	}
-	v, err := h.u32()
+	h := newHead(r, size)
+	f, tensors, err := readMetadata(h)
 	if err != nil {
 		return nil, err
-	}
-	if v != version && v != 2 { // 2 differs in nothing but big-endian files
-		return nil, fmt.Errorf("version %d is not supported, only 2 and 3", v)
-	}
-	tensors, err := h.u64()
-	if err != nil {
-		return nil, err
-	}
-	kvs, err := h.u64()
-	if err != nil {
-		return nil, err
-	}
-	f := &File{byKey: map[string]int{}, byName: map[string]int{}}
-	for i := range kvs {
-		if err := f.readKV(h); err != nil {
-			return nil, fmt.Errorf("metadata %d: %w", i, err)
-		}
 	}
 	for i := range tensors {
 		if err := f.readInfo(h); err != nil {
@@ -268,6 +247,40 @@ func parse(r io.ReaderAt, size int64) (*File, error) {
 	}
 	f.data = (size - h.left + step - 1) / step * step
 	return f, f.checkRanges(size, step)
+}
+
+func newHead(r io.ReaderAt, size int64) *head {
+	return &head{r: bufio.NewReaderSize(io.NewSectionReader(r, 0, size), 1<<16), left: size}
+}
+
+// readMetadata reads what stands before the list of tensors, and how many of them there are.
+// With an error comes what could be read, or nil if it is no such file.
+func readMetadata(h *head) (f *File, tensors uint64, err error) {
+	magic, err := h.bytes(4)
+	if err != nil || string(magic) != "GGUF" {
+		return nil, 0, errors.New("not a GGUF file")
+	}
+	v, err := h.u32()
+	if err != nil {
+		return nil, 0, err
+	}
+	if v != version && v != 2 { // 2 differs in nothing but big-endian files
+		return nil, 0, fmt.Errorf("version %d is not supported, only 2 and 3", v)
+	}
+	if tensors, err = h.u64(); err != nil {
+		return nil, 0, err
+	}
+	kvs, err := h.u64()
+	if err != nil {
+		return nil, 0, err
+	}
+	f = &File{byKey: map[string]int{}, byName: map[string]int{}}
+	for i := range kvs {
+		if err := f.readKV(h); err != nil {
+			return f, 0, fmt.Errorf("metadata %d: %w", i, err)
+		}
+	}
+	return f, tensors, nil
 }
 
 func (f *File) readKV(h *head) error {
