@@ -34,19 +34,23 @@ type Card struct {
 	Data  *DataCard `json:"data,omitempty"`
 	// Prepared is preprocessing's summary: splits, template, what was dropped and
 	// redacted. Validation and Training are those stages' own outputs.
-	Prepared   *sample.Summary    `json:"preprocessing,omitempty"`
-	Validation json.RawMessage    `json:"validation,omitempty"`
-	Training   json.RawMessage    `json:"training,omitempty"`
-	Settings   contract.Config    `json:"settings"` // defaults filled in
-	Metrics    *evaluation.Report `json:"metrics,omitempty"`
-	Parity     map[string]Parity  `json:"parity,omitempty"` // by exported form
-	Files      []FileCard         `json:"files"`
+	Prepared   *sample.Summary `json:"preprocessing,omitempty"`
+	Validation json.RawMessage `json:"validation,omitempty"`
+	Training   json.RawMessage `json:"training,omitempty"`
+	// Settings are the job's, with the defaults and what the stages chose filled in.
+	Settings contract.Config    `json:"settings"`
+	Metrics  *evaluation.Report `json:"metrics,omitempty"`
+	Parity   map[string]Parity  `json:"parity,omitempty"` // by exported form
+	Files    []FileCard         `json:"files"`
+
+	trained *trained // Training, as far as the README tells of it
 }
 
 // BaseModel is what the tuned model was made from.
 type BaseModel struct {
 	Name         string `json:"name"`
-	License      string `json:"license,omitempty"` // as the model's own card says
+	License      string `json:"license,omitempty"`      // as the model's own card says
+	LicenseLink  string `json:"license_link,omitempty"` // of its text: an address, or a file beside this card
 	Architecture string `json:"architecture"`
 	Parameters   int64  `json:"parameters"`
 	Context      int    `json:"context"` // tokens
@@ -56,7 +60,8 @@ type BaseModel struct {
 
 // DataCard is the dataset, by which it is known again.
 type DataCard struct {
-	File    string   `json:"file"`
+	Name    string   `json:"name,omitempty"` // what the user called the file, where the mesh knows it
+	File    string   `json:"file"`           // its name in the mesh, by its hash
 	SHA256  string   `json:"sha256"`
 	Bytes   int64    `json:"bytes"`
 	Rows    int64    `json:"rows"`
@@ -74,15 +79,16 @@ type FileCard struct {
 
 // newCard gathers what the stages before have said.
 func newCard(in contract.Input, c contract.Config, base string, cfg model.Config, dtype string) (Card, error) {
-	card := Card{RunID: in.RunID, Task: c.Task, Settings: c, Parity: map[string]Parity{}, Files: []FileCard{}}
+	card := Card{RunID: in.RunID, Task: c.Task, Parity: map[string]Parity{}, Files: []FileCard{}}
 	var err error
 	card.Base, err = describeBase(in, c, base, cfg, dtype)
 	if err != nil {
 		return Card{}, err
 	}
-	var profile dataset.Profile
-	if in.Previous(dataset.OutputKey, &profile) == nil {
-		card.Data = &DataCard{File: profile.File, SHA256: profile.SHA256, Bytes: profile.Bytes, Rows: profile.Rows, Input: profile.Roles.Input.Column, Target: profile.Roles.Target.Column}
+	var profile *dataset.Profile
+	if p := (dataset.Profile{}); in.Previous(dataset.OutputKey, &p) == nil {
+		profile = &p
+		card.Data = &DataCard{Name: originalName(in), File: profile.File, SHA256: profile.SHA256, Bytes: profile.Bytes, Rows: profile.Rows, Input: profile.Roles.Input.Column, Target: profile.Roles.Target.Column}
 		for _, column := range profile.Columns {
 			card.Data.Columns = append(card.Data.Columns, column.Name)
 		}
@@ -93,7 +99,10 @@ func newCard(in contract.Input, c contract.Config, base string, cfg model.Config
 	}
 	_ = in.Previous("validation", &card.Validation) // a pipeline may do without
 	_ = in.Previous("training", &card.Training)
-	card.Settings.Training = settled(card.Settings.Training, card.Training)
+	if done, ok := readTrained(card.Training); ok {
+		card.trained = &done
+	}
+	card.Settings = settle(c, profile, card.Prepared, card.trained)
 	var report evaluation.Report
 	if in.Previous(evaluation.OutputKey, &report) == nil {
 		// Answers hold texts of the user's rows: a card is passed on, they are not.
@@ -103,26 +112,14 @@ func newCard(in contract.Input, c contract.Config, base string, cfg model.Config
 	return card, nil
 }
 
-// settled fills in what training chose by the model's size and the machine.
-func settled(t contract.TrainingConfig, output json.RawMessage) contract.TrainingConfig {
-	var done struct {
-		LearningRate  float64 `json:"learning_rate"`
-		BatchSize     int     `json:"batch_size"`
-		GradientAccum int     `json:"gradient_accumulation"`
+// originalName is what the user called the dataset's file, "" if that is not known.
+func originalName(in contract.Input) string {
+	for _, f := range in.Inputs {
+		if f.Stage == contract.SourceInputs {
+			return f.OriginalName
+		}
 	}
-	if output == nil || json.Unmarshal(output, &done) != nil {
-		return t
-	}
-	if t.LearningRate == 0 {
-		t.LearningRate = done.LearningRate
-	}
-	if t.BatchSize == 0 {
-		t.BatchSize = done.BatchSize
-	}
-	if t.GradientAccum == 0 {
-		t.GradientAccum = done.GradientAccum
-	}
-	return t
+	return ""
 }
 
 func describeBase(in contract.Input, c contract.Config, dir string, cfg model.Config, dtype string) (BaseModel, error) {
@@ -132,18 +129,9 @@ func describeBase(in contract.Input, c contract.Config, dir string, cfg model.Co
 			b.SHA256 = f.SHA256
 		}
 	}
-	readme, err := os.ReadFile(filepath.Join(dir, ReadmeFile))
-	if err == nil {
-		b.License = frontMatter(string(readme), "license")
-	}
-	if raw, err := os.ReadFile(filepath.Join(dir, "import.json")); err == nil && b.License == "" {
-		var imported struct {
-			License string `json:"license"`
-		}
-		_ = json.Unmarshal(raw, &imported) // no description, no licence
-		b.License = imported.License
-	}
-	return b, nil
+	var err error
+	b.License, b.LicenseLink, err = readLicense(dir)
+	return b, err
 }
 
 // frontMatter reads one plain field of the YAML between the first two lines of

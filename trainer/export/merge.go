@@ -70,6 +70,9 @@ func writeFiles(base, dir string, trained *template.Template, dtype string) erro
 			return fmt.Errorf("export: %w", err)
 		}
 	}
+	if err := copyLicense(base, dir); err != nil {
+		return err
+	}
 	tokens, err := readObject(filepath.Join(base, "tokenizer_config.json"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -172,6 +175,20 @@ func quote(v any) json.RawMessage {
 		panic(err) // a text, a number or a list of numbers
 	}
 	return data
+}
+
+// copyLicense copies the files that have to be passed on with a model.
+func copyLicense(base, dir string) error {
+	names, err := licenseFiles(base)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := copyFile(filepath.Join(base, name), filepath.Join(dir, name)); err != nil {
+			return fmt.Errorf("export: licence: %w", err)
+		}
+	}
+	return nil
 }
 
 func copyFile(from, to string) error {

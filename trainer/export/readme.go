@@ -15,15 +15,18 @@ func (c Card) readme(tuning, templateName string) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("---")
-	license := c.Base.License
-	if license == "" {
-		license = "unknown"
+	license, licenseName, licenseLink := c.Base.hubLicense()
+	line("license: %s", license)
+	if licenseName != "" {
+		line("license_name: %s", yaml(licenseName))
 	}
-	line("license: %s", yaml(license))
-	if c.Base.Name != "" {
+	if licenseLink != "" {
+		line("license_link: %s", yaml(licenseLink))
+	}
+	if hubID.MatchString(c.Base.Name) { // a name of the mesh's own would be a broken link on a hub
 		line("base_model: %s", yaml(c.Base.Name))
+		line("base_model_relation: finetune")
 	}
-	line("base_model_relation: finetune")
 	line("library_name: transformers")
 	line("pipeline_tag: text-generation")
 	line("tags: [tunemesh, %s, %s]", yaml(c.Task), yaml(tuning))
@@ -73,15 +76,7 @@ func (c Card) readme(tuning, templateName string) string {
 	line("")
 	line("## Training")
 	line("")
-	t := c.Settings.Training
-	line("- method: %s", tuning)
-	if t.Method == "lora" {
-		line("- rank %d, alpha %g, dropout %g, on %s", t.Rank, t.Alpha, t.Dropout, strings.Join(t.TargetModules, ", "))
-	}
-	if n := t.BatchSize * max(1, t.GradientAccum); n > 0 {
-		line("- batches of %d", n)
-	}
-	line("- %d epochs, AdamW, peak learning rate %g, schedule %s, seed %d", t.Epochs, t.LearningRate, t.Schedule, c.Settings.Seed)
+	c.training(tuning, line)
 	if p := c.Prepared; p != nil {
 		line("- %d samples to train on, %d for validation, %d for the test", p.Train, p.Validation, p.Test)
 		if p.Instruction != "" {
@@ -92,13 +87,13 @@ func (c Card) readme(tuning, templateName string) string {
 		line("- chat template: %s", templateName)
 	}
 	if d := c.Data; d != nil {
-		line("- dataset: %s, %d rows, SHA-256 `%s`", plain(d.File), d.Rows, d.SHA256)
+		line("- dataset: %s, %d rows, SHA-256 `%s`", plain(c.dataName()), d.Rows, d.SHA256)
 	}
 	if p := c.Prepared; p != nil {
 		line("- cleaning: %s left out; %s", counts(p.Dropped, "row", "rows"), counts(p.Redacted, "personal value", "personal values")+" redacted")
 	}
 	line("")
-	line("The base model's licence (%s) and the rights in the data apply to this model too.", plain(license))
+	line("The base model's licence (%s) and the rights in the data apply to this model too.", plain(orElse(c.Base.License, "unknown")))
 	return b.String()
 }
 
@@ -106,7 +101,7 @@ func (c Card) dataName() string {
 	if c.Data == nil {
 		return "data of its own"
 	}
-	return c.Data.File
+	return orElse(c.Data.Name, c.Data.File)
 }
 
 // forms says what was exported and how far each file is from the tuned model.

@@ -304,7 +304,16 @@ func (e *exporter) describe() error {
 		}
 	}
 	e.artifacts[ReadmeFile] = contract.Artifact{Path: ReadmeFile}
-	var err error
+	names, err := licenseFiles(e.files.Base)
+	if err != nil {
+		return err
+	}
+	if err := copyLicense(e.files.Base, e.in.OutputDir); err != nil {
+		return err
+	}
+	for _, name := range names {
+		e.artifacts[name] = contract.Artifact{Path: name}
+	}
 	if e.card.Files, err = hashFiles(e.in.OutputDir, ""); err != nil {
 		return err
 	}

@@ -106,7 +106,13 @@ func TestTheMergedModelIsTheTunedOne(t *testing.T) {
 func TestTheCardNamesDataSettingsMetricsAndFiles(t *testing.T) {
 	in := tunedtest.Job(t, tunedtest.Tickets(60), `{"model":"tiny"}`, weights.BF16)
 	tunedtest.AddAdapter(t, &in, 0.1, nil)
+	stagetest.AddFile(t, &in, contract.ModelInputs, "LICENSE", []byte("what is allowed"))
 	addLog(t, &in)
+	for i := range in.Inputs {
+		if in.Inputs[i].Stage == contract.SourceInputs {
+			in.Inputs[i].OriginalName = "support tickets.csv"
+		}
+	}
 	in.Stage = "evaluation"
 	evaluated, _, err := stagetest.Run(context.Background(), t, evaluation.Run, in)
 	if err != nil {
@@ -123,7 +129,7 @@ func TestTheCardNamesDataSettingsMetricsAndFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	sum := sha256.Sum256(tunedtest.Tickets(60))
-	if card.Data == nil || card.Data.SHA256 != hex.EncodeToString(sum[:]) || card.Data.Rows != 60 || strings.Join(card.Data.Columns, " ") != "text label" {
+	if card.Data == nil || card.Data.SHA256 != hex.EncodeToString(sum[:]) || card.Data.Rows != 60 || card.Data.Name != "support tickets.csv" || card.Data.File == "" || strings.Join(card.Data.Columns, " ") != "text label" {
 		t.Errorf("data %+v", card.Data)
 	}
 	if card.Base.Name != "tiny" || card.Base.License != "apache-2.0" || card.Base.DType != "bfloat16" || card.Base.Parameters == 0 {
@@ -154,7 +160,7 @@ func TestTheCardNamesDataSettingsMetricsAndFiles(t *testing.T) {
 			t.Errorf("%s: card says %d bytes, %s", f.Name, f.Size, f.SHA256)
 		}
 	}
-	for _, name := range []string{"merged/config.json", "merged/model.safetensors", "merged/tokenizer.json", "merged/tokenizer_config.json", "merged/generation_config.json", "job_F16.gguf", "job_Q8_0.gguf", "job_Q4_K_M.gguf", "job_adapter.gguf", "Modelfile", "Modelfile.adapter"} {
+	for _, name := range []string{"merged/config.json", "merged/model.safetensors", "merged/tokenizer.json", "merged/tokenizer_config.json", "merged/generation_config.json", "job_F16.gguf", "job_Q8_0.gguf", "job_Q4_K_M.gguf", "job_adapter.gguf", "Modelfile", "Modelfile.adapter", "LICENSE", "merged/LICENSE"} {
 		if !names[name] {
 			t.Errorf("the card lacks %s", name)
 		}
@@ -163,7 +169,7 @@ func TestTheCardNamesDataSettingsMetricsAndFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"---\nlicense: \"apache-2.0\"\n", "base_model: \"tiny\"", "model-index:", "base_model_relation: finetune", "library_name: transformers", "pipeline_tag: text-generation", "| accuracy |", card.Metrics.Verdict, "| `job_Q4_K_M.gguf` |", "rows that do not fill its blocks", "- cleaning: ", "personal values redacted", " to ", "ollama create"} {
+	for _, want := range []string{"---\nlicense: apache-2.0\n", "tiny, tuned with LoRA for classification on support tickets.csv.", "model-index:", "dataset: {type: private, name: \"support tickets.csv\"}", "- dataset: support tickets.csv, 60 rows", "| `job_adapter.gguf` |", "library_name: transformers", "pipeline_tag: text-generation", "| accuracy |", card.Metrics.Verdict, "| `job_Q4_K_M.gguf` |", "rows that do not fill its blocks", "- cleaning: ", "personal values redacted", " to ", "ollama create"} {
 		if !strings.Contains(string(readme), want) {
 			t.Errorf("the README lacks %q:\n%s", want, readme)
 		}

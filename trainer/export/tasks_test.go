@@ -1,7 +1,9 @@
 package export_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,6 +14,7 @@ import (
 	"github.com/tunemesh/tunemesh/trainer/dataset"
 	"github.com/tunemesh/tunemesh/trainer/dataset/stagetest"
 	"github.com/tunemesh/tunemesh/trainer/evaluation"
+	"github.com/tunemesh/tunemesh/trainer/export"
 	"github.com/tunemesh/tunemesh/trainer/preprocessing"
 	"github.com/tunemesh/tunemesh/trainer/training"
 	"github.com/tunemesh/tunemesh/trainer/tuned/tunedtest"
@@ -76,6 +79,18 @@ func TestEveryTaskGoesTheWholeWay(t *testing.T) {
 				if p := s.Parity[name]; p.Positions == 0 || p.SameTop < 0.9 {
 					t.Errorf("parity of %s: %+v", name, p)
 				}
+			}
+			raw, err := os.ReadFile(filepath.Join(in.OutputDir, export.CardFile))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var card struct{ Settings json.RawMessage }
+			if err := json.Unmarshal(raw, &card); err != nil || !bytes.Contains(card.Settings, []byte(`"engine": "native"`)) || bytes.Contains(card.Settings, []byte(`"auto"`)) {
+				t.Errorf("the card leaves open what was chosen: %s, %v", card.Settings, err)
+			}
+			readme, err := os.ReadFile(filepath.Join(in.OutputDir, export.ReadmeFile))
+			if err != nil || !strings.Contains(string(readme), "- 2 epochs, ") || !strings.Contains(string(readme), "- engine native, frozen weights in f32, their products in f32\n") {
+				t.Errorf("the README does not say what was done: %v\n%s", err, readme)
 			}
 			modelfile, err := os.ReadFile(filepath.Join(in.OutputDir, "Modelfile"))
 			if err != nil || !strings.Contains(string(modelfile), "FROM ./job_Q8_0.gguf\nTEMPLATE ") {
