@@ -157,6 +157,9 @@ type UploadFile struct {
 // UploadReply answers in the order of the request; URL is a presigned PUT.
 type UploadReply struct {
 	Files []Artifact `json:"files"`
+	// Have names those of a base model's files that the mesh holds already: they
+	// need not be sent.
+	Have []string `json:"have,omitempty"`
 }
 
 // CheckpointReport makes an uploaded checkpoint known.

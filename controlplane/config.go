@@ -72,7 +72,7 @@ type Config struct {
 
 	// Models are base models to put into a new mesh, by name; DefaultModel is
 	// what a job without a model gets.
-	Models       map[string]fs.FS
+	Models       map[string]BundledModel
 	DefaultModel string
 
 	// PublicMetrics serves /metrics without a token also where HTTPAddr is not
@@ -83,6 +83,13 @@ type Config struct {
 	Log     *slog.Logger
 	// Fatal ends the process when the server must stop at once.
 	Fatal func(error)
+}
+
+// BundledModel is a base model that comes with the program.
+type BundledModel struct {
+	Files      fs.FS // as Hugging Face lays them out
+	Parameters int64
+	License    string // as the hub calls it: "apache-2.0"
 }
 
 func (c Config) withDefaults() Config {

@@ -157,6 +157,9 @@ func (s *Server) sweep(term context.Context) {
 		if err == nil {
 			_, err = s.objects.SweepUploads(term, s.config.SweepAge, s.mayRun)
 		}
+		if err == nil {
+			err = s.tidyModels(term)
+		}
 		if err != nil && term.Err() == nil {
 			s.config.Log.Warn("cannot sweep the object store", "err", err)
 			wait = min(wait, time.Minute)

@@ -73,7 +73,7 @@ func TestAServerStartsWithoutItsObjectStoreAndIsWholeWhenItComes(t *testing.T) {
 	}
 
 	// A second model is new to the mesh: the store has to take it when it comes.
-	c.Models["second"] = fstest.MapFS{"config.json": {Data: []byte(`{"architectures":["Qwen3ForCausalLM"]}`)}}
+	c.Models["second"] = controlplane.BundledModel{Files: fstest.MapFS{"config.json": {Data: []byte(`{"architectures":["Qwen3ForCausalLM"]}`)}}}
 	second := open(t, c)
 	defer second.Close()
 	mesh, done = user(t, second)

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
@@ -18,30 +19,48 @@ import (
 // bundleError: a bundled model cannot be read, which waiting does not mend.
 type bundleError struct{ error }
 
-// seedModels puts the configured base models into the mesh, those that it does
-// not hold yet. Only a leader may.
+// seedModels puts the configured base models into the mesh: those that it does not
+// hold yet, and those that came with an older program. Only a leader may.
 func (s *Server) seedModels(ctx context.Context) error {
-	for name, files := range s.config.Models {
-		described, err := describeModel(name, files)
+	for name, bundled := range s.config.Models {
+		described, err := describeModel(name, bundled)
 		if err != nil {
 			return &bundleError{err}
 		}
-		if have, err := s.raft.Store().Model(name); err == nil && have.SHA256 == described.SHA256 {
-			continue
+		kept := s.raft.Store().MinVersion() >= state.SinceKeptModels
+		if !kept { // servers that are older yet know less of a model
+			described.Parameters, described.License, described.Bundled = 0, "", false
 		}
-		for i, f := range described.Files {
-			data, err := fs.ReadFile(files, f.Name)
+		have, err := s.raft.Store().Model(name)
+		switch {
+		case err == nil && have.SHA256 == described.SHA256:
+			if !kept || have.Bundled {
+				continue
+			}
+			if _, err := s.raft.Apply(ctx, state.CreateModel{Model: described, Amend: true}); err != nil {
+				return fmt.Errorf("controlplane: describe bundled model %s: %w", name, err)
+			}
+			continue
+		case err == nil && !have.Bundled && have.Parameters > 0:
+			// Somebody put another in its place. Older programs recorded theirs
+			// without the number of parameters, which an import always has.
+			s.config.Log.Info("the mesh has its own base model in the place of the bundled one", "model", name)
+			continue
+		case err != nil && !errors.Is(err, state.ErrNotFound):
+			return fmt.Errorf("controlplane: look for base model %s: %w", name, err)
+		}
+		for _, f := range described.Files {
+			data, err := fs.ReadFile(bundled.Files, f.Name)
 			if err != nil {
 				return &bundleError{fmt.Errorf("controlplane: bundled model %s: %w", name, err)}
 			}
 			if _, err := s.objects.PutBytes(ctx, f.Bucket, f.Key, data); err != nil {
 				return fmt.Errorf("controlplane: store bundled model %s: %w", name, err)
 			}
-			described.Files[i] = f
 		}
 		described.CreatedAt = time.Now().UTC()
 		// A new release brings a new model under the old name: it replaces the old.
-		if _, err := s.raft.Apply(ctx, state.CreateModel{Model: described, Replace: true}); err != nil {
+		if _, err := s.raft.Apply(ctx, state.CreateModel{Model: described, Replace: true, Keep: kept}); err != nil {
 			return fmt.Errorf("controlplane: record bundled model %s: %w", name, err)
 		}
 		s.config.Log.Info("base model is in the mesh", "model", name, "files", len(described.Files))
@@ -51,8 +70,9 @@ func (s *Server) seedModels(ctx context.Context) error {
 
 // describeModel names a model's files by their hashes, in the order of a walk,
 // which is that of the names.
-func describeModel(name string, files fs.FS) (api.Model, error) {
-	m := api.Model{Name: name}
+func describeModel(name string, bundled BundledModel) (api.Model, error) {
+	m := api.Model{Name: name, Parameters: bundled.Parameters, License: bundled.License, Bundled: true}
+	files := bundled.Files
 	var listed []api.ModelFile
 	err := fs.WalkDir(files, ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -65,7 +85,7 @@ func describeModel(name string, files fs.FS) (api.Model, error) {
 		sum := sha256.Sum256(data)
 		f := api.ModelFile{Name: path, Size: int64(len(data)), SHA256: hex.EncodeToString(sum[:])}
 		listed = append(listed, f)
-		m.Files = append(m.Files, api.Artifact{Name: f.Name, Bucket: api.BucketModels, Size: f.Size, SHA256: f.SHA256})
+		m.Files = append(m.Files, api.Artifact{Name: f.Name, Bucket: api.BucketModels, Key: artifacts.BlobKey(f.SHA256), Size: f.Size, SHA256: f.SHA256})
 		if path == "config.json" {
 			var c struct{ Architectures []string }
 			if err := json.Unmarshal(data, &c); err != nil {
@@ -79,8 +99,5 @@ func describeModel(name string, files fs.FS) (api.Model, error) {
 		return m, fmt.Errorf("controlplane: bundled model %s: %w", name, err)
 	}
 	m.SHA256 = api.ModelSHA256(listed)
-	for i := range m.Files {
-		m.Files[i].Key = artifacts.ModelKey(name, m.SHA256, m.Files[i].Name)
-	}
 	return m, nil
 }

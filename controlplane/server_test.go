@@ -3,7 +3,6 @@ package controlplane_test
 import (
 	"context"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -49,7 +48,7 @@ func config(t *testing.T, dir string) controlplane.Config {
 	l.Close()
 	return controlplane.Config{
 		Dir: dir, HTTPAddr: "127.0.0.1:0", RaftAddr: raft, GossipAddr: "127.0.0.1:0", Bootstrap: true, PlainHTTP: true,
-		S3Child: []string{self, "s3-child"}, Models: map[string]fs.FS{"tiny": tinyModel}, DefaultModel: "tiny",
+		S3Child: []string{self, "s3-child"}, Models: map[string]controlplane.BundledModel{"tiny": {Files: tinyModel, Parameters: 7, License: "mit"}}, DefaultModel: "tiny",
 		Log:   slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Fatal: func(err error) { t.Errorf("the server wanted to die: %v", err) },
 	}

@@ -10,6 +10,12 @@ import (
 // MiniName is the bundled model's name in a mesh.
 const MiniName = "tunemesh-mini"
 
+// What the bundled model's files say of it.
+const (
+	MiniParameters = 3_148_224
+	MiniLicense    = "apache-2.0"
+)
+
 //go:embed tunemesh-mini
 var files embed.FS
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/tunemesh/tunemesh/api"
@@ -20,9 +21,13 @@ const modelTime = 10 * time.Minute
 // RequestModelUploads says where a base model's files go: the answer is in the order
 // of files, each with a presigned URL for SendModelFile.
 func (c *Client) RequestModelUploads(ctx context.Context, name string, files []api.ModelFile) ([]api.Artifact, error) {
-	var out api.UploadReply
-	err := c.do(ctx, call{method: http.MethodPost, path: "/v1/models/" + esc(name) + "/uploads", body: api.ModelUploads{Files: files, Sealed: true}}, &out)
-	return out.Files, err
+	out, err := c.modelUploads(ctx, name, files)
+	return slices.DeleteFunc(out.Files, func(a api.Artifact) bool { return slices.Contains(out.Have, a.Name) }), err
+}
+
+func (c *Client) modelUploads(ctx context.Context, name string, files []api.ModelFile) (out api.UploadReply, err error) {
+	err = c.do(ctx, call{method: http.MethodPost, path: "/v1/models/" + esc(name) + "/uploads", body: api.ModelUploads{Files: files, Sealed: true}}, &out)
+	return out, err
 }
 
 // SendModelFile sends one of a base model's files to where RequestModelUploads
@@ -48,8 +53,9 @@ func (c *Client) SendModelFile(ctx context.Context, model string, files []api.Mo
 		return fmt.Errorf("client: upload %s: its %d bytes would have to go in parts, which this mesh does not take", to.Name, to.Size)
 	}
 	return c.put(ctx, to, from, by, func(ctx context.Context) (string, error) {
-		again, err := c.RequestModelUploads(ctx, model, files)
-		for _, a := range again {
+		// Another may have brought the file meanwhile: to send it again is no harm.
+		again, err := c.modelUploads(ctx, model, files)
+		for _, a := range again.Files {
 			if a.Name == to.Name {
 				return a.URL, nil
 			}

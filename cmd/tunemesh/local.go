@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -59,7 +58,7 @@ func serverConfig(c localConfig) (controlplane.Config, error) {
 		RedisURL:     c.redisURL,
 		Events:       c.events,
 		S3Child:      []string{self, childS3},
-		Models:       map[string]fs.FS{models.MiniName: models.Mini()},
+		Models:       map[string]controlplane.BundledModel{models.MiniName: {Files: models.Mini(), Parameters: models.MiniParameters, License: models.MiniLicense}},
 		DefaultModel: models.MiniName,
 		Version:      build(),
 		Log:          c.log,

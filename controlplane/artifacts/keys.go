@@ -78,15 +78,31 @@ func Nested(names []string) (string, string) {
 // DatasetKey is where a dataset's file lies in the bucket datasets.
 func DatasetKey(id, extension string) string { return "raw/" + id + "." + extension }
 
-// ModelKey is where a file of a base model lies in the bucket models. sum is the
-// model's SHA-256 (api.ModelSHA256): with it in the key, a model that replaces
-// another of its name never changes the files of an attempt that runs.
+// BlobKey is where the bytes of a base model's file lie in the bucket models: by
+// their SHA-256, once for all models that have them.
+func BlobKey(sum string) string { return blobs + sum }
+
+// blobs is the folder of BlobKey.
+const blobs = "blobs/"
+
+// manifestName is the one file in the folder of a base model.
+const manifestName = "manifest.json"
+
+// ManifestKey is where it is written, for people, what blobs a base model is made
+// of. sum is the model's SHA-256 (api.ModelSHA256).
+func ManifestKey(model, sum string) string { return ModelKey(model, sum, manifestName) }
+
+// ModelKey is where a file of a base model lies that came from an older program:
+// in the folder of its model.
 func ModelKey(model, sum, file string) string { return "base/" + model + "/" + sum[:12] + "/" + file }
 
-// ofModel says whether a key is one that ModelKey makes. Under base/MODEL/ people
-// may lay files of their own.
+// modelFolder matches what ModelKey makes. Under base/MODEL/ people may lay files
+// and folders of their own.
+var modelFolder = regexp.MustCompile(`^base/([^/]+)/([0-9a-f]{12})/.`)
+
+// ofModel says whether a key is one that BlobKey or ModelKey makes.
 func ofModel(bucket, key string) bool {
-	return bucket == api.BucketModels && strings.HasPrefix(key, "base/") && strings.Count(key, "/") > 2
+	return bucket == api.BucketModels && (strings.HasPrefix(key, blobs) || modelFolder.MatchString(key))
 }
 
 // PlaceKey is where an attempt's file lies; an empty place is an artifact. The

@@ -32,7 +32,6 @@ func (s *Store) BeginMultipart(ctx context.Context, bucket, key, id string, size
 		m.Done = done
 		return m, err
 	}
-	core := minio.Core{Client: s.s3}
 	if id != "" {
 		m.Parts, err = s.parts(ctx, bucket, key, id)
 		if !errors.Is(err, ErrNoUpload) {
@@ -42,13 +41,18 @@ func (s *Store) BeginMultipart(ctx context.Context, bucket, key, id string, size
 	if err := s.AbortMultipart(ctx, bucket, key, ""); err != nil {
 		return m, err
 	}
+	m.UploadID, err = s.newUpload(ctx, bucket, key, sum)
+	return m, err
+}
+
+func (s *Store) newUpload(ctx context.Context, bucket, key, sum string) (id string, err error) {
 	opts := minio.PutObjectOptions{
 		UserMetadata: map[string]string{metaSHA256: sum, "X-Amz-Checksum-Algorithm": "SHA256"},
 	}
-	if m.UploadID, err = core.NewMultipartUpload(ctx, bucket, key, opts); err != nil {
-		return m, fmt.Errorf("artifacts: begin upload of %s/%s: %w", bucket, key, err)
+	if id, err = (minio.Core{Client: s.s3}).NewMultipartUpload(ctx, bucket, key, opts); err != nil {
+		return "", fmt.Errorf("artifacts: begin upload of %s/%s: %w", bucket, key, err)
 	}
-	return m, nil
+	return id, nil
 }
 
 // stored says whether an object is there with its size and SHA-256.
@@ -124,16 +128,9 @@ func (s *Store) AbortMultipart(ctx context.Context, bucket, key, id string) erro
 	core := minio.Core{Client: s.s3}
 	ids := []string{id}
 	if id == "" {
-		ids = nil
-		ctx, cancel := context.WithCancel(ctx) // ends the listing
-		defer cancel()
-		for u := range s.s3.ListIncompleteUploads(ctx, bucket, key, true) {
-			if u.Err != nil {
-				return fmt.Errorf("artifacts: list uploads of %s/%s: %w", bucket, key, u.Err)
-			}
-			if u.Key == key {
-				ids = append(ids, u.UploadID)
-			}
+		var err error
+		if ids, err = s.uploadsOf(ctx, bucket, key); err != nil {
+			return err
 		}
 	}
 	for _, id := range ids {

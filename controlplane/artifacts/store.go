@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/minio/minio-go/v7"
@@ -51,6 +52,7 @@ type Store struct {
 	signer    *minio.Client
 	ttl       time.Duration
 	transport *http.Transport
+	joining   sync.Mutex // whoever looks for another's upload and begins one
 }
 
 // Open is New and Prepare.
@@ -254,8 +256,12 @@ func (s *Store) PutFile(ctx context.Context, bucket, key, file string) (api.Arti
 
 // PutBytes uploads data with its SHA-256 as metadata.
 func (s *Store) PutBytes(ctx context.Context, bucket, key string, data []byte) (api.Artifact, error) {
+	return s.put(ctx, bucket, key, bytes.NewReader(data), int64(len(data)), sumOfBytes(data))
+}
+
+func sumOfBytes(data []byte) string {
 	sum := sha256.Sum256(data)
-	return s.put(ctx, bucket, key, bytes.NewReader(data), int64(len(data)), hex.EncodeToString(sum[:]))
+	return hex.EncodeToString(sum[:])
 }
 
 func (s *Store) put(ctx context.Context, bucket, key string, r io.Reader, size int64, sum string) (api.Artifact, error) {

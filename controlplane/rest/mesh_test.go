@@ -164,14 +164,21 @@ func (m *mesh) clientWith(role api.Role, t http.RoundTripper) *client.Client {
 	return client.New(client.Config{Servers: []string{m.url}, Token: m.tokens[role], HTTP: &http.Client{Transport: t}})
 }
 
-// unfinished lists what uploads in progress hold in the dataset bucket.
-func (m *mesh) unfinished(t testing.TB) []string {
+// raw is a client of the object store itself.
+func (m *mesh) raw(t testing.TB) *minio.Client {
 	t.Helper()
 	c := m.s3.Config()
 	raw, err := minio.New(c.Endpoint, &minio.Options{Creds: credentials.NewStaticV4(c.AccessKey, c.SecretKey, ""), Region: "us-east-1", Transport: &http.Transport{DisableKeepAlives: true}})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return raw
+}
+
+// unfinished lists what uploads in progress hold in the dataset bucket.
+func (m *mesh) unfinished(t testing.TB) []string {
+	t.Helper()
+	raw := m.raw(t)
 	var found []string
 	for o := range raw.ListObjects(context.Background(), api.BucketDatasets, minio.ListObjectsOptions{Prefix: "incoming/", Recursive: true}) {
 		if o.Err != nil {

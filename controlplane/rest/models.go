@@ -26,23 +26,41 @@ type modelUploadsIn struct {
 	Body api.ModelUploads
 }
 
+// requestModelUploads says where a model's files go, and which the mesh has.
 func (s *Server) requestModelUploads(ctx context.Context, in *modelUploadsIn) (*one[api.UploadReply], error) {
-	model, faults := checkModel(in.Name, in.Body.Files)
+	store, err := s.modelStore()
+	if err != nil {
+		return nil, err
+	}
+	model, faults := s.checkModel(in.Name, in.Body.Files)
 	if len(faults) > 0 {
 		return nil, invalid(faults...)
 	}
-	link := s.putLink(in.Body.Sealed)
+	there, err := store.Present(ctx, model.Files)
+	if err != nil {
+		return nil, s.storeAway("an upload cannot begin", err)
+	}
+	reply := api.UploadReply{Files: model.Files}
+	known := s.baseFiles()
 	for i, f := range model.Files {
+		if there[i] {
+			reply.Have = append(reply.Have, f.Name)
+		}
 		if f.Size > api.MaxPut {
 			continue // goes in parts
 		}
-		url, err := link(ctx, f)
-		if err != nil {
+		// By a link that is not bound to the bytes, what several models may share
+		// could be overwritten: an older client gets a place of its own.
+		own := artifacts.ModelKey(model.Name, model.SHA256, f.Name)
+		unsealed := !in.Body.Sealed && !known.at(own)
+		if unsealed {
+			reply.Files[i].Key = own
+		}
+		if reply.Files[i].URL, err = s.putLink(!unsealed)(ctx, reply.Files[i]); err != nil {
 			return nil, err
 		}
-		model.Files[i].URL = url
 	}
-	return &one[api.UploadReply]{api.UploadReply{Files: model.Files}}, nil
+	return &one[api.UploadReply]{reply}, nil
 }
 
 type createModelIn struct {
@@ -57,8 +75,12 @@ type createModelOut struct {
 
 // createModel records a base model whose files have been uploaded.
 func (s *Server) createModel(ctx context.Context, in *createModelIn) (*createModelOut, error) {
+	store, err := s.modelStore()
+	if err != nil {
+		return nil, err
+	}
 	m := in.Body
-	model, faults := checkModel(in.Name, m.Files)
+	model, faults := s.checkModel(in.Name, m.Files)
 	for _, f := range []struct {
 		field, value string
 		max          int
@@ -79,7 +101,7 @@ func (s *Server) createModel(ctx context.Context, in *createModelIn) (*createMod
 	have, err := s.Store.Model(model.Name)
 	switch {
 	case err == nil && have.SHA256 == model.SHA256:
-		return &createModelOut{http.StatusOK, have}, nil
+		return &createModelOut{http.StatusOK, have}, s.present(ctx, "files", inOrderOf(model.Files, have.Files))
 	case err == nil && !m.Replace:
 		p := problem(http.StatusConflict, api.ProblemConflict, "model %q is already there with other files", model.Name)
 		p.Hint = "choose another name, or say that it is to be replaced"
@@ -89,13 +111,20 @@ func (s *Server) createModel(ctx context.Context, in *createModelIn) (*createMod
 	case err != nil && !errors.Is(err, state.ErrNotFound):
 		return nil, err
 	}
-	if err := s.whole(ctx, model.Files); err != nil {
+	if err := s.whole(ctx, store, model); err != nil {
 		return nil, err
 	}
 	model.Architecture, model.Parameters, model.License, model.CreatedAt = m.Architecture, m.Parameters, m.License, s.Clock().UTC()
-	result, err := s.Raft.Apply(ctx, state.CreateModel{Model: model, Replace: m.Replace})
+	result, err := s.Raft.Apply(ctx, state.CreateModel{Model: model, Replace: m.Replace, Keep: s.Store.MinVersion() >= state.SinceKeptModels})
 	if err != nil {
 		return nil, err
+	}
+	// What another model had a moment ago may have been swept with it.
+	if err := s.present(ctx, "files", model.Files); err != nil {
+		return nil, err
+	}
+	if err := store.PutManifest(ctx, model); err != nil { // the sweep tries again
+		s.Log.Warn("a model's manifest could not be written", "model", model.Name, "err", err)
 	}
 	out := &createModelOut{Status: http.StatusOK}
 	if result.Created {
@@ -105,9 +134,9 @@ func (s *Server) createModel(ctx context.Context, in *createModelIn) (*createMod
 	return out, err
 }
 
-// checkModel says where a base model's files lie, and every fault of their list. The
-// keys hold the model's hash, so that a replaced model never changes under a job.
-func checkModel(name string, files []api.ModelFile) (api.Model, []api.FieldError) {
+// checkModel says where a base model's files lie, and every fault of their list.
+// Where a model that is known has the same bytes, it is where that has them.
+func (s *Server) checkModel(name string, files []api.ModelFile) (api.Model, []api.FieldError) {
 	var faults []api.FieldError
 	fail := func(field, format string, args ...any) {
 		faults = append(faults, api.FieldError{Field: field, Message: fmt.Sprintf(format, args...)})
@@ -120,6 +149,7 @@ func checkModel(name string, files []api.ModelFile) (api.Model, []api.FieldError
 		return api.Model{}, faults
 	}
 	model := api.Model{Name: name, SHA256: api.ModelSHA256(files)}
+	known := s.baseFiles()
 	seen := map[string]bool{}
 	var names []string
 	for i, f := range files {
@@ -138,10 +168,14 @@ func checkModel(name string, files []api.ModelFile) (api.Model, []api.FieldError
 		if !sha256Hex.MatchString(f.SHA256) {
 			fail(field+".sha256", "is no SHA-256 in hex")
 		}
-		model.Files = append(model.Files, api.Artifact{
-			Name: f.Name, Size: f.Size, SHA256: f.SHA256, Bucket: api.BucketModels,
-			Key: artifacts.ModelKey(name, model.SHA256, f.Name),
-		})
+		place := api.Artifact{Name: f.Name, Size: f.Size, SHA256: f.SHA256, Bucket: api.BucketModels, Key: artifacts.BlobKey(f.SHA256)}
+		if have, ok := known[f.SHA256]; ok {
+			place.Bucket, place.Key = have.Bucket, have.Key
+			if have.Size != f.Size {
+				fail(field+".size", "is %d bytes, but the file with that SHA-256 has %d", f.Size, have.Size)
+			}
+		}
+		model.Files = append(model.Files, place)
 	}
 	for _, need := range modelFiles {
 		if !slices.Contains(names, need) {
@@ -152,22 +186,4 @@ func checkModel(name string, files []api.ModelFile) (api.Model, []api.FieldError
 		fail("files", "%q and %q cannot lie side by side: one is the folder of the other", dir, name)
 	}
 	return model, faults
-}
-
-// whole makes sure that the store holds the files byte by byte as announced.
-func (s *Server) whole(ctx context.Context, list []api.Artifact) error {
-	if err := s.present(ctx, "files", list); err != nil {
-		return err
-	}
-	err := s.Objects.VerifyContent(ctx, list)
-	var other *artifacts.ContentError
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &other):
-		i := slices.IndexFunc(list, func(a api.Artifact) bool { return a.Key == other.Artifact.Key })
-		return fault(fmt.Sprintf("files[%d].sha256", i), "%v: upload it again", err)
-	}
-	s.Log.Error("a model's files could not be read", "err", err)
-	return problem(http.StatusServiceUnavailable, api.ProblemOverloaded, "the object store does not answer: say it again")
 }

@@ -27,7 +27,7 @@ func (s *Server) multipartRoutes() {
 	add(s, api.RoleNode, op("POST", attempts+string(api.MultipartLinks), tagAgents, "link-parts", "Get links to upload parts of a file to", lenient), step(s, s.attemptFile, s.linkParts))
 	add(s, api.RoleNode, op("POST", attempts+string(api.MultipartComplete), tagAgents, "complete-multipart", "Make uploaded parts one file", lenient), step(s, s.attemptFile, s.completeParts))
 	add(s, api.RoleNode, op("POST", attempts+string(api.MultipartAbort), tagAgents, "abort-multipart", "Give up the upload of a file in parts", lenient), step(s, s.attemptFile, s.abortParts))
-	add(s, api.RoleUser, op("POST", models+string(api.MultipartBegin), tagModels, "begin-model-multipart", "Begin to upload a base model's file in parts, or go on with it", lenient), step(s, s.modelFile, s.beginParts))
+	add(s, api.RoleUser, op("POST", models+string(api.MultipartBegin), tagModels, "begin-model-multipart", "Begin to upload a base model's file in parts, or go on with it", lenient), step(s, s.modelFile, s.joinParts))
 	add(s, api.RoleUser, op("POST", models+string(api.MultipartLinks), tagModels, "link-model-parts", "Get links to upload parts of a model's file to", lenient), step(s, s.modelFile, s.linkParts))
 	add(s, api.RoleUser, op("POST", models+string(api.MultipartComplete), tagModels, "complete-model-multipart", "Make uploaded parts one file of a model", lenient), step(s, s.modelFile, s.completeParts))
 	add(s, api.RoleUser, op("POST", models+string(api.MultipartAbort), tagModels, "abort-model-multipart", "Give up the upload of a model's file in parts", lenient), step(s, s.modelFile, s.abortParts))
@@ -94,7 +94,7 @@ type modelMultipartIn struct {
 
 func (s *Server) modelFile(_ context.Context, in *modelMultipartIn) (inParts, error) {
 	f := inParts{uploadID: in.Body.UploadID, parts: in.Body.Parts}
-	model, faults := checkModel(in.Name, in.Body.Files)
+	model, faults := s.checkModel(in.Name, in.Body.Files)
 	if len(faults) > 0 {
 		return f, invalid(faults...)
 	}
@@ -108,10 +108,29 @@ func (s *Server) modelFile(_ context.Context, in *modelMultipartIn) (inParts, er
 
 func (s *Server) beginParts(ctx context.Context, store sealer, f inParts) (api.Multipart, error) {
 	m, err := store.BeginMultipart(ctx, f.file.Bucket, f.file.Key, f.uploadID, f.file.Size, f.file.SHA256)
+	return m, s.cannotBegin(err)
+}
+
+// joinParts is beginParts for a file that several may send at once.
+func (s *Server) joinParts(ctx context.Context, _ sealer, f inParts) (api.Multipart, error) {
+	store, err := s.modelStore()
 	if err != nil {
-		return m, s.storeAway("an upload cannot begin", err)
+		return api.Multipart{}, err
 	}
-	return m, nil
+	// What a model has is never written to again, whatever is said of it.
+	there, err := store.Present(ctx, []api.Artifact{f.file})
+	if err != nil || there[0] {
+		return api.Multipart{UploadID: f.uploadID, Done: true}, s.cannotBegin(err)
+	}
+	m, err := store.JoinMultipart(ctx, f.file.Bucket, f.file.Key, f.uploadID, f.file.Size, f.file.SHA256)
+	return m, s.cannotBegin(err)
+}
+
+func (s *Server) cannotBegin(err error) error {
+	if err != nil {
+		return s.storeAway("an upload cannot begin", err)
+	}
+	return nil
 }
 
 func (s *Server) linkParts(ctx context.Context, store sealer, f inParts) (api.Multipart, error) {

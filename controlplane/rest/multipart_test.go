@@ -145,12 +145,15 @@ func TestALargeModelGoesInParts(t *testing.T) {
 		t.Fatal(err)
 	}
 	huge := slices.Clone(files)
+	for i := range huge {
+		huge[i].SHA256 = sum([]byte(huge[i].Name))
+	}
 	huge[0].Size = api.MaxPut + 1
 	places, err = user.RequestModelUploads(t.Context(), "huge", huge)
 	if err != nil || places[0].URL != "" || places[1].URL == "" {
 		t.Errorf("links of a file that no PUT takes: %v", err)
 	}
-	_, err = user.CreateModel(t.Context(), "none", api.ModelManifest{Architecture: "x", Files: files})
+	_, err = user.CreateModel(t.Context(), "none", api.ModelManifest{Architecture: "x", Files: huge})
 	var p *api.Problem
 	if !errors.As(err, &p) || p.Type != api.ProblemNotStored || p.Status != http.StatusUnprocessableEntity {
 		t.Errorf("a model without its files: %v", err)

@@ -51,7 +51,6 @@ type Objects interface {
 	PresignGet(ctx context.Context, bucket, key string) (string, error)
 	PresignPut(ctx context.Context, bucket, key string) (string, error)
 	Verify(ctx context.Context, list []api.Artifact) error
-	VerifyContent(ctx context.Context, list []api.Artifact) error
 	Ping(ctx context.Context) error
 }
 

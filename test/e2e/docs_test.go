@@ -102,7 +102,7 @@ func TestTheBucketLayout(t *testing.T) {
 	for _, want := range []string{
 		"datasets/raw/" + ds.ID + ".csv",
 		"datasets/processed/JOB/*/train.jsonl",
-		"models/base/tunemesh-mini/*/config.json",
+		"models/base/tunemesh-mini/*/manifest.json",
 		"models/adapters/JOB/*/adapter/adapter_config.json",
 		"models/adapters/JOB/*/adapter/adapter_model.safetensors",
 		"models/merged/JOB/*/merged/config.json",

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -75,10 +74,10 @@ func runServer(args []string) error {
 	c := controlplane.Config{
 		Dir: args[0], HTTPAddr: args[1], RaftAddr: args[2], GossipAddr: "127.0.0.1:0", Name: filepath.Base(args[0]), PlainHTTP: true,
 		S3Child: []string{self, "s3-child"}, Bootstrap: len(args) == 3,
-		Models: map[string]fs.FS{"tiny": fstest.MapFS{
+		Models: map[string]controlplane.BundledModel{"tiny": {Files: fstest.MapFS{
 			"config.json":       {Data: []byte(`{"architectures":["LlamaForCausalLM"]}`)},
 			"model.safetensors": {Data: []byte("not read by the control plane")},
-		}}, DefaultModel: "tiny",
+		}}}, DefaultModel: "tiny",
 		Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
 	}
 	if len(args) > 3 {

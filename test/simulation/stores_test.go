@@ -163,11 +163,6 @@ func (o objectsOf) Verify(ctx context.Context, list []api.Artifact) error {
 	})
 }
 
-// VerifyContent implements rest.Objects.
-func (o objectsOf) VerifyContent(ctx context.Context, list []api.Artifact) error {
-	return o.Verify(ctx, list)
-}
-
 // Ping implements rest.Objects.
 func (o objectsOf) Ping(ctx context.Context) error {
 	return visit(ctx, o.process, func() error { return nil })
