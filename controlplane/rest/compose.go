@@ -73,6 +73,7 @@ func describe(view state.View, a api.Attempt) (api.Assignment, api.Stage, error)
 			out.Inputs = append(out.Inputs, api.StageArtifact{Stage: before.Name, Artifact: artifact})
 		}
 	}
+	addAdapter(view, stage, &out)
 	return out, stage, addSources(view, job, &out)
 }
 

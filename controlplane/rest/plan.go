@@ -72,26 +72,23 @@ func (s *Server) plan(ctx context.Context, c *state.CreateJob) (api.JobPlan, []a
 			s.Log.Info("a job is not planned", "job", c.Spec.ID, "model", c.Model, "error", err)
 			continue
 		}
-		prefix, raw := "config", c.Spec.Config
-		if len(n.Config) > 0 {
-			if raw, err = overlay(c.Spec.Config, n.Config); err != nil {
-				continue // checked before
-			}
-			if config, _ := contract.ParseConfig(n.Config, false); !isZero(config.Training) {
-				prefix = fmt.Sprintf("pipeline.nodes[%d].config", i)
-			}
-		}
-		config, err := contract.ParseConfig(raw, false)
+		config, prefix, err := trainingConfig(*c, i)
 		if err != nil {
 			continue // checked before
 		}
-		config = config.WithDefaults()
+		training, told, fault := s.continued(ctx, config)
+		if fault != nil {
+			faults = append(faults, api.FieldError{Field: prefix + "." + fault.Field, Message: fault.Message + "; " + fault.Hint})
+			continue
+		}
+		config.Training = training
 		settled, err := plan.Settle(config.Training, shape, s.largest(*n), samplesOf(config, shape))
 		var misfit *contract.Error
 		if errors.As(err, &misfit) {
 			faults = append(faults, api.FieldError{Field: prefix + "." + misfit.Field, Message: misfit.Message + "; " + misfit.Hint})
 			continue
 		}
+		settled.Settings = append(told, settled.Settings...)
 		if n.Requires.MemoryBytes == 0 {
 			n.Requires.MemoryBytes = settled.Estimate.Total()
 		}

@@ -138,7 +138,11 @@ func (s *Server) checkJob(spec api.JobSpec) (state.CreateJob, []api.FieldError) 
 	default:
 		model = ""
 	}
-	return state.CreateJob{Spec: spec, Pipeline: pipeline, Model: model}, faults
+	command := state.CreateJob{Spec: spec, Pipeline: pipeline, Model: model}
+	if !slices.ContainsFunc(faults, func(f api.FieldError) bool { return f.Field != "dataset" }) {
+		faults = append(faults, s.checkAdapters(command)...)
+	}
+	return command, faults
 }
 
 func (s *Server) modelNames() string {
