@@ -60,7 +60,9 @@ func TestTheReadmeSaysWhatWasDone(t *testing.T) {
 		"packed":          {`{}`, trainingOutput, []string{"- rank 16, alpha 32, scaled by alpha/rank,", "- steps of 8 samples, packed into micro-batches of at most 512 tokens\n", "- AdamW, peak learning rate 0.002, schedule cosine,", "- engine native, frozen weights in bf16, their products in f32\n", "- computed by: native on AVX2\n"}},
 		"not packed":      {`{"training":{"batch_size":4,"gradient_accumulation":2}}`, `{"steps":40,"epochs":4,"exported_step":40}`, []string{"- steps of 8 samples, in micro-batches of 4\n"}},
 		"another engine":  {`{}`, `{"engine":"peft","base_precision":"auto","steps":40,"epochs":4,"bits":["peft on cpu"]}`, []string{"- engine peft\n- computed by: peft on cpu\n"}},
-		"no training":     {`{}`, ``, []string{"- at most 4 epochs\n"}},
+		"continued": {`{"training":{"init_adapter":"/somewhere/a"}}`, `{"engine":"native","steps":40,"epochs":4,"continued_adapter":{"from":"01JDCK3V5W8M2N4P6Q7R8S9T0V","sha256":"ab12","rank":3,"alpha":5,"use_rslora":true,"target_modules":["q_proj"]}}`,
+			[]string{"- rank 3, alpha 5, scaled by alpha/√rank (rsLoRA), dropout 0, on q_proj\n- begun with the adapter of 01JDCK3V5W8M2N4P6Q7R8S9T0V, SHA-256 `ab12`\n"}},
+		"no training": {`{}`, ``, []string{"- at most 4 epochs\n"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			config, err := contract.ParseConfig([]byte(c.config), true)
@@ -72,6 +74,9 @@ func TestTheReadmeSaysWhatWasDone(t *testing.T) {
 				card.trained = &done
 			}
 			card.Settings = settle(config.WithDefaults(), nil, nil, card.trained)
+			if a := card.Settings.Training.InitAdapter; card.trained != nil && card.trained.Continued != nil && a != card.trained.Continued.From {
+				t.Errorf("the settings name the adapter %q", a)
+			}
 			text := card.readme("LoRA", "")
 			for _, want := range c.want {
 				if !strings.Contains(text, want) {

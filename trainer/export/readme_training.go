@@ -16,6 +16,9 @@ func (c Card) training(tuning string, line func(format string, args ...any)) {
 		}
 		line("- rank %d, alpha %g, scaled by %s, dropout %g, on %s", t.Rank, t.Alpha, scale, t.Dropout, strings.Join(t.TargetModules, ", "))
 	}
+	if done != nil && done.Continued != nil {
+		line("- begun with the adapter of %s, SHA-256 `%s`", plain(done.Continued.From), plain(done.Continued.SHA256))
+	}
 	switch n := t.BatchSize * max(1, t.GradientAccum); {
 	case n > 0 && t.PackingTokens > 0:
 		line("- steps of %d samples, packed into micro-batches of at most %d tokens", n, t.PackingTokens)

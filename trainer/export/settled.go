@@ -22,6 +22,18 @@ type trained struct {
 	BasePrecision string   `json:"base_precision"`
 	Compute       string   `json:"compute"`
 	Bits          []string `json:"bits"` // what computed it, one after the other
+
+	Continued *continued `json:"continued_adapter"`
+}
+
+// continued is the adapter that the training went on from, and what came with it.
+type continued struct {
+	From          string   `json:"from"` // a job's id, or a folder's name
+	SHA256        string   `json:"sha256"`
+	Rank          int      `json:"rank"`
+	Alpha         float64  `json:"alpha"`
+	RSLoRA        bool     `json:"use_rslora"`
+	TargetModules []string `json:"target_modules"`
 }
 
 // readTrained reads the output, if a stage left one.
@@ -59,6 +71,9 @@ func settle(c contract.Config, profile *dataset.Profile, prepared *sample.Summar
 		choose(&t.PackingTokens, done.PackingTokens)
 		choose(&t.BasePrecision, done.BasePrecision)
 		choose(&t.Compute, done.Compute)
+		if a := done.Continued; a != nil {
+			t.InitAdapter, t.Rank, t.Alpha, t.RSLoRA, t.TargetModules = a.From, a.Rank, a.Alpha, a.RSLoRA, a.TargetModules
+		}
 		if t.Engine != "native" && t.Compute == auto {
 			t.Compute = "" // a setting of native
 		}
