@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -50,6 +51,8 @@ type fakeMesh struct {
 	planned   []api.JobSpec
 	uploads   []string
 	manifests []api.ModelManifest
+	stored    []string // SHA-256 of files that the mesh has of other models
+	lost      int      // how often a model's files are not there any more when it is made known
 	cancelled string
 
 	submitError error
@@ -189,6 +192,9 @@ func (f *fakeMesh) ModelObjects(_ context.Context, name string) ([]api.Artifact,
 func (f *fakeMesh) RequestModelUploads(_ context.Context, name string, files []api.ModelFile) ([]api.Artifact, error) {
 	var out []api.Artifact
 	for _, file := range files {
+		if slices.Contains(f.stored, file.SHA256) {
+			continue
+		}
 		out = append(out, api.Artifact{Name: file.Name, Size: file.Size, SHA256: file.SHA256, URL: "http://store.test/" + name + "/" + file.Name})
 	}
 	return out, nil
@@ -203,6 +209,10 @@ func (f *fakeMesh) SendModelFile(_ context.Context, _ string, _ []api.ModelFile,
 }
 func (f *fakeMesh) CreateModel(_ context.Context, name string, m api.ModelManifest) (api.Model, error) {
 	f.manifests = append(f.manifests, m)
+	if f.lost > 0 {
+		f.lost--
+		return api.Model{}, &api.Problem{Type: api.ProblemNotStored, Status: 422, Title: "upload it again"}
+	}
 	return api.Model{Name: name, Architecture: m.Architecture, Parameters: m.Parameters, License: m.License, SHA256: api.ModelSHA256(m.Files)}, nil
 }
 func (f *fakeMesh) Version(context.Context) (api.Version, error) {

@@ -3,7 +3,6 @@ package cli
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -77,8 +76,8 @@ func (a *app) modelImport() *cobra.Command {
 SOURCE is a folder as Hugging Face has it (config.json, safetensors, tokenizer.json or
 tokenizer.model), a GGUF file (F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K), or
 what "tunemesh model pull --help" lists. It is checked, brought into one form on this machine, and
-uploaded. What cannot be trained exactly is refused with the reason. The same model is in a mesh
-once: a second import says where.
+uploaded. What cannot be trained exactly is refused with the reason. The same bytes are in a mesh
+once, under however many names: only what it lacks is sent, and an import that broke off goes on.
 
 Weights keep their number format. Those of a quantized GGUF file are decoded: to F32, exactly, up
 to a billion parameters (4 GiB), to BF16 above; --dtype chooses.
@@ -214,61 +213,6 @@ func (c *call) importModel(f importFlags) error {
 	c.showImported(found, m.Name)
 	fmt.Fprintf(c.err, "Next: tunemesh job submit --model %s --dataset FILE --watch\n", m.Name)
 	return nil
-}
-
-// uploadModel sends what the mesh has not yet.
-func (c *call) uploadModel(f importFlags, folder string, found Imported) (api.Model, error) {
-	have, err := c.mesh.Model(c.ctx, f.name)
-	var p *api.Problem
-	switch {
-	case err == nil && have.SHA256 == api.ModelSHA256(found.Files):
-		fmt.Fprintf(c.err, "The mesh has this model already.\n")
-		return have, nil
-	case err == nil && !f.replace:
-		return have, &failure{code: ExitRefused, title: fmt.Sprintf("model %s is already there with other files", f.name), hint: "choose another --name, or replace it with --replace"}
-	case err != nil && !(errors.As(err, &p) && p.Status == 404):
-		return have, err
-	}
-	if !f.replace { // the same content is in a mesh once, whatever its name
-		list, err := c.mesh.Models(c.ctx)
-		if err != nil {
-			return have, err
-		}
-		sum := api.ModelSHA256(found.Files)
-		if at := slices.IndexFunc(list, func(m api.Model) bool { return m.SHA256 == sum }); at >= 0 {
-			fmt.Fprintf(c.err, "The mesh has this model already, as %s.\n", format.Clean(list[at].Name))
-			return list[at], nil
-		}
-	}
-	places, err := c.mesh.RequestModelUploads(c.ctx, f.name, found.Files)
-	if err != nil {
-		return have, err
-	}
-	var total int64
-	for _, p := range places {
-		total += p.Size
-	}
-	bar := c.progress("upload "+f.name, total)
-	for _, p := range places {
-		if err := c.putModelFile(bar, f.name, found.Files, p, filepath.Join(folder, filepath.FromSlash(p.Name))); err != nil {
-			bar.end()
-			return have, err
-		}
-	}
-	bar.end()
-	return c.mesh.CreateModel(c.ctx, f.name, api.ModelManifest{
-		Architecture: found.Architecture, Parameters: found.Parameters, License: found.License, Files: found.Files, Replace: f.replace,
-	})
-}
-
-// putModelFile sends one file.
-func (c *call) putModelFile(bar *progress, model string, files []api.ModelFile, to api.Artifact, path string) error {
-	file, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	return c.mesh.SendModelFile(c.ctx, model, files, to, file, bar.moved)
 }
 
 func (c *call) showImported(m Imported, name string) {

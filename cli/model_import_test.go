@@ -92,14 +92,23 @@ func TestAModelIsImported(t *testing.T) {
 	}
 }
 
+// sumOf is a content's SHA-256 in hex, and that of a model that is one file of it.
+func sumOf(content string) (file, model string) {
+	sum := sha256.Sum256([]byte(content))
+	file = hex.EncodeToString(sum[:])
+	return file, api.ModelSHA256([]api.ModelFile{{Name: "model.safetensors", SHA256: file}})
+}
+
 func TestAModelThatIsThereIsNotSentAgain(t *testing.T) {
 	mesh := demoMesh()
-	sum := sha256.Sum256([]byte("weights"))
-	mesh.models = append(mesh.models, api.Model{Name: "same", SHA256: api.ModelSHA256([]api.ModelFile{{Name: "model.safetensors", SHA256: hex.EncodeToString(sum[:])}})}, api.Model{Name: "other", SHA256: "00"})
+	file, model := sumOf("weights")
+	mesh.models = append(mesh.models, api.Model{Name: "same", SHA256: model}, api.Model{Name: "other", SHA256: "00"})
+	mesh.stored = []string{file}
 	l := cmdline{t: t, mesh: mesh}
-	if r := l.run("model", "import", modelFile(t, "weights"), "--name", "same"); r.code != 0 || !strings.Contains(r.err, "already") {
+	if r := l.run("model", "import", modelFile(t, "weights"), "--name", "same"); r.code != 0 || !strings.Contains(r.err, "already: nothing was sent") {
 		t.Errorf("%+v", r)
 	}
+	mesh.manifests = nil
 	if r := l.run("model", "import", modelFile(t, "weights"), "--name", "other"); r.code != cli.ExitRefused || !strings.Contains(r.err, "--replace") {
 		t.Errorf("%+v", r)
 	}
@@ -107,6 +116,32 @@ func TestAModelThatIsThereIsNotSentAgain(t *testing.T) {
 		t.Errorf("sent %q %+v", mesh.uploads, mesh.manifests)
 	}
 	if r := l.run("model", "import", modelFile(t, "weights"), "--name", "other", "--replace"); r.code != 0 || len(mesh.manifests) != 1 || !mesh.manifests[0].Replace {
+		t.Errorf("%+v", r)
+	}
+}
+
+// Another name for what the mesh has costs no bytes.
+func TestAModelHasAnotherNameWithoutBeingSentAgain(t *testing.T) {
+	mesh := demoMesh()
+	file, model := sumOf("weights")
+	mesh.models = append(mesh.models, api.Model{Name: "first", SHA256: model})
+	mesh.stored = []string{file}
+	r := cmdline{t: t, mesh: mesh}.run("model", "import", modelFile(t, "weights"), "--name", "second")
+	if r.code != 0 || !strings.Contains(r.err, "already, as first too") || len(mesh.uploads) > 0 || len(mesh.manifests) != 1 || !strings.Contains(r.err, "--model second ") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// What the store turns out to lack when all seems to be there is sent again.
+func TestAnImportSendsAgainWhatTheStoreLost(t *testing.T) {
+	mesh := demoMesh()
+	mesh.lost = 1
+	r := cmdline{t: t, mesh: mesh}.run("model", "import", modelFile(t, "weights"), "--name", "small")
+	if r.code != 0 || len(mesh.uploads) != 2 || len(mesh.manifests) != 2 {
+		t.Errorf("%+v: sent %q", r, mesh.uploads)
+	}
+	mesh.lost = 100
+	if r := (cmdline{t: t, mesh: mesh}).run("model", "import", modelFile(t, "weights"), "--name", "small"); r.code == 0 || !strings.Contains(r.err, "upload it again") {
 		t.Errorf("%+v", r)
 	}
 }
@@ -177,17 +212,6 @@ func TestAModelInTheBucketIsPulled(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	if r := (cmdline{t: t, mesh: mesh}).run("model", "pull", "s3:../x"); r.code != cli.ExitUsage {
-		t.Errorf("%+v", r)
-	}
-}
-
-// The same content under another name is not sent again.
-func TestAModelIsInAMeshOnce(t *testing.T) {
-	mesh := demoMesh()
-	sum := sha256.Sum256([]byte("weights"))
-	mesh.models = append(mesh.models, api.Model{Name: "first", SHA256: api.ModelSHA256([]api.ModelFile{{Name: "model.safetensors", SHA256: hex.EncodeToString(sum[:])}})})
-	r := cmdline{t: t, mesh: mesh}.run("model", "import", modelFile(t, "weights"), "--name", "second")
-	if r.code != 0 || !strings.Contains(r.err, "already, as first") || len(mesh.uploads) > 0 || !strings.Contains(r.err, "--model first ") {
 		t.Errorf("%+v", r)
 	}
 }
