@@ -30,7 +30,7 @@ type Config struct {
 	Model string `json:"model,omitempty" doc:"base model's name in the mesh" example:"tunemesh-mini"`
 	Seed  uint64 `json:"seed,omitempty" doc:"seed of split, shuffle and adapter initialisation; default 42"`
 
-	TextColumn  string `json:"text_column,omitempty" doc:"input column; found by name and content if empty"`
+	TextColumn  string `json:"text_column,omitempty" doc:"input column; found by name and content if empty; completion: its texts are learned whole if no column completes them"`
 	LabelColumn string `json:"label_column,omitempty" doc:"target column; found by name and content if empty"`
 	Instruction string `json:"instruction,omitempty" doc:"what the model is told to do; a default per task if empty"`
 	Template    string `json:"template,omitempty" doc:"auto, chatml, llama, alpaca or zephyr"`
