@@ -56,10 +56,12 @@ type Attempt struct {
 
 // Devices is what a placement reserves on its node.
 type Devices struct {
-	CPUCores    int    `json:"cpu_cores,omitempty"`
-	MemoryBytes int64  `json:"memory_bytes,omitempty"`
-	GPUs        []int  `json:"gpus,omitempty"`
-	Engine      string `json:"engine,omitempty"`
+	CPUCores    int   `json:"cpu_cores,omitempty"`
+	MemoryBytes int64 `json:"memory_bytes,omitempty"`
+	GPUs        []int `json:"gpus,omitempty"`
+	// GPUMemoryBytes is what the smallest of the GPUs has to give.
+	GPUMemoryBytes int64  `json:"gpu_memory_bytes,omitempty" doc:"of the smallest of the GPUs"`
+	Engine         string `json:"engine,omitempty"`
 }
 
 // DeadLetter is a stage that exhausted its attempts, with all that is needed to

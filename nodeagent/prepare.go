@@ -48,7 +48,7 @@ func (r *runner) prepare(ctx context.Context, parent string) (launcher.Spec, err
 		Contract: contract.Version, RunID: as.JobID, Stage: as.Stage.Name, Kind: as.Stage.Kind, Attempt: as.Attempt, Fence: as.Fence,
 		Config: as.Config, PreviousOutput: as.PreviousOutput, Inputs: files, InputDir: r.p.in(), OutputDir: r.p.out(),
 		CheckpointDir: ckpt, ScratchDir: r.p.scratch(),
-		Devices:     contract.Devices{CPUCores: as.Devices.CPUCores, MemoryBytes: as.Devices.MemoryBytes, GPUs: as.Devices.GPUs, Engine: as.Devices.Engine},
+		Devices:     contract.Devices{CPUCores: as.Devices.CPUCores, MemoryBytes: as.Devices.MemoryBytes, GPUs: as.Devices.GPUs, GPUMemoryBytes: as.Devices.GPUMemoryBytes, Engine: as.Devices.Engine},
 		TraceParent: parent,
 	}
 	if len(in.Config) == 0 {

@@ -130,6 +130,7 @@ func (m *machine) place(d demand) api.Devices {
 	devices := api.Devices{CPUCores: d.cores, MemoryBytes: d.memory, Engine: d.engine}
 	if d.gpus > 0 {
 		from, _ := m.smallestGPUs(d)
+		devices.GPUMemoryBytes = gpuMemory(m.gpus[from]) // they are in order
 		for _, g := range m.gpus[from : from+d.gpus] {
 			devices.GPUs = append(devices.GPUs, g.Index)
 		}

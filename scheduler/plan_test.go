@@ -176,7 +176,7 @@ func TestAPlacementSaysWhatItReserves(t *testing.T) {
 		},
 	}
 	want := []api.Devices{
-		{CPUCores: 1, MemoryBytes: gib, GPUs: []int{1, 2}, Engine: "peft"}, // card 0 has 2 GiB free
+		{CPUCores: 1, MemoryBytes: gib, GPUs: []int{1, 2}, GPUMemoryBytes: 24 * gib, Engine: "peft"}, // card 0 has 2 GiB free; card 1 is the smaller one
 		{Engine: "native"},
 		{CPUCores: 3, Engine: "native"},
 	}

@@ -84,26 +84,6 @@ func missingLabel(m *machine, d demand) (label string, carried int64) {
 	return label, carried
 }
 
-func engineWords(m *machine, name string) string {
-	var can []string
-	for _, e := range m.Capability.Engines {
-		if e.Name == name && e.Reason != "" {
-			return e.Reason
-		}
-		if e.Name == name && e.Available { // but not on a GPU
-			return "runs " + name + " on " + strings.Join(e.Devices, ", ") + " only"
-		}
-		if e.Available {
-			can = append(can, e.Name)
-		}
-	}
-	if len(can) == 0 {
-		return "without engines"
-	}
-	slices.Sort(can)
-	return "runs " + strings.Join(can, ", ")
-}
-
 func plural(n int, one string) string {
 	if n == 1 {
 		return "1 " + one
@@ -129,13 +109,8 @@ var standing = []check{
 		pass: func(m *machine, d demand) bool {
 			return d.engine == "" || m.Capability.RunsEngine(d.engine, d.gpus > 0)
 		},
-		missing: func(d demand) string {
-			if d.gpus > 0 {
-				return "no node can run the engine " + d.engine + " on a GPU"
-			}
-			return "no node can run the engine " + d.engine
-		},
-		nearest: func(m *machine, d demand) string { return engineWords(m, d.engine) },
+		missing: func(d demand) string { return api.NoEngine(d.engine, d.gpus > 0) },
+		nearest: func(m *machine, d demand) string { return m.Capability.LacksEngine(d.engine) },
 		close:   even,
 	}, {
 		pass: func(m *machine, d demand) bool {
@@ -226,7 +201,7 @@ func (c *class) why(p *planner) string {
 
 func explain(p *planner, d demand) string {
 	if len(p.machines) == 0 {
-		return "no node has joined yet"
+		return api.NoNode
 	}
 	left := make([]*machine, len(p.machines))
 	for i := range p.machines {

@@ -29,11 +29,7 @@ func placeEngines(job json.RawMessage, p *api.Pipeline) []api.FieldError {
 		if err != nil {
 			continue
 		}
-		gpus := n.Requires.GPUs
-		if n.Requires.GPUMemoryBytes > 0 {
-			gpus = max(gpus, 1)
-		}
-		wanted := config.Training.EngineFor(gpus)
+		wanted := config.Training.EngineFor(gpusOf(*n))
 		switch named := config.Training.Engine; {
 		case n.Requires.Engine == "":
 			n.Requires.Engine = wanted

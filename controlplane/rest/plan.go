@@ -55,16 +55,17 @@ func (s *Server) planJob(ctx context.Context, in *submitIn) (*planOut, error) {
 	return &planOut{out}, nil
 }
 
-// plan settles each stage of a checked job that trains by the engine native, and
-// lets it require the memory that it needs. A training that fits on no node is a
-// fault. Where the model's shape cannot be read nothing is planned: the stage
-// itself will look again.
+// plan settles each stage of a checked job that trains, and lets it require the
+// memory that it needs. A training that fits on no node is a fault; one whose engine
+// no node has waits, as the plan says. Where the model's shape cannot be read nothing
+// is planned: the stage itself will look again.
 func (s *Server) plan(ctx context.Context, c *state.CreateJob) (api.JobPlan, []api.FieldError) {
 	out := api.JobPlan{Model: c.Model, Stages: []api.StagePlan{}}
 	var faults []api.FieldError
+	nodes := s.Store.Nodes()
 	for i := range c.Pipeline.Nodes {
 		n := &c.Pipeline.Nodes[i]
-		if n.Kind != "training" || n.Requires.Engine != "native" || c.Model == "" {
+		if n.Kind != "training" || c.Model == "" {
 			continue
 		}
 		shape, err := s.modelShape(ctx, c.Model)
@@ -82,19 +83,37 @@ func (s *Server) plan(ctx context.Context, c *state.CreateJob) (api.JobPlan, []a
 			continue
 		}
 		config.Training = training
-		settled, err := plan.Settle(config.Training, shape, s.largest(*n), samplesOf(config, shape))
+		if f, few := tooFewGPUs(config.Training, *n); few {
+			f.Field = prefix + "." + f.Field
+			faults = append(faults, f)
+			continue
+		}
+		machine, said := best(nodes, *n, config.Training)
+		settled, err := plan.Settle(config.Training, shape, machine, samplesOf(config, shape))
 		var misfit *contract.Error
 		if errors.As(err, &misfit) {
 			faults = append(faults, api.FieldError{Field: prefix + "." + misfit.Field, Message: misfit.Message + "; " + misfit.Hint})
 			continue
 		}
 		settled.Settings = append(told, settled.Settings...)
-		if n.Requires.MemoryBytes == 0 {
-			n.Requires.MemoryBytes = settled.Estimate.Total()
-		}
-		out.Stages = append(out.Stages, stagePlan(n.Name, settled))
+		reserve(n, settled)
+		planned := stagePlan(n.Name, settled)
+		planned.Engine, planned.Nodes, planned.Waits = n.Requires.Engine, said, waits(*n, nodes, said)
+		out.Stages = append(out.Stages, planned)
 	}
 	return out, faults
+}
+
+// reserve makes a stage require the memory that it needs where its spec does not say:
+// of each of its cards, or of the node.
+func reserve(n *api.StageSpec, settled plan.Settled) {
+	need := &n.Requires.MemoryBytes
+	if settled.Run.Torch != nil && gpusOf(*n) > 0 {
+		need = &n.Requires.GPUMemoryBytes
+	}
+	if *need == 0 {
+		*need = settled.Estimate.Total()
+	}
 }
 
 func isZero(t contract.TrainingConfig) bool {
@@ -118,47 +137,6 @@ func stagePlan(name string, settled plan.Settled) api.StagePlan {
 		out.Memory = append(out.Memory, api.PlanPart(p))
 	}
 	return out
-}
-
-// largest is the node with the most memory that could take a stage. Without any
-// node nothing is known, and nothing refused.
-func (s *Server) largest(n api.StageSpec) plan.Machine {
-	var best *api.Node
-	nodes := s.Store.Nodes()
-	for i := range nodes {
-		node := &nodes[i]
-		if node.Drain || node.Approval != "" || !node.Capability.HasEngine("native") || !hasLabels(node.Labels, n.Requires.Labels) {
-			continue
-		}
-		if best == nil || node.Capability.MemoryBytes > best.Capability.MemoryBytes {
-			best = node
-		}
-	}
-	if best == nil {
-		return plan.Machine{}
-	}
-	m := plan.Machine{Memory: best.Capability.MemoryBytes, Cores: best.Capability.CPU.Cores,
-		Whose: fmt.Sprintf("on node %s, which has the most", best.Name)}
-	m.BF16 = slices.Contains(best.Capability.CPU.Features, "avx512_bf16")
-	if len(best.Capability.CPU.Features) > 0 {
-		m.Kernels = plan.PureGo
-	}
-	for _, isa := range []string{"avx512f", "avx2"} {
-		if slices.Contains(best.Capability.CPU.Features, isa) {
-			m.Kernels = isa
-			break
-		}
-	}
-	return m
-}
-
-func hasLabels(have, want map[string]string) bool {
-	for k, v := range want {
-		if have[k] != v {
-			return false
-		}
-	}
-	return true
 }
 
 // modelShape reads a model's config.json from the object store, once.

@@ -87,10 +87,12 @@ type File struct {
 
 // Devices is what the placement reserved for the attempt.
 type Devices struct {
-	CPUCores    int    `json:"cpu_cores"`              // 0: all of the machine's
-	MemoryBytes int64  `json:"memory_bytes,omitempty"` // 0: no limit set
-	GPUs        []int  `json:"gpus,omitempty"`         // device indexes
-	Engine      string `json:"engine,omitempty"`       // native, peft
+	CPUCores    int   `json:"cpu_cores"`              // 0: all of the machine's
+	MemoryBytes int64 `json:"memory_bytes,omitempty"` // 0: no limit set
+	GPUs        []int `json:"gpus,omitempty"`         // device indexes
+	// GPUMemoryBytes is what each of the GPUs has at least; 0: not known.
+	GPUMemoryBytes int64  `json:"gpu_memory_bytes,omitempty"`
+	Engine         string `json:"engine,omitempty"` // native, peft
 }
 
 // ReadInput reads and checks the document named by TUNEMESH_INPUT.

@@ -18,6 +18,11 @@ type Run struct {
 	// RoundedBytes: what a rounded activation takes; 0 where none is rounded.
 	RoundedBytes int
 	Recompute    bool // activations are computed once more on the way back
+	// OneMicro: a step is one micro-batch, so that gradients come while activations
+	// go; they stay where a step has several.
+	OneMicro bool
+	// Torch: the engine peft computes, in this way; nil for native.
+	Torch *Torch
 }
 
 // Part is one use of memory.
@@ -26,7 +31,8 @@ type Part struct {
 	Bytes int64  `json:"bytes"`
 }
 
-// Estimate is the peak memory of a training by the engine native, part by part.
+// Estimate is the peak memory of a training, part by part: of the process that
+// native is, or of what peft computes on (torchMemory).
 type Estimate struct {
 	Parts []Part
 }
@@ -48,9 +54,12 @@ const (
 	slackPercent = 5
 )
 
-// MemoryOf estimates a training. It counts the buffers that trainer/model and
-// trainer/optim make; a test measures it against a process's peak.
+// MemoryOf estimates a training. Of native it counts the buffers that trainer/model
+// and trainer/optim make; a test measures it against a process's peak.
 func MemoryOf(s Shape, r Run) Estimate {
+	if r.Torch != nil {
+		return torchMemory(s, r)
+	}
 	tokens := int64(r.Tokens)
 	if tokens == 0 {
 		tokens = int64(r.Batch) * int64(r.Length)

@@ -27,6 +27,9 @@ func refusal(c contract.TrainingConfig, s Shape, m Machine, d Data, least Settle
 	for _, a := range alternatives(c, s, m, d) {
 		fits = append(fits, fmt.Sprintf("%s (%s)", a.words, Bytes(a.bytes)))
 	}
+	if a, ok := byNative(c, s, m, d); ok {
+		fits = append(fits, fmt.Sprintf("%s (%s)", a.words, Bytes(a.bytes)))
+	}
 	if len(fits) == 0 {
 		e.Hint = "no setting would make it fit: use a smaller model or a machine with more memory"
 		return e
@@ -35,11 +38,26 @@ func refusal(c contract.TrainingConfig, s Shape, m Machine, d Data, least Settle
 	return e
 }
 
+// byNative is the same training by the engine native, where peft does not fit into
+// the machine's own memory: it needs no PyTorch and keeps less.
+func byNative(c contract.TrainingConfig, s Shape, m Machine, d Data) (alternative, bool) {
+	if m.Torch == nil || !m.Torch.shares() {
+		return alternative{}, false
+	}
+	m.Torch, c.Workers, c.Sharding = nil, 1, "none"
+	out, err := Settle(c, s, m, d)
+	return alternative{"training.engine=native", out.Estimate.Total()}, err == nil
+}
+
 // blame names the field that the largest part of the memory follows from.
 func blame(c contract.TrainingConfig, least Settled) string {
 	largest := slices.MaxFunc(least.Estimate.Parts, func(a, b Part) int { return int(a.Bytes>>10 - b.Bytes>>10) })
 	switch largest.Name {
-	case "activations", "head":
+	case "further workers":
+		return "training.workers"
+	case "PyTorch":
+		return "training.engine"
+	case "activations", "head", "allocator":
 		if c.PackingTokens > least.Run.Length {
 			return "training.packing_tokens"
 		}
@@ -49,7 +67,7 @@ func blame(c contract.TrainingConfig, least Settled) string {
 		return "preprocessing.max_length"
 	case "adapters":
 		return "training.rank"
-	case "gradients", "optimizer":
+	case "gradients", "buckets", "optimizer":
 		if c.Method == "full" {
 			return "training.method"
 		}
@@ -75,19 +93,23 @@ type change struct {
 func alternatives(c contract.TrainingConfig, s Shape, m Machine, d Data) []alternative {
 	try := func(changes ...change) (alternative, bool) {
 		c, d := c, d
+		m := m
 		var words []string
 		for _, ch := range changes {
 			ch.apply(&c, &d)
 			words = append(words, ch.words)
 		}
-		for _, w := range waysOf(c, s, d) {
+		if m.Torch != nil {
+			m.Torch = m.Torch.with(c)
+		}
+		for _, w := range waysOf(c, s, m, d) {
 			if out := settled(c, s, m, d, w); m.fits(out.Estimate) {
 				return alternative{strings.Join(words, " and "), out.Estimate.Total()}, true
 			}
 		}
 		return alternative{}, false
 	}
-	kinds := kindsOf(c, s, d)
+	kinds := kindsOf(c, s, m, d)
 	var out []alternative
 	for _, kind := range kinds {
 		for _, ch := range kind {
@@ -117,7 +139,7 @@ func alternatives(c contract.TrainingConfig, s Shape, m Machine, d Data) []alter
 }
 
 // kindsOf lists the changes that can be made, by kind, each from the mildest on.
-func kindsOf(c contract.TrainingConfig, s Shape, d Data) [][]change {
+func kindsOf(c contract.TrainingConfig, s Shape, m Machine, d Data) [][]change {
 	var packing, batch, length, precision, rank, method []change
 	// The same samples a step, in smaller micro-batches.
 	for n := cmp.Or(c.PackingTokens, d.tokens(max(c.BatchSize, 1))) / 2; c.PackingTokens+c.BatchSize > 1 && n >= d.longest(); n /= 2 {
@@ -129,9 +151,19 @@ func kindsOf(c contract.TrainingConfig, s Shape, d Data) [][]change {
 	for l := (d.longest() - 1) / 32 * 32; l >= 32; l -= 32 {
 		length = append(length, change{fmt.Sprintf("preprocessing.max_length=%d", l), func(_ *contract.TrainingConfig, d *Data) { *d = d.shorter(l) }})
 	}
-	if c.Method != "full" && c.BasePrecision != "auto" && c.BasePrecision != "" {
+	current, size := c.BasePrecision, s.baseBytes
+	if m.Torch != nil {
+		size = s.torchBaseBytes
+		if current == "auto" || current == "" { // of which native chooses itself
+			current = m.Torch.Auto
+		}
+	}
+	if c.Method != "full" && current != "auto" && current != "" {
 		for _, p := range []string{"bf16", "int8", "int4"} {
-			if s.baseBytes(p) < s.baseBytes(c.BasePrecision) {
+			if quantised := p != "bf16"; quantised && c.Sharding == "fsdp" {
+				continue // which the config forbids
+			}
+			if size(p) < size(current) {
 				precision = append(precision, change{"training.base_precision=" + p, func(c *contract.TrainingConfig, _ *Data) { c.BasePrecision = p }})
 			}
 		}
@@ -143,7 +175,28 @@ func kindsOf(c contract.TrainingConfig, s Shape, d Data) [][]change {
 			rank = append(rank, change{fmt.Sprintf("training.rank=%d", r), func(c *contract.TrainingConfig, _ *Data) { c.Rank = r }})
 		}
 	}
-	return [][]change{packing, batch, precision, length, rank, method}
+	return [][]change{packing, batch, precision, length, rank, method, workerChanges(c, m)}
+}
+
+// workerChanges are those of the engine peft: fewer processes where they share the
+// memory, a part of the model for each where they do not.
+func workerChanges(c contract.TrainingConfig, m Machine) []change {
+	var out []change
+	if m.Torch == nil || m.Torch.Workers < 2 {
+		return nil
+	}
+	for n := m.Torch.Workers / 2; n >= 1 && m.Torch.shares(); n /= 2 {
+		out = append(out, change{fmt.Sprintf("training.workers=%d", n), func(c *contract.TrainingConfig, _ *Data) {
+			c.Workers = n
+			if n == 1 {
+				c.Sharding = "none"
+			}
+		}})
+	}
+	if quantised := c.BasePrecision == "int8" || c.BasePrecision == "int4"; !m.Torch.shares() && !m.Torch.Sharded && !quantised {
+		out = append(out, change{"training.sharding=fsdp", func(c *contract.TrainingConfig, _ *Data) { c.Sharding = "fsdp" }})
+	}
+	return out
 }
 
 // shorter cuts the samples.

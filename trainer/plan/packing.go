@@ -64,7 +64,7 @@ func (m micro) samples() int { return m.batch * m.accumulation }
 // largest micro-batches first. Where samples differ in length, a smaller number of
 // the longest ones is as many tokens as several more of the others: these are
 // packed instead, which takes the same memory and fewer micro-batches.
-func microsOf(c contract.TrainingConfig, d Data) []micro {
+func microsOf(c contract.TrainingConfig, m Machine, d Data) []micro {
 	accumulation := func(batch int) int {
 		switch {
 		case c.GradientAccum > 0:
@@ -80,7 +80,7 @@ func microsOf(c contract.TrainingConfig, d Data) []micro {
 	}
 	out := []micro{{wantedSamples, accumulation(wantedSamples), 0}}
 	for b := wantedSamples / 2; b >= 1; b /= 2 {
-		if d.packs(b) {
+		if m.Torch == nil && d.packs(b) {
 			out = append(out, micro{wantedSamples, accumulation(wantedSamples), d.tokens(b)})
 		} else {
 			out = append(out, micro{b, accumulation(b), 0})
@@ -108,12 +108,17 @@ func (d Data) mean() float64 {
 	return float64(sum) / float64(len(d.Lengths))
 }
 
-// largest counts the tokens of the largest micro-batch there can be.
-func (d Data) largest(m micro) int {
-	if m.packing == 0 {
-		return d.tokens(m.batch)
+// largest counts the tokens of the largest micro-batch there can be, with padding
+// where the machine's engine pads.
+func (d Data) largest(w micro, m Machine) int {
+	tokens := d.tokens
+	if m.Torch != nil {
+		tokens = func(batch int) int { return batch * d.longest() }
 	}
-	return max(d.longest(), min(m.packing, d.tokens(m.samples())))
+	if w.packing == 0 {
+		return tokens(w.batch)
+	}
+	return max(d.longest(), min(w.packing, tokens(w.samples())))
 }
 
 // packingReason says what packing does for a step of the settled training.
@@ -121,7 +126,7 @@ func packingReason(c contract.TrainingConfig, asked bool, m Machine, d Data) str
 	samples := c.BatchSize * c.GradientAccum
 	count := max(1, (int(float64(samples)*d.mean())+c.PackingTokens-1)/c.PackingTokens)
 	words := fmt.Sprintf("a step has %d samples, of %.0f tokens on average and %d at most: packed, about %d %s", samples, d.mean(), d.longest(), count, plural(count, "micro-batch", "micro-batches"))
-	if m.Pads {
+	if m.Torch != nil {
 		words += ", padding counted"
 	}
 	switch {

@@ -167,6 +167,14 @@ func TestTheNearestSettingsFit(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := rapid.SampledFrom([]plan.Shape{smol, llama1}).Draw(t, "shape")
 		memory := rapid.Float64Range(0.1, 10).Draw(t, "GiB")
+		device := rapid.SampledFrom([]string{"", "cpu", "cuda"}).Draw(t, "device of peft")
+		on := func(c contract.TrainingConfig) plan.Machine {
+			m := machine(memory)
+			if device != "" && c.Engine != "native" {
+				m.Torch = plan.TorchOn(device, true, c)
+			}
+			return m
+		}
 		length := rapid.IntRange(32, s.Context).Draw(t, "length")
 		c := training(fmt.Sprintf(`"batch_size":%d,"rank":%d,"base_precision":%q`, rapid.IntRange(1, 128).Draw(t, "batch"),
 			rapid.IntRange(1, 1024).Draw(t, "rank"), rapid.SampledFrom(contract.Precisions).Draw(t, "precision")))
@@ -176,7 +184,13 @@ func TestTheNearestSettingsFit(t *testing.T) {
 		if rapid.Bool().Draw(t, "full") {
 			c.Method, c.BasePrecision = "full", "auto"
 		}
-		out, err := plan.Settle(c, s, machine(memory), plan.Data{Length: length})
+		if device != "" {
+			c.Workers = rapid.IntRange(1, 4).Draw(t, "workers")
+			if c.Workers > 1 && rapid.Bool().Draw(t, "sharded") && c.BasePrecision != "int8" && c.BasePrecision != "int4" {
+				c.Sharding = "fsdp"
+			}
+		}
+		out, err := plan.Settle(c, s, on(c), plan.Data{Length: length})
 		if err == nil {
 			if float64(out.Estimate.Total()) > memory*gib {
 				t.Fatalf("settled for %s of %.1f GiB", plan.Bytes(out.Estimate.Total()), memory)
@@ -209,12 +223,21 @@ func TestTheNearestSettingsFit(t *testing.T) {
 					changed.Method, changed.BasePrecision = value, "auto"
 				case "preprocessing.max_length":
 					at = n
+				case "training.workers":
+					changed.Workers = n
+				case "training.sharding":
+					changed.Sharding = value
+				case "training.engine":
+					changed.Engine = value
 				default:
 					t.Fatalf("a hint names %q", field)
 				}
 			}
-			if _, err := plan.Settle(changed, s, machine(memory), plan.Data{Length: at}); err != nil {
+			if _, err := plan.Settle(changed, s, on(changed), plan.Data{Length: at}); err != nil {
 				t.Fatalf("%s does not fit: %v", one, err)
+			}
+			if (contract.Config{Training: changed}).WithDefaults().Training.Sharding == "fsdp" && (changed.BasePrecision == "int8" || changed.BasePrecision == "int4") {
+				t.Fatalf("%s is no valid config", one)
 			}
 		}
 	})

@@ -23,8 +23,10 @@ type Machine struct {
 	Kernels string
 	// BF16: the processor multiplies bfloat16 in pairs (AVX512_BF16).
 	BF16 bool
-	// Pads: the engine fills the rows of a micro-batch up to the longest one.
-	Pads bool
+	// Torch: the engine peft computes, in this way, which fills the rows of a
+	// micro-batch up to the longest one; nil for native. Memory is then that of the
+	// device: of each card, or on the CPU of the machine.
+	Torch *Torch
 }
 
 // Data is what is known of the samples.
@@ -106,7 +108,7 @@ type way struct {
 // training that does not fit however it is run is a *contract.Error which names
 // the field and says which settings would fit.
 func Settle(c contract.TrainingConfig, s Shape, m Machine, d Data) (Settled, error) {
-	ways := waysOf(c, s, d)
+	ways := waysOf(c, s, m, d)
 	for _, w := range ways {
 		out := settled(c, s, m, d, w)
 		if m.fits(out.Estimate) {
@@ -121,10 +123,10 @@ func Settle(c contract.TrainingConfig, s Shape, m Machine, d Data) (Settled, err
 // waysOf lists the ways in the order of preference: the stored precision before
 // coarser ones; a full micro-batch, then smaller ones that are still large enough
 // to be fast, then activations computed twice.
-func waysOf(c contract.TrainingConfig, s Shape, d Data) []way {
-	micros := microsOf(c, d)
+func waysOf(c contract.TrainingConfig, s Shape, m Machine, d Data) []way {
+	micros := microsOf(c, m, d)
 	var out []way
-	for _, p := range precisionsOf(c, s) {
+	for _, p := range precisionsOf(c, s, m) {
 		for i, m := range micros {
 			if i == 0 || max(m.packing, m.batch*d.longest()) >= enoughTokens {
 				out = append(out, way{m, p, false})
@@ -137,12 +139,14 @@ func waysOf(c contract.TrainingConfig, s Shape, d Data) []way {
 	return out
 }
 
-func precisionsOf(c contract.TrainingConfig, s Shape) []string {
+func precisionsOf(c contract.TrainingConfig, s Shape, m Machine) []string {
 	switch {
 	case c.Method == "full":
 		return []string{"f32"}
 	case c.BasePrecision != "auto" && c.BasePrecision != "":
 		return []string{c.BasePrecision}
+	case m.Torch != nil: // coarser ones need a library that the node may lack
+		return []string{m.Torch.Auto}
 	case s.DType == "BF16", c.Compute == "bf16":
 		return []string{"bf16", "int8", "int4"}
 	}
@@ -150,13 +154,19 @@ func precisionsOf(c contract.TrainingConfig, s Shape) []string {
 }
 
 func settled(c contract.TrainingConfig, s Shape, m Machine, d Data, w way) Settled {
-	c.BatchSize, c.GradientAccum, c.PackingTokens, c.BasePrecision = w.batch, w.accumulation, w.packing, w.precision
-	c.Compute, _ = computeOf(c, m)
+	c.BatchSize, c.GradientAccum, c.PackingTokens = w.batch, w.accumulation, w.packing
+	if m.Torch != nil {
+		c.Compute = "" // and what auto means is that engine's concern
+	} else {
+		c.BasePrecision = w.precision
+		c.Compute, _ = computeOf(c, m)
+	}
 	if c.LearningRate == 0 {
 		c.LearningRate, _ = learningRate(s)
 	}
 	r := Run{Full: c.Method == "full", Rank: c.Rank, Targets: c.TargetModules, Dropout: c.Dropout > 0,
-		Batch: w.batch, Length: d.longest(), Tokens: d.largest(w.micro), Precision: w.precision, Recompute: w.recompute}
+		Batch: w.batch, Length: d.longest(), Tokens: d.largest(w.micro, m), Precision: w.precision, Recompute: w.recompute,
+		OneMicro: w.packing == 0 && w.accumulation == 1, Torch: m.Torch}
 	switch {
 	case c.Compute == "bf16" && m.BF16:
 		r.RoundedBytes = 2
@@ -223,9 +233,9 @@ func (out *Settled) explain(c contract.TrainingConfig, s Shape, m Machine, d Dat
 		say("training.gradient_accumulation", fmt.Sprint(out.Training.GradientAccum), "a step has %d samples", out.Training.BatchSize*out.Training.GradientAccum)
 	}
 	if c.BasePrecision == "auto" || c.BasePrecision == "" {
-		say("training.base_precision", out.Training.BasePrecision, "%s", precisionReason(c, s, out.Training.BasePrecision))
+		say("training.base_precision", out.Run.Precision, "%s", precisionReason(c, s, m, out.Run.Precision))
 	}
-	if compute, reason := computeOf(contract.TrainingConfig{Method: c.Method, Compute: c.Compute, BasePrecision: out.Training.BasePrecision}, m); reason != "" {
+	if compute, reason := computeOf(contract.TrainingConfig{Method: c.Method, Compute: c.Compute, BasePrecision: out.Training.BasePrecision}, m); reason != "" && m.Torch == nil {
 		say("training.compute", compute, "%s", reason)
 	}
 	if c.LearningRate == 0 {
@@ -234,6 +244,10 @@ func (out *Settled) explain(c contract.TrainingConfig, s Shape, m Machine, d Dat
 	}
 	if out.Recompute {
 		say("activations", "recomputed", "kept, they would not fit; computed twice they take a third more time and give the same bits")
+	}
+	if m.Torch != nil {
+		say("memory", size, "%s; %s; %s", have, parts(out.Estimate), m.Torch.words())
+		return
 	}
 	arithmetic := "arithmetic in f32"
 	if out.Training.Compute == "bf16" {
@@ -248,10 +262,12 @@ func (out *Settled) explain(c contract.TrainingConfig, s Shape, m Machine, d Dat
 	say("memory", size, "%s; %s; %s", have, parts(out.Estimate), arithmetic)
 }
 
-func precisionReason(c contract.TrainingConfig, s Shape, p string) string {
+func precisionReason(c contract.TrainingConfig, s Shape, m Machine, p string) string {
 	switch {
 	case c.Method == "full":
 		return "all weights are trained, in f32"
+	case m.Torch != nil:
+		return m.Torch.autoReason()
 	case p == "bf16" && s.DType == "BF16", p == "f32" && s.DType == "F32":
 		return "as stored"
 	case p == "f32":

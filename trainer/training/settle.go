@@ -43,11 +43,8 @@ func (t *trainer) settle(in contract.Input) error {
 	if err != nil {
 		return err
 	}
-	if !native {
-		// What the first means there is that engine's concern, whatever native settled for.
-		out.Training.BasePrecision, out.Training.Compute = t.config.Training.BasePrecision, ""
-		own := []string{"memory", "training.base_precision", "training.compute"}
-		out.Settings = slices.DeleteFunc(out.Settings, func(s plan.Setting) bool { return slices.Contains(own, s.Field) })
+	if !native && len(in.Devices.GPUs) > 0 { // only the engine can ask the card
+		out.Settings = slices.DeleteFunc(out.Settings, func(s plan.Setting) bool { return s.Field == "training.base_precision" })
 	}
 	t.config.Training, t.recompute = out.Training, out.Recompute
 	t.maxTokens, t.pads = out.Run.Tokens, !native
@@ -71,9 +68,9 @@ func (t *trainer) fit(c contract.TrainingConfig, shape plan.Shape, data plan.Dat
 		m.Memory = t.memory()
 	}
 	if !native {
-		m = plan.Machine{Pads: true} // another engine's memory is its own concern
+		m = torchMachine(c, m, devices)
 	}
-	if reserved := devices.MemoryBytes; reserved > 0 && m.Memory > 0 && reserved < m.Memory {
+	if reserved := devices.MemoryBytes; len(devices.GPUs) == 0 && reserved > 0 && m.Memory > 0 && reserved < m.Memory {
 		// The reservation is an estimate by the same rules: all of it may be used.
 		within := m
 		within.Memory, within.Whose, within.Reserved = reserved, "reserved for this stage", true
@@ -84,6 +81,20 @@ func (t *trainer) fit(c contract.TrainingConfig, shape plan.Shape, data plan.Dat
 		t.emit.Warn("RESERVATION_TOO_SMALL", err.Error(), map[string]any{"reserved_bytes": reserved, "free_bytes": m.Memory})
 	}
 	return plan.Settle(c, shape, m, data)
+}
+
+// torchMachine is what the engine peft may use: the GPUs that were placed for it,
+// else the machine m. BF16 and F16, of which the engine takes what the card computes
+// in, need the same memory.
+func torchMachine(c contract.TrainingConfig, m plan.Machine, devices contract.Devices) plan.Machine {
+	out := plan.Machine{Memory: m.Memory, Whose: m.Whose, Cores: m.Cores, Torch: plan.TorchOn("cpu", false, c)}
+	if len(devices.GPUs) > 0 {
+		out.Memory, out.Whose, out.Torch = devices.GPUMemoryBytes, "on a card of this machine", plan.TorchOn("cuda", true, c)
+		if runtime.GOOS == "darwin" {
+			out.Torch = plan.TorchOn("mps", false, c)
+		}
+	}
+	return out
 }
 
 // planShape is the model's shape with the dtype that its matrices are stored in.

@@ -96,7 +96,7 @@ func (p *peft) request(env contract.EngineManifest) (openRequest, error) {
 	c := p.spec.Training
 	r := openRequest{
 		Op: "open", ModelDir: p.spec.ModelDir, Method: c.Method, Seed: p.spec.Seed, WeightDecay: c.WeightDecay,
-		Device: p.device(env), Precision: "auto", Sharding: c.Sharding, Threads: p.spec.Devices.CPUCores / max(1, c.Workers),
+		Device: p.device(env), Precision: "auto", Sharding: c.Sharding, Recompute: p.spec.Recompute, Threads: p.spec.Devices.CPUCores / max(1, c.Workers),
 	}
 	switch c.BasePrecision {
 	case "int8", "int4":
