@@ -162,7 +162,7 @@ func TestAutoFollowsTheMemoryAndAResumedTrainingKeepsIt(t *testing.T) {
 		return training.Stage{FreeMemory: func() int64 { return free }}.Run(ctx, in, contract.NewEmitter(sink, "TestAgent", time.Now))
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	if _, err := run(ctx, 90<<20, &stopAt{4, cancel}); !errors.Is(err, context.Canceled) {
+	if _, err := run(ctx, 75<<20, &stopAt{4, cancel}); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
 	result, err := run(t.Context(), 0, io.Discard)
