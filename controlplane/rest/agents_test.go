@@ -130,9 +130,9 @@ func TestAnAgentRunsAJob(t *testing.T) {
 		if err := agent.Download(t.Context(), in.Artifact, &got); err != nil {
 			t.Error(err)
 		}
-		inputs = append(inputs, in.Stage+"/"+in.Name)
+		inputs = append(inputs, in.Stage+"/"+in.Name+" "+in.OriginalName)
 	}
-	if want := []string{"source/" + d.ID + ".csv", "model/config.json"}; !slices.Equal(inputs, want) {
+	if want := []string{"source/" + d.ID + ".csv t.csv", "model/config.json "}; !slices.Equal(inputs, want) {
 		t.Errorf("inputs %v, want %v", inputs, want)
 	}
 
