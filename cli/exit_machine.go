@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -28,6 +29,11 @@ func explainMachine(err error) *failure {
 // noRoom says whether a disk is full, or the user's share of it.
 func noRoom(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+// NoRoom is for verbs beside this package's: a disk is full, with where to go.
+func NoRoom(hint, format string, args ...any) error {
+	return &failure{code: ExitInternal, title: fmt.Sprintf(format, args...), hint: hint}
 }
 
 func explainNoRoom(err error) *failure {

@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -25,11 +26,14 @@ type ImportRequest struct {
 	// Source is a Hugging Face folder or a GGUF file on this machine, or one that is
 	// Remote.
 	Source   string
+	Name     string // what the user calls it, for errors
 	OutDir   string // is made
 	DType    string // "F32", "F16", "BF16", or "" to let it choose
 	CacheDir string // for downloads that may be interrupted; "": the user's cache folder
 	// Progress hears of what is being done: "fetch" or "convert".
 	Progress func(phase string, done, total int64)
+	// Notice hears what a person waits for.
+	Notice func(text string)
 }
 
 // Remote says that a source is not a path: hf:ORG/NAME[@REVISION], hf:ORG/NAME/FILE.gguf,
@@ -103,7 +107,8 @@ this machine. SOURCE is
   s3:NAME                           the files that lie in the mesh's bucket under models/base/NAME/
 
 Only what is needed is fetched, and checked by its checksum. An interrupted download goes on where
-it was when the same line is given again.
+it was when the same line is given again. What the small files tell, such as an architecture that
+is not supported, is refused before any weights are fetched.
 With --json: the model (api.Model); with --dry-run what was found.`,
 		Example: `  tunemesh model pull hf:HuggingFaceTB/SmolLM2-135M-Instruct
   HF_TOKEN=$(cat token) tunemesh model pull hf:google/gemma-3-270m-it@main --name gemma
@@ -162,30 +167,16 @@ func (c *call) importModel(f importFlags) error {
 	defer os.RemoveAll(dir)
 	folder := filepath.Join(dir, "model")
 	if name, ok := strings.CutPrefix(source, "s3:"); ok {
-		if source, err = c.fetchObjects(name, filepath.Join(dir, "source", name)); err != nil {
+		if source, err = c.fetchObjects(name, filepath.Join(dir, "source", name)); noRoom(err) {
+			return c.importFault(f, fmt.Errorf("fetch %s: %w", c.args[0], err))
+		}
+		if err != nil {
 			return err
 		}
 	}
-	var bar *progress
-	phase := ""
-	found, err := c.Import(c.ctx, ImportRequest{Source: source, OutDir: folder, DType: f.dtype, CacheDir: f.cacheDir, Progress: func(p string, done, total int64) {
-		if p != phase {
-			if bar != nil {
-				bar.end()
-			}
-			phase, bar = p, c.progress(p, -1)
-		}
-		bar.line.Total = total
-		bar.add(done - bar.line.Done)
-	}})
-	if bar != nil {
-		bar.end()
-	}
+	found, err := c.runImport(ImportRequest{Source: source, Name: c.args[0], OutDir: folder, DType: f.dtype, CacheDir: f.cacheDir})
 	if err != nil {
-		if c.ctx.Err() != nil {
-			return c.ctx.Err()
-		}
-		return wrong("", "%s", err)
+		return c.importFault(f, err)
 	}
 	if remote {
 		found.Source = cmp.Or(found.Source, c.args[0])
@@ -213,6 +204,45 @@ func (c *call) importModel(f importFlags) error {
 	c.showImported(found, m.Name)
 	fmt.Fprintf(c.err, "Next: tunemesh job submit --model %s --dataset FILE --watch\n", m.Name)
 	return nil
+}
+
+// runImport calls the Importer and shows how far it is.
+func (c *call) runImport(r ImportRequest) (Imported, error) {
+	var bar *progress
+	phase := ""
+	end := func() {
+		if bar != nil {
+			bar.end()
+		}
+	}
+	defer func() { end() }()
+	r.Progress = func(p string, done, total int64) {
+		if p != phase {
+			end()
+			phase, bar = p, c.progress(p, -1)
+		}
+		bar.line.Total = total
+		bar.add(done - bar.line.Done)
+	}
+	r.Notice = func(text string) {
+		end()
+		fmt.Fprintln(c.err, format.Indent("Waiting: ", format.Clean(text), c.Screen(c.err).Width))
+	}
+	return c.Import(c.ctx, r)
+}
+
+// importFault gives an Importer's error its exit code; one that has it already keeps it.
+func (c *call) importFault(f importFlags, err error) error {
+	var known *failure
+	switch {
+	case c.ctx.Err() != nil:
+		return c.ctx.Err()
+	case errors.As(err, &known):
+		return err
+	case noRoom(err):
+		return NoRoom(fmt.Sprintf("make room in %s, or name a folder on another disk with --work-dir", cmp.Or(f.workDir, os.TempDir())), "%s", err)
+	}
+	return wrong("", "%s", err)
 }
 
 func (c *call) showImported(m Imported, name string) {

@@ -5,11 +5,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/tunemesh/tunemesh/api"
@@ -36,8 +38,14 @@ func fakeImport(_ context.Context, r cli.ImportRequest) (cli.Imported, error) {
 	if err != nil {
 		return cli.Imported{}, err
 	}
-	if string(data) == "refuse" {
-		return cli.Imported{}, errors.New("import x: architectures is [Qwen2ForCausalLM]")
+	switch string(data) {
+	case "refuse":
+		return cli.Imported{}, fmt.Errorf("import %s: architectures is [Qwen2ForCausalLM]", r.Name)
+	case "full":
+		return cli.Imported{}, fmt.Errorf("import %s: %w", r.Name, &fs.PathError{Op: "write", Path: "model.safetensors", Err: syscall.ENOSPC})
+	case "away":
+		r.Notice("the hub at http://hub is away; trying again in 1s.")
+		return cli.Imported{}, cli.Unreachable("", "the hub at http://hub is away (after 6 tries)")
 	}
 	if err := os.MkdirAll(outDir, 0o755); err != nil {
 		return cli.Imported{}, err
@@ -174,6 +182,24 @@ func TestWrongImportsAreRefusedBeforeTheWork(t *testing.T) {
 	}
 }
 
+// What an import fails of has its own exit code, the name that was given, and what helps.
+func TestAnImportsFaultIsTold(t *testing.T) {
+	work := t.TempDir()
+	for content, want := range map[string]struct {
+		code int
+		said string
+	}{
+		"refuse": {cli.ExitUsage, "(v2).Q4_1.gguf: architectures is [Qwen2ForCausalLM]"},
+		"full":   {cli.ExitInternal, "Hint: make room in " + work + ", or name a folder on another disk with --work-dir"},
+		"away":   {cli.ExitUnreachable, "Waiting: the hub at http://hub is away; trying again in 1s. Error: the hub at http://hub is away (after 6 tries)"},
+	} {
+		r := cmdline{t: t}.run("model", "import", modelFile(t, content), "--work-dir", work, "--dry-run")
+		if said := strings.Join(strings.Fields(r.err), " "); r.code != want.code || !strings.Contains(said, want.said) {
+			t.Errorf("%s: %d, %s, want %d, %q", content, r.code, said, want.code, want.said)
+		}
+	}
+}
+
 // What is fetched is named by its source, and let go when the mesh has it.
 func TestAModelIsPulled(t *testing.T) {
 	for source, name := range map[string]string{"hf:Org/My-Model.v2@main": "my-model.v2", "hf:org/x/Sub.Q4_K_M.gguf": "sub.q4_k_m", "ollama:smollm2:135m": "smollm2-135m", "ollama:smollm2:latest": "smollm2"} {
@@ -207,6 +233,10 @@ func TestAModelInTheBucketIsPulled(t *testing.T) {
 		if r.code != 0 || !strings.Contains(r.out, "s3:"+name) || !slices.Equal(mesh.uploads, []string{"model.safetensors in the bucket"}) {
 			t.Errorf("%+v, %q", r, mesh.uploads)
 		}
+	}
+	mesh.full = "m.gguf"
+	if r := (cmdline{t: t, mesh: mesh}).run("model", "pull", "s3:one"); r.code != cli.ExitInternal || !strings.Contains(r.err, "fetch s3:one: ") || !strings.Contains(r.err, "--work-dir") {
+		t.Errorf("%+v", r)
 	}
 	if r := (cmdline{t: t, mesh: mesh}).run("model", "pull", "s3:nothing"); r.code == 0 {
 		t.Errorf("%+v", r)

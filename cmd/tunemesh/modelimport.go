@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/tunemesh/tunemesh/api"
 	"github.com/tunemesh/tunemesh/cli"
@@ -18,8 +21,7 @@ import (
 // knowledge of models the trainer's.
 func importModel(ctx context.Context, r cli.ImportRequest) (cli.Imported, error) {
 	path, from, done := r.Source, "", func() {}
-	opts := importer.Options{DType: r.DType, Progress: func(done, total int64) { r.Progress("convert", done, total) }}
-	license := ""
+	opts := importer.Options{DType: r.DType, Name: r.Name, Progress: func(done, total int64) { r.Progress("convert", done, total) }}
 	switch {
 	case strings.HasPrefix(r.Source, "hf:"):
 		got, source, err := fetchFromHub(ctx, r)
@@ -34,14 +36,14 @@ func importModel(ctx context.Context, r cli.ImportRequest) (cli.Imported, error)
 			return cli.Imported{}, err
 		}
 		path, from, opts.OllamaTemplate = m.Path, "ollama:"+m.Name, m.Template
-		license, _, _ = strings.Cut(strings.TrimSpace(m.License), "\n")
+		opts.License = m.License
 	}
 	d, err := importer.Import(ctx, path, r.OutDir, opts)
 	if err != nil {
+		if importer.Refused(err) && r.DType == "" { // the same bytes would be refused again
+			done()
+		}
 		return cli.Imported{}, err
-	}
-	if d.License == "" && len(license) <= 100 {
-		d.License = license
 	}
 	out := cli.Imported{
 		Architecture: d.Architecture, Parameters: d.Parameters, DType: d.DType, SourceDType: d.SourceDType, Context: d.Context,
@@ -66,11 +68,28 @@ func fetchFromHub(ctx context.Context, r cli.ImportRequest) (hub.Fetched, string
 		}
 		cache = filepath.Join(user, "tunemesh", "hub")
 	}
-	c, err := hub.New(hub.Config{Endpoint: os.Getenv("HF_ENDPOINT"), Token: os.Getenv("HF_TOKEN"), UserAgent: "tunemesh/" + version})
+	c, err := hub.New(hub.Config{
+		Endpoint: os.Getenv("HF_ENDPOINT"), Token: os.Getenv("HF_TOKEN"), UserAgent: "tunemesh/" + version,
+		Waiting: func(err error, pause time.Duration) {
+			r.Notice(fmt.Sprintf("%v; trying again in %v.", err, pause))
+		},
+	})
 	if err != nil {
 		return hub.Fetched{}, "", err
 	}
-	got, err := c.Fetch(ctx, source, cache, hub.Hooks{Progress: func(done, total int64) { r.Progress("fetch", done, total) }})
+	got, err := c.Fetch(ctx, source, cache, hub.Hooks{Progress: func(done, total int64) { r.Progress("fetch", done, total) }, Check: importer.Check})
 	source.Revision = got.Commit
-	return got, source.String(), err
+	return got, source.String(), hubFault(err, cache)
+}
+
+// hubFault gives a download's error the exit code and the hint of its kind.
+func hubFault(err error, cache string) error {
+	var gone *hub.UnavailableError
+	switch {
+	case errors.As(err, &gone):
+		return cli.Unreachable("", "%v", err)
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return cli.NoRoom(fmt.Sprintf("make room in %s, or name a folder on another disk with --cache-dir; what has come is kept", cache), "%v", err)
+	}
+	return err
 }

@@ -60,7 +60,7 @@ func hubOf(t *testing.T, files fs.FS) *httptest.Server {
 func runImport(t *testing.T, source, cache string) cli.Imported {
 	t.Helper()
 	phases := map[string]bool{}
-	found, err := importModel(context.Background(), cli.ImportRequest{Source: source, OutDir: filepath.Join(t.TempDir(), "out"), CacheDir: cache, Progress: func(phase string, _, _ int64) { phases[phase] = true }})
+	found, err := importModel(context.Background(), cli.ImportRequest{Source: source, OutDir: filepath.Join(t.TempDir(), "out"), CacheDir: cache, Progress: func(phase string, _, _ int64) { phases[phase] = true }, Notice: func(string) {}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,9 +103,17 @@ func TestAModelIsTheSameFromEverywhere(t *testing.T) {
 	}
 	sum := sha256.Sum256(data)
 	hash := hex.EncodeToString(sum[:])
+	license := "Apache License\nVersion 2.0, January 2004\nhttp://www.apache.org/licenses/\n"
+	licenseSum := sha256.Sum256([]byte(license))
+	licenseHash := hex.EncodeToString(licenseSum[:])
+	layer := func(kind, hash string, size int) string {
+		return fmt.Sprintf(`{"mediaType":"application/vnd.ollama.image.%s","digest":"sha256:%s","size":%d}`, kind, hash, size)
+	}
 	for name, text := range map[string]string{
-		"blobs/sha256-" + hash:                             string(data),
-		"manifests/registry.ollama.ai/library/mini/latest": fmt.Sprintf(`{"layers":[{"mediaType":"application/vnd.ollama.image.model","digest":"sha256:%s","size":%d}]}`, hash, len(data)),
+		"blobs/sha256-" + hash:                                 string(data),
+		"blobs/sha256-" + licenseHash:                          license,
+		"manifests/registry.ollama.ai/library/mini/latest":     fmt.Sprintf(`{"layers":[%s]}`, layer("model", hash, len(data))),
+		"manifests/registry.ollama.ai/library/licensed/latest": fmt.Sprintf(`{"layers":[%s,%s]}`, layer("model", hash, len(data)), layer("license", licenseHash, len(license))),
 	} {
 		path := filepath.Join(store, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -122,5 +130,19 @@ func TestAModelIsTheSameFromEverywhere(t *testing.T) {
 	}
 	if !slices.ContainsFunc(fromOllama.Files, func(f api.ModelFile) bool { return f.Name == "tokenizer.json" }) {
 		t.Errorf("%+v", fromOllama.Files)
+	}
+	// Ollama's licence is the model's: in its record, which cards are made from, and
+	// beside it, for those who get what was tuned.
+	out := filepath.Join(t.TempDir(), "licensed")
+	licensed, err := importModel(t.Context(), cli.ImportRequest{Source: "ollama:licensed", OutDir: out, Progress: func(string, int64, int64) {}})
+	if err != nil || licensed.License != "apache-2.0" {
+		t.Errorf("%+v, %v", licensed, err)
+	}
+	record, err := os.ReadFile(filepath.Join(out, "import.json"))
+	if err != nil || !strings.Contains(string(record), `"license": "apache-2.0"`) {
+		t.Errorf("%s, %v", record, err)
+	}
+	if text, err := os.ReadFile(filepath.Join(out, "LICENSE")); err != nil || string(text) != license {
+		t.Errorf("%q, %v", text, err)
 	}
 }

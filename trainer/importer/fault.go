@@ -1,12 +1,15 @@
 package importer
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/tunemesh/tunemesh/trainer/weights"
 )
@@ -28,6 +31,14 @@ func within(err error, folders ...string) error {
 		text = strings.NewReplacer("gguf: import "+f+": ", "", "gguf: "+f+": ", "", f+string(filepath.Separator), "").Replace(text)
 	}
 	return &withinError{text, err}
+}
+
+// Refused says that an Import failed because of what the model is, so that the same bytes will
+// be refused again with the same options. A disk's fault and a context that ended do not.
+func Refused(err error) bool {
+	var path *fs.PathError
+	var number syscall.Errno
+	return err != nil && !errors.As(err, &path) && !errors.As(err, &number) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
 }
 
 // noModel says why a file is none.
