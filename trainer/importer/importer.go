@@ -27,6 +27,8 @@ type Options struct {
 	// OllamaTemplate is the Go template of the Ollama model that the file is from: for a file
 	// without a chat template of its own.
 	OllamaTemplate string
+	// License is the text of the licence, or its name, where it is not in the source.
+	License string
 	// Progress, if set, hears now and then of the bytes of weights that are done.
 	Progress func(done, total int64)
 }
@@ -109,6 +111,9 @@ func importInto(ctx context.Context, source, outDir string, opts Options) (d Des
 		err = noModel(source)
 	}
 	if err != nil {
+		return d, err
+	}
+	if err := keepLicense(outDir, opts.License, &d); err != nil {
 		return d, err
 	}
 	if err := describe(outDir, &d); err != nil {
