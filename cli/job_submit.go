@@ -54,6 +54,7 @@ exit code with --watch is that of job watch.`,
   tunemesh job submit --dataset tickets.csv --set training.rank=16 --set training.epochs=5
   tunemesh job submit --dataset tickets.csv --set training.target_modules=q_proj,v_proj
   tunemesh job submit --dry-run --set training.method=full
+  tunemesh job submit --dataset more.csv --set training.init_adapter=01JDCK3V5W8M2N4P6Q7R8S9T0V
   tunemesh job submit --dataset tickets.csv --config job.json --pipeline dag.json --name nightly`,
 		Args: noArgs,
 		RunE: a.offline(func(c *call) error { return c.submit(s) }),
