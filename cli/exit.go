@@ -72,6 +72,11 @@ func Unreachable(hint, format string, args ...any) error {
 	return &failure{code: ExitUnreachable, title: fmt.Sprintf(format, args...), hint: hint}
 }
 
+// Refused is for them too: a service understood, and says no.
+func Refused(hint, format string, args ...any) error {
+	return &failure{code: ExitRefused, title: fmt.Sprintf(format, args...), hint: hint}
+}
+
 // Run runs a program's command line and returns the exit code. An error goes to
 // w, standard error as a rule; with --json as a problem document, the same as the
 // server's, whatever is wrong: a wrong line too.

@@ -15,10 +15,13 @@ import (
 // network to package errors, since they have the methods of net.Error.
 func explainMachine(err error) *failure {
 	var listen *net.OpError
+	var address *net.AddrError
 	switch {
 	case noRoom(err):
 		return explainNoRoom(err)
 	case errors.As(err, &listen) && listen.Op == "listen":
+		return explainListen(err)
+	case errors.As(err, &address) && listen == nil: // of a flag, before anybody listened or called
 		return explainListen(err)
 	case ofFile(err) != "":
 		return &failure{code: ExitInternal, title: err.Error(), cause: err}

@@ -37,6 +37,7 @@ func TestAFaultOfThisMachineIsNoFaultOfTheNetwork(t *testing.T) {
 		}
 		return fmt.Errorf("controlplane: listen for the API: %w (choose another --http-addr)", err)
 	}
+	_, _, noAddress := net.SplitHostPort("nonsense")
 	_, missing := os.ReadFile(filepath.Join(t.TempDir(), "nothing"))
 	_, notRun := os.StartProcess("/no/such/program", []string{"program"}, &os.ProcAttr{})
 	for name, c := range map[string]struct {
@@ -49,6 +50,7 @@ func TestAFaultOfThisMachineIsNoFaultOfTheNetwork(t *testing.T) {
 		"a quota":               {&os.LinkError{Op: "rename", Old: "/out/.a", New: "/out/a", Err: syscall.EDQUOT}, cli.ExitInternal, "share of the disk is full: /out/a"},
 		"a port that is taken":  {listen(taken.Addr().String()), cli.ExitUsage, "choose another --http-addr"},
 		"no address to listen":  {listen("nonsense"), cli.ExitUsage, "HOST:PORT"},
+		"no address in a flag":  {fmt.Errorf("--http-addr: %w", noAddress), cli.ExitUsage, "--http-addr: address nonsense: missing port in address Hint: an address to listen at is HOST:PORT"},
 		"another's address":     {listen("192.0.2.1:0"), cli.ExitUsage, "this machine has no such address"},
 		"a name of no machine":  {listen("no-such-host.invalid:0"), cli.ExitUsage, "controlplane: listen for the API"},
 		"no file":               {fmt.Errorf("engine install: requirements: %w", missing), cli.ExitInternal, "engine install: requirements: open"},

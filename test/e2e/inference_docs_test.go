@@ -113,6 +113,12 @@ func TestTheCommandsOfTheInferenceDocument(t *testing.T) {
 			continue
 		}
 		out := d.run(line)
+		if strings.Contains(line, " show ") {
+			if !strings.Contains(out, "stored") || !strings.Contains(out, "tunemesh-mini") {
+				t.Errorf("%s: %s", line, out)
+			}
+			continue
+		}
 		if strings.Contains(line, "--json") {
 			var answer struct {
 				Text   string
@@ -180,7 +186,7 @@ func TestTheCommandsOfTheInferenceDocument(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		if info, err := c.Model(t.Context()); err != nil || !info.GetTuned() {
+		if info, err := c.Model(t.Context()); err != nil || !info.GetTuned() || info.GetAdapter().GetBaseModel() != "tunemesh-mini" || info.GetPrecision() != "stored" || info.GetWeightBytes() == 0 {
 			t.Errorf("the model served is %+v, %v", info, err)
 		}
 	})

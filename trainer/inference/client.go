@@ -2,19 +2,13 @@ package inference
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/status"
 
 	"github.com/tunemesh/tunemesh/trainer/inference/inferencepb"
 )
-
-// ErrNoAnswer is what a call returns where no service listens.
-var ErrNoAnswer = errors.New("no service answers")
 
 // Client asks a service. The connection is plain text: put a service on
 // loopback or a trusted network.
@@ -37,23 +31,28 @@ func (c *Client) Close() error { return c.conn.Close() }
 
 // Model asks what is loaded.
 func (c *Client) Model(ctx context.Context) (*inferencepb.ModelInfo, error) {
-	return c.api.Model(ctx, &inferencepb.ModelRequest{})
+	info, err := c.api.Model(ctx, &inferencepb.ModelRequest{})
+	if err != nil {
+		return nil, answered(ctx, err, false)
+	}
+	return info, nil
 }
 
-// Generate calls piece with each piece of the text, in order.
+// Generate calls piece with each piece of the text, in order. What is wrong with a
+// request whatever the model is, is said before it is sent: a contract.FieldError.
 func (c *Client) Generate(ctx context.Context, in *inferencepb.GenerateRequest, piece func(string)) (*inferencepb.Finish, error) {
+	if err := Check(in); err != nil {
+		return nil, fmt.Errorf("inference: %w", err)
+	}
 	answer, err := c.api.Generate(ctx, in)
 	if err != nil {
-		return nil, unanswered(err)
+		return nil, answered(ctx, err, false)
 	}
 	begun := false
 	for {
 		r, err := answer.Recv()
-		if err != nil && !begun {
-			return nil, unanswered(err)
-		}
 		if err != nil { // io.EOF too: the finish must come first
-			return nil, fmt.Errorf("inference: %w", err)
+			return nil, answered(ctx, err, begun)
 		}
 		begun = true
 		if r.GetText() != "" {
@@ -63,12 +62,4 @@ func (c *Client) Generate(ctx context.Context, in *inferencepb.GenerateRequest, 
 			return f, nil
 		}
 	}
-}
-
-// unanswered is the error of a request to which no word was said.
-func unanswered(err error) error {
-	if status.Code(err) == codes.Unavailable {
-		return fmt.Errorf("inference: %w: %w", ErrNoAnswer, err)
-	}
-	return fmt.Errorf("inference: %w", err)
 }

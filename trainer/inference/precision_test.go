@@ -54,10 +54,7 @@ func TestAModelIsServedInThePrecisionThatIsAskedFor(t *testing.T) {
 	tunedtest.WriteModel(t, dir, tunedtest.Tickets(60), "F32")
 	logits := map[string][]float32{}
 	for _, p := range []string{"stored", "f32", "bf16", "q8"} {
-		l, err := inference.Load("tiny", tuned.Files{Base: dir}, "", p)
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := load(t, tuned.Files{Base: dir}, p)
 		got, err := l.Network.NewSession().Append([]int32{1, 2, 3})
 		if err != nil {
 			t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
 
+	"github.com/tunemesh/tunemesh/trainer/contract"
 	"github.com/tunemesh/tunemesh/trainer/inference/inferencepb"
 	"github.com/tunemesh/tunemesh/trainer/model"
 	"github.com/tunemesh/tunemesh/trainer/template"
@@ -21,8 +22,6 @@ import (
 
 const (
 	defaultTokens = 256
-	maxRequest    = 4 << 20 // bytes
-	maxStops      = 16
 	// drain is how long answers in progress may take when the service stops.
 	drain = 5 * time.Second
 )
@@ -88,7 +87,12 @@ func (s *Server) Stop() {
 func (s *Server) Model(context.Context, *inferencepb.ModelRequest) (*inferencepb.ModelInfo, error) {
 	c := s.model.Network.Config()
 	info := &inferencepb.ModelInfo{Name: s.model.Name, Parameters: parameters(c), ContextLength: int32(c.MaxPositions),
-		Template: s.model.Template.Name(), Tuned: s.model.Tuned, LoadSeconds: s.model.Took.Seconds()}
+		Template: s.model.Template.Name(), Tuned: s.model.Tuned, LoadSeconds: s.model.Took.Seconds(),
+		Precision: s.model.Settled.Precision, WeightBytes: s.model.Settled.Weights, RequestBytes: s.model.Settled.Request}
+	if a := s.model.Adapter; a != nil {
+		info.Adapter = &inferencepb.Adapter{BaseModel: a.BaseModel, Rank: int32(a.LoRA.Rank), Alpha: a.LoRA.Alpha, Rslora: a.LoRA.RSLoRA,
+			TargetModules: a.LoRA.TargetModules, Parameters: a.Parameters, Bytes: a.Bytes}
+	}
 	if len(c.Architectures) > 0 {
 		info.Architecture = c.Architectures[0]
 	}
@@ -139,34 +143,22 @@ func (s *Server) prepare(ctx context.Context, in *inferencepb.GenerateRequest) (
 	invalid := func(format string, args ...any) (*request, error) {
 		return nil, status.Errorf(codes.InvalidArgument, format, args...)
 	}
+	var wrong contract.FieldError
+	if errors.As(Check(in), &wrong) {
+		return invalid("%s %s", wrong.Field, wrong.Message)
+	}
 	tokens, err := s.tokens(in)
 	if err != nil {
 		return invalid("%v", err)
 	}
 	room := s.model.Network.Config().MaxPositions - len(tokens)
-	want := int(in.GetMaxTokens())
-	t, p := float64(in.GetTemperature()), float64(in.GetTopP())
 	switch {
 	case len(tokens) == 0:
 		return invalid("the prompt is empty")
 	case room < 1:
-		return invalid("the prompt has %d tokens, and the model's context %d", len(tokens), len(tokens)+room)
-	case want < 0:
-		return invalid("max_tokens is %d", want)
-	case !(t >= 0 && t <= 100):
-		return invalid("temperature is %v, want 0 to 100", t)
-	case in.GetTopK() < 0:
-		return invalid("top_k is %d", in.GetTopK())
-	case !(p >= 0 && p <= 1):
-		return invalid("top_p is %v, want 0 to 1", p)
-	case len(in.GetStop()) > maxStops:
-		return invalid("%d stop strings, at most %d are taken", len(in.GetStop()), maxStops)
+		return invalid("the prompt has %d tokens, and the model's context %d with the answer: shorten it by %d tokens at least", len(tokens), len(tokens)+room, 1-room)
 	}
-	for _, stop := range in.GetStop() {
-		if stop == "" {
-			return invalid("a stop string is empty")
-		}
-	}
+	want, p := int(in.GetMaxTokens()), float64(in.GetTopP())
 	if want == 0 {
 		want = defaultTokens
 	}
@@ -174,14 +166,11 @@ func (s *Server) prepare(ctx context.Context, in *inferencepb.GenerateRequest) (
 		p = 1
 	}
 	return &request{ctx: ctx, prompt: tokens, most: min(want, room),
-		sampler: newSampler(sampling{temperature: t, topK: int(in.GetTopK()), topP: p}, in.GetSeed())}, nil
+		sampler: newSampler(sampling{temperature: float64(in.GetTemperature()), topK: int(in.GetTopK()), topP: p}, in.GetSeed())}, nil
 }
 
 func (s *Server) tokens(in *inferencepb.GenerateRequest) ([]int32, error) {
-	switch {
-	case in.GetPrompt() != "" && len(in.GetMessages()) > 0:
-		return nil, errors.New("give either a prompt or messages")
-	case len(in.GetMessages()) == 0:
+	if len(in.GetMessages()) == 0 {
 		return s.model.Tokenizer.Encode(in.GetPrompt(), true), nil
 	}
 	messages := make([]template.Message, 0, len(in.GetMessages()))

@@ -2,7 +2,6 @@ package inference_test
 
 import (
 	"context"
-	"errors"
 	"net"
 	"slices"
 	"strings"
@@ -22,35 +21,59 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// serve starts a service of a tiny model.
-func serve(t *testing.T, limits inference.Limits) (*inference.Client, *inference.Loaded, *inference.Server) {
+// load opens a model in a precision.
+func load(t *testing.T, f tuned.Files, precision string) *inference.Loaded {
 	t.Helper()
-	dir := t.TempDir()
-	tunedtest.WriteModel(t, dir, tunedtest.Tickets(60), "F32")
-	l, err := inference.Load("tiny", tuned.Files{Base: dir}, "", "stored")
+	settled, err := inference.Settle(f, precision, 1, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := inference.NewServer(l, limits)
+	l, err := inference.Load("tiny", f, "", settled)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// listen serves a model until the test ends, and says where.
+func listen(t *testing.T, l *inference.Loaded, limits inference.Limits) (addr string, s *inference.Server) {
+	t.Helper()
+	s = inference.NewServer(l, limits)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(listener) }()
-	c, err := inference.Dial(listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() {
-		c.Close()
 		s.Stop()
 		if err := <-served; err != nil {
 			t.Error(err)
 		}
 		l.Close()
 	})
-	return c, l, s
+	return listener.Addr().String(), s
+}
+
+// dial is a client until the test ends.
+func dial(t *testing.T, addr string) *inference.Client {
+	t.Helper()
+	c, err := inference.Dial(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// serve starts a service of a tiny model.
+func serve(t *testing.T, limits inference.Limits) (*inference.Client, *inference.Loaded, *inference.Server) {
+	t.Helper()
+	dir := t.TempDir()
+	tunedtest.WriteModel(t, dir, tunedtest.Tickets(60), "F32")
+	l := load(t, tuned.Files{Base: dir}, "stored")
+	addr, s := listen(t, l, limits)
+	return dial(t, addr), l, s
 }
 
 func text(t *testing.T, c *inference.Client, in *inferencepb.GenerateRequest) (string, *inferencepb.Finish) {
@@ -78,25 +101,6 @@ func TestGreedyTextIsTheTrainersOwn(t *testing.T) {
 	}
 	if f.PromptTokens != int32(len(prompt)) || f.CompletionTokens == 0 || f.CompletionTokens > 20 || f.Reason != "length" && f.Reason != "stop" {
 		t.Errorf("finish %v", f)
-	}
-}
-
-func TestARequestIsCheckedBeforeItIsComputed(t *testing.T) {
-	c, l, _ := serve(t, inference.Limits{})
-	for name, in := range map[string]*inferencepb.GenerateRequest{
-		"both":        {Prompt: "a", Messages: []*inferencepb.Message{{Role: "user", Content: "b"}}},
-		"bad role":    {Messages: []*inferencepb.Message{{Role: "robot", Content: "b"}}},
-		"too long":    {Prompt: strings.Repeat("a b ", l.Network.Config().MaxPositions)},
-		"temperature": {Prompt: "a", Temperature: -1},
-		"top_p":       {Prompt: "a", TopP: 2},
-		"top_k":       {Prompt: "a", TopK: -1},
-		"max_tokens":  {Prompt: "a", MaxTokens: -1},
-		"empty stop":  {Prompt: "a", Stop: []string{""}},
-	} {
-		_, err := c.Generate(t.Context(), in, func(string) { t.Errorf("%s: text was written", name) })
-		if status.Code(err) != codes.InvalidArgument {
-			t.Errorf("%s: %v, want INVALID_ARGUMENT", name, err)
-		}
 	}
 }
 
@@ -191,24 +195,5 @@ func TestStoppingEndsWhatRuns(t *testing.T) {
 	s.Stop()
 	if code := status.Code(<-ended); code != codes.Unavailable {
 		t.Errorf("ended with %v, want UNAVAILABLE", code)
-	}
-}
-
-func TestNobodyThereIsSaidSo(t *testing.T) {
-	c, err := inference.Dial("127.0.0.1:1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	if _, err := c.Generate(t.Context(), &inferencepb.GenerateRequest{Prompt: "a"}, func(string) {}); !errors.Is(err, inference.ErrNoAnswer) {
-		t.Errorf("%v", err)
-	}
-}
-
-func TestTheModelIsDescribed(t *testing.T) {
-	c, l, _ := serve(t, inference.Limits{})
-	info, err := c.Model(t.Context())
-	if err != nil || info.GetName() != "tiny" || info.GetParameters() < 1000 || int(info.GetContextLength()) != l.Network.Config().MaxPositions || info.GetArchitecture() != "LlamaForCausalLM" || info.GetTuned() {
-		t.Errorf("%v, %v", info, err)
 	}
 }

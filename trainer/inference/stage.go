@@ -43,7 +43,7 @@ func Stage(ctx context.Context, in contract.Input, emit *contract.Emitter) (cont
 		return contract.Result{}, err
 	}
 	emit.Info("inference."+settled.String(), map[string]any{"field": "inference.precision", "value": settled.Precision, "weight_bytes": settled.Weights, "request_bytes": settled.Request})
-	l, err := Load(config.Model, files, config.Template, settled.Precision)
+	l, err := Load(config.Model, files, config.Template, settled)
 	if err != nil {
 		return contract.Result{}, err
 	}

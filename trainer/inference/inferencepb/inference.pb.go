@@ -68,6 +68,10 @@ type ModelInfo struct {
 	Template      string                 `protobuf:"bytes,5,opt,name=template,proto3" json:"template,omitempty"`                                 // chat template: a builtin's name, or own
 	Tuned         bool                   `protobuf:"varint,6,opt,name=tuned,proto3" json:"tuned,omitempty"`                                      // an adapter or full set of tuned weights is applied
 	LoadSeconds   float64                `protobuf:"fixed64,7,opt,name=load_seconds,json=loadSeconds,proto3" json:"load_seconds,omitempty"`
+	Precision     string                 `protobuf:"bytes,8,opt,name=precision,proto3" json:"precision,omitempty"`                             // of the weights in memory: stored (exact), f32, bf16 or q8
+	WeightBytes   int64                  `protobuf:"varint,9,opt,name=weight_bytes,json=weightBytes,proto3" json:"weight_bytes,omitempty"`     // memory that they take, mapped files included, without the adapter's
+	RequestBytes  int64                  `protobuf:"varint,10,opt,name=request_bytes,json=requestBytes,proto3" json:"request_bytes,omitempty"` // and the keys and values of one request that fills the context
+	Adapter       *Adapter               `protobuf:"bytes,11,opt,name=adapter,proto3" json:"adapter,omitempty"`                                // applied beside the weights; not set: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -151,6 +155,127 @@ func (x *ModelInfo) GetLoadSeconds() float64 {
 	return 0
 }
 
+func (x *ModelInfo) GetPrecision() string {
+	if x != nil {
+		return x.Precision
+	}
+	return ""
+}
+
+func (x *ModelInfo) GetWeightBytes() int64 {
+	if x != nil {
+		return x.WeightBytes
+	}
+	return 0
+}
+
+func (x *ModelInfo) GetRequestBytes() int64 {
+	if x != nil {
+		return x.RequestBytes
+	}
+	return 0
+}
+
+func (x *ModelInfo) GetAdapter() *Adapter {
+	if x != nil {
+		return x.Adapter
+	}
+	return nil
+}
+
+// A LoRA adapter, which computes in float32 whatever the weights' precision is.
+type Adapter struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	BaseModel     string                 `protobuf:"bytes,1,opt,name=base_model,json=baseModel,proto3" json:"base_model,omitempty"` // that it was trained on, as its config has it
+	Rank          int32                  `protobuf:"varint,2,opt,name=rank,proto3" json:"rank,omitempty"`
+	Alpha         float64                `protobuf:"fixed64,3,opt,name=alpha,proto3" json:"alpha,omitempty"`
+	Rslora        bool                   `protobuf:"varint,4,opt,name=rslora,proto3" json:"rslora,omitempty"`                                   // scaled by alpha / sqrt(rank), else by alpha / rank
+	TargetModules []string               `protobuf:"bytes,5,rep,name=target_modules,json=targetModules,proto3" json:"target_modules,omitempty"` // q_proj ..., or all-linear
+	Parameters    int64                  `protobuf:"varint,6,opt,name=parameters,proto3" json:"parameters,omitempty"`
+	Bytes         int64                  `protobuf:"varint,7,opt,name=bytes,proto3" json:"bytes,omitempty"` // memory that it takes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Adapter) Reset() {
+	*x = Adapter{}
+	mi := &file_inference_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Adapter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Adapter) ProtoMessage() {}
+
+func (x *Adapter) ProtoReflect() protoreflect.Message {
+	mi := &file_inference_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Adapter.ProtoReflect.Descriptor instead.
+func (*Adapter) Descriptor() ([]byte, []int) {
+	return file_inference_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Adapter) GetBaseModel() string {
+	if x != nil {
+		return x.BaseModel
+	}
+	return ""
+}
+
+func (x *Adapter) GetRank() int32 {
+	if x != nil {
+		return x.Rank
+	}
+	return 0
+}
+
+func (x *Adapter) GetAlpha() float64 {
+	if x != nil {
+		return x.Alpha
+	}
+	return 0
+}
+
+func (x *Adapter) GetRslora() bool {
+	if x != nil {
+		return x.Rslora
+	}
+	return false
+}
+
+func (x *Adapter) GetTargetModules() []string {
+	if x != nil {
+		return x.TargetModules
+	}
+	return nil
+}
+
+func (x *Adapter) GetParameters() int64 {
+	if x != nil {
+		return x.Parameters
+	}
+	return 0
+}
+
+func (x *Adapter) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
 type Message struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Role          string                 `protobuf:"bytes,1,opt,name=role,proto3" json:"role,omitempty"` // system, user or assistant
@@ -161,7 +286,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_inference_proto_msgTypes[2]
+	mi := &file_inference_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -173,7 +298,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_inference_proto_msgTypes[2]
+	mi := &file_inference_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -186,7 +311,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_inference_proto_rawDescGZIP(), []int{2}
+	return file_inference_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Message) GetRole() string {
@@ -221,7 +346,7 @@ type GenerateRequest struct {
 
 func (x *GenerateRequest) Reset() {
 	*x = GenerateRequest{}
-	mi := &file_inference_proto_msgTypes[3]
+	mi := &file_inference_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -233,7 +358,7 @@ func (x *GenerateRequest) String() string {
 func (*GenerateRequest) ProtoMessage() {}
 
 func (x *GenerateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_inference_proto_msgTypes[3]
+	mi := &file_inference_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -246,7 +371,7 @@ func (x *GenerateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GenerateRequest.ProtoReflect.Descriptor instead.
 func (*GenerateRequest) Descriptor() ([]byte, []int) {
-	return file_inference_proto_rawDescGZIP(), []int{3}
+	return file_inference_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *GenerateRequest) GetPrompt() string {
@@ -317,7 +442,7 @@ type GenerateResponse struct {
 
 func (x *GenerateResponse) Reset() {
 	*x = GenerateResponse{}
-	mi := &file_inference_proto_msgTypes[4]
+	mi := &file_inference_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -329,7 +454,7 @@ func (x *GenerateResponse) String() string {
 func (*GenerateResponse) ProtoMessage() {}
 
 func (x *GenerateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_inference_proto_msgTypes[4]
+	mi := &file_inference_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -342,7 +467,7 @@ func (x *GenerateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GenerateResponse.ProtoReflect.Descriptor instead.
 func (*GenerateResponse) Descriptor() ([]byte, []int) {
-	return file_inference_proto_rawDescGZIP(), []int{4}
+	return file_inference_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *GenerateResponse) GetText() string {
@@ -374,7 +499,7 @@ type Finish struct {
 
 func (x *Finish) Reset() {
 	*x = Finish{}
-	mi := &file_inference_proto_msgTypes[5]
+	mi := &file_inference_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -386,7 +511,7 @@ func (x *Finish) String() string {
 func (*Finish) ProtoMessage() {}
 
 func (x *Finish) ProtoReflect() protoreflect.Message {
-	mi := &file_inference_proto_msgTypes[5]
+	mi := &file_inference_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -399,7 +524,7 @@ func (x *Finish) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finish.ProtoReflect.Descriptor instead.
 func (*Finish) Descriptor() ([]byte, []int) {
-	return file_inference_proto_rawDescGZIP(), []int{5}
+	return file_inference_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Finish) GetReason() string {
@@ -456,7 +581,7 @@ var File_inference_proto protoreflect.FileDescriptor
 const file_inference_proto_rawDesc = "" +
 	"\n" +
 	"\x0finference.proto\x12\x15tunemesh.inference.v1\"\x0e\n" +
-	"\fModelRequest\"\xdf\x01\n" +
+	"\fModelRequest\"\xff\x02\n" +
 	"\tModelInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\"\n" +
 	"\farchitecture\x18\x02 \x01(\tR\farchitecture\x12\x1e\n" +
@@ -466,7 +591,23 @@ const file_inference_proto_rawDesc = "" +
 	"\x0econtext_length\x18\x04 \x01(\x05R\rcontextLength\x12\x1a\n" +
 	"\btemplate\x18\x05 \x01(\tR\btemplate\x12\x14\n" +
 	"\x05tuned\x18\x06 \x01(\bR\x05tuned\x12!\n" +
-	"\fload_seconds\x18\a \x01(\x01R\vloadSeconds\"7\n" +
+	"\fload_seconds\x18\a \x01(\x01R\vloadSeconds\x12\x1c\n" +
+	"\tprecision\x18\b \x01(\tR\tprecision\x12!\n" +
+	"\fweight_bytes\x18\t \x01(\x03R\vweightBytes\x12#\n" +
+	"\rrequest_bytes\x18\n" +
+	" \x01(\x03R\frequestBytes\x128\n" +
+	"\aadapter\x18\v \x01(\v2\x1e.tunemesh.inference.v1.AdapterR\aadapter\"\xc7\x01\n" +
+	"\aAdapter\x12\x1d\n" +
+	"\n" +
+	"base_model\x18\x01 \x01(\tR\tbaseModel\x12\x12\n" +
+	"\x04rank\x18\x02 \x01(\x05R\x04rank\x12\x14\n" +
+	"\x05alpha\x18\x03 \x01(\x01R\x05alpha\x12\x16\n" +
+	"\x06rslora\x18\x04 \x01(\bR\x06rslora\x12%\n" +
+	"\x0etarget_modules\x18\x05 \x03(\tR\rtargetModules\x12\x1e\n" +
+	"\n" +
+	"parameters\x18\x06 \x01(\x03R\n" +
+	"parameters\x12\x14\n" +
+	"\x05bytes\x18\a \x01(\x03R\x05bytes\"7\n" +
 	"\aMessage\x12\x12\n" +
 	"\x04role\x18\x01 \x01(\tR\x04role\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\tR\acontent\"\xf8\x01\n" +
@@ -507,27 +648,29 @@ func file_inference_proto_rawDescGZIP() []byte {
 	return file_inference_proto_rawDescData
 }
 
-var file_inference_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_inference_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_inference_proto_goTypes = []any{
 	(*ModelRequest)(nil),     // 0: tunemesh.inference.v1.ModelRequest
 	(*ModelInfo)(nil),        // 1: tunemesh.inference.v1.ModelInfo
-	(*Message)(nil),          // 2: tunemesh.inference.v1.Message
-	(*GenerateRequest)(nil),  // 3: tunemesh.inference.v1.GenerateRequest
-	(*GenerateResponse)(nil), // 4: tunemesh.inference.v1.GenerateResponse
-	(*Finish)(nil),           // 5: tunemesh.inference.v1.Finish
+	(*Adapter)(nil),          // 2: tunemesh.inference.v1.Adapter
+	(*Message)(nil),          // 3: tunemesh.inference.v1.Message
+	(*GenerateRequest)(nil),  // 4: tunemesh.inference.v1.GenerateRequest
+	(*GenerateResponse)(nil), // 5: tunemesh.inference.v1.GenerateResponse
+	(*Finish)(nil),           // 6: tunemesh.inference.v1.Finish
 }
 var file_inference_proto_depIdxs = []int32{
-	2, // 0: tunemesh.inference.v1.GenerateRequest.messages:type_name -> tunemesh.inference.v1.Message
-	5, // 1: tunemesh.inference.v1.GenerateResponse.finish:type_name -> tunemesh.inference.v1.Finish
-	0, // 2: tunemesh.inference.v1.Inference.Model:input_type -> tunemesh.inference.v1.ModelRequest
-	3, // 3: tunemesh.inference.v1.Inference.Generate:input_type -> tunemesh.inference.v1.GenerateRequest
-	1, // 4: tunemesh.inference.v1.Inference.Model:output_type -> tunemesh.inference.v1.ModelInfo
-	4, // 5: tunemesh.inference.v1.Inference.Generate:output_type -> tunemesh.inference.v1.GenerateResponse
-	4, // [4:6] is the sub-list for method output_type
-	2, // [2:4] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	2, // 0: tunemesh.inference.v1.ModelInfo.adapter:type_name -> tunemesh.inference.v1.Adapter
+	3, // 1: tunemesh.inference.v1.GenerateRequest.messages:type_name -> tunemesh.inference.v1.Message
+	6, // 2: tunemesh.inference.v1.GenerateResponse.finish:type_name -> tunemesh.inference.v1.Finish
+	0, // 3: tunemesh.inference.v1.Inference.Model:input_type -> tunemesh.inference.v1.ModelRequest
+	4, // 4: tunemesh.inference.v1.Inference.Generate:input_type -> tunemesh.inference.v1.GenerateRequest
+	1, // 5: tunemesh.inference.v1.Inference.Model:output_type -> tunemesh.inference.v1.ModelInfo
+	5, // 6: tunemesh.inference.v1.Inference.Generate:output_type -> tunemesh.inference.v1.GenerateResponse
+	5, // [5:7] is the sub-list for method output_type
+	3, // [3:5] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_inference_proto_init() }
@@ -541,7 +684,7 @@ func file_inference_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_inference_proto_rawDesc), len(file_inference_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

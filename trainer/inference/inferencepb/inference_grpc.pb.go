@@ -36,6 +36,7 @@ type InferenceClient interface {
 	//
 	// Errors: INVALID_ARGUMENT for a bad request, RESOURCE_EXHAUSTED when too many
 	// requests wait (try again, or another replica), UNAVAILABLE while it stops.
+	// Strings must be UTF-8; gRPC itself refuses others.
 	Generate(ctx context.Context, in *GenerateRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GenerateResponse], error)
 }
 
@@ -87,6 +88,7 @@ type InferenceServer interface {
 	//
 	// Errors: INVALID_ARGUMENT for a bad request, RESOURCE_EXHAUSTED when too many
 	// requests wait (try again, or another replica), UNAVAILABLE while it stops.
+	// Strings must be UTF-8; gRPC itself refuses others.
 	Generate(*GenerateRequest, grpc.ServerStreamingServer[GenerateResponse]) error
 	mustEmbedUnimplementedInferenceServer()
 }
