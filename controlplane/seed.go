@@ -34,7 +34,8 @@ func (s *Server) seedModels(ctx context.Context) error {
 		have, err := s.raft.Store().Model(name)
 		switch {
 		case err == nil && have.SHA256 == described.SHA256:
-			if !kept || have.Bundled {
+			said := have.Parameters == described.Parameters && have.License == described.License && have.Bundled
+			if said || !kept {
 				continue
 			}
 			if _, err := s.raft.Apply(ctx, state.CreateModel{Model: described, Amend: true}); err != nil {
@@ -62,6 +63,9 @@ func (s *Server) seedModels(ctx context.Context) error {
 		// A new release brings a new model under the old name: it replaces the old.
 		if _, err := s.raft.Apply(ctx, state.CreateModel{Model: described, Replace: true, Keep: kept}); err != nil {
 			return fmt.Errorf("controlplane: record bundled model %s: %w", name, err)
+		}
+		if err := s.objects.PutManifest(ctx, described); err != nil {
+			return err
 		}
 		s.config.Log.Info("base model is in the mesh", "model", name, "files", len(described.Files))
 	}
