@@ -18,8 +18,8 @@ import (
 // files before it believes them.
 const modelTime = 10 * time.Minute
 
-// RequestModelUploads says where a base model's files go: the answer is in the order
-// of files, each with a presigned URL for SendModelFile.
+// RequestModelUploads says where those of a base model's files go that the mesh has
+// not yet, in their order, each with a presigned URL for SendModelFile.
 func (c *Client) RequestModelUploads(ctx context.Context, name string, files []api.ModelFile) ([]api.Artifact, error) {
 	out, err := c.modelUploads(ctx, name, files)
 	return slices.DeleteFunc(out.Files, func(a api.Artifact) bool { return slices.Contains(out.Have, a.Name) }), err
@@ -38,12 +38,12 @@ func (c *Client) SendModelFile(ctx context.Context, model string, files []api.Mo
 	if to.Size >= transfer.PartsFrom {
 		parts := transfer.CutParts(to.Size)
 		if _, err := io.Copy(parts, io.NewSectionReader(from, 0, to.Size)); err != nil {
-			return fmt.Errorf("client: upload %s: %w", to.Name, err)
+			return &CallError{"upload " + to.Name, err}
 		}
 		plan := modelParts{c, "/v1/models/" + esc(model) + "/", api.ModelMultipart{Files: files, File: to.Name}}
 		err := by.SendParts(ctx, from, parts.List(), plan, "", func(string) error { return nil })
 		if err != nil && !errors.Is(err, transfer.ErrNoParts) {
-			return fmt.Errorf("client: upload %s: %w", to.Name, err)
+			return &CallError{"upload " + to.Name, err}
 		}
 		if err == nil {
 			return nil
