@@ -24,7 +24,7 @@ func (t *trainer) loop(ctx context.Context) error {
 	var steps [][]int
 	epoch := -1
 	if t.state.Step == 0 && len(t.state.Log.Evaluations) == 0 {
-		loss, ok, err := t.evaluate() // what the base model makes of it
+		loss, ok, err := t.evaluate() // what the model makes of it before it is trained
 		if err != nil {
 			return err
 		}
