@@ -279,6 +279,10 @@ func (a *agent) kill() {
 
 // submit starts a job of two stages, the first of which may make a large file.
 func (m *mesh) submit(dataset string, seed uint64, large int) string {
+	return m.submitWith(nil, dataset, seed, large)
+}
+
+func (m *mesh) submitWith(config json.RawMessage, dataset string, seed uint64, large int) string {
 	m.t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
@@ -287,7 +291,7 @@ func (m *mesh) submit(dataset string, seed uint64, large int) string {
 	stage := func(name string, seed uint64, large int) api.StageSpec {
 		return api.StageSpec{Name: name, Command: []string{exe, "stage", fmt.Sprint(seed), fmt.Sprint(large)}, Requires: api.Requirements{CPUCores: 1}, MaxAttempts: 5}
 	}
-	job, err := m.user.SubmitJob(m.t.Context(), api.JobSpec{Dataset: dataset, Pipeline: &api.Pipeline{
+	job, err := m.user.SubmitJob(m.t.Context(), api.JobSpec{Dataset: dataset, Config: config, Pipeline: &api.Pipeline{
 		Nodes: []api.StageSpec{stage("first", seed, large), stage("second", seed+1, 0)},
 		Edges: []api.Edge{{From: "first", To: "second"}},
 	}})

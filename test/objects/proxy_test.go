@@ -68,13 +68,14 @@ type proxy struct {
 
 	mu    sync.Mutex
 	tries map[string]int // of a file
+	gets  map[string]int // by a link, of BUCKET/KEY
 	done  map[fault]int
 	here  map[*http.Request]string // requests in the making
 }
 
 func newProxy(t *testing.T, real string, seed uint64) *proxy {
 	transport := &http.Transport{DisableKeepAlives: true, DisableCompression: true}
-	p := &proxy{real: real, by: transport, seed: seed, tries: map[string]int{}, done: map[fault]int{}, here: map[*http.Request]string{}}
+	p := &proxy{real: real, by: transport, seed: seed, tries: map[string]int{}, gets: map[string]int{}, done: map[fault]int{}, here: map[*http.Request]string{}}
 	p.Server = httptest.NewUnstartedServer(p)
 	p.Config.ErrorLog = nil
 	p.Start()
@@ -135,7 +136,19 @@ func (p *proxy) faults() (n int) {
 	return n
 }
 
+// fetched is how often somebody read an object by a link.
+func (p *proxy) fetched(bucket, key string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.gets[bucket+"/"+key]
+}
+
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodGet && r.URL.Query().Has("X-Amz-Signature") {
+		p.mu.Lock()
+		p.gets[strings.TrimPrefix(r.URL.Path, "/")]++
+		p.mu.Unlock()
+	}
 	f, h := p.fate(r)
 	defer p.note(r, f)()
 	switch f {
