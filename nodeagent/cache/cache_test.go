@@ -265,6 +265,27 @@ func TestTheLeastRecentlyUsedGoFirst(t *testing.T) {
 	}
 }
 
+// What an attempt has been given stays there, also when the cache has to make room.
+func TestAnEvictedFileStaysWithTheAttemptThatHasIt(t *testing.T) {
+	out := t.TempDir()
+	c := open(t, t.TempDir(), 1500)
+	for i := range 3 {
+		s := serve(t, bytesOf(1000, byte(i)))
+		path := filepath.Join(out, string(rune('a'+i)))
+		if err := c.Place(t.Context(), item(s), path); err != nil {
+			t.Fatal(err)
+		}
+		if n := c.Stats().Bytes; n > 1500 {
+			t.Errorf("the cache holds %d bytes of 1500", n)
+		}
+	}
+	for i := range 3 {
+		if got, err := os.ReadFile(filepath.Join(out, string(rune('a'+i)))); err != nil || !bytes.Equal(got, bytesOf(1000, byte(i))) {
+			t.Errorf("the attempt's file %d is gone or another: %v", i, err)
+		}
+	}
+}
+
 func TestACancelledCallerLeaves(t *testing.T) {
 	block := make(chan struct{})
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
