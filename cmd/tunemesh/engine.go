@@ -114,6 +114,7 @@ func printEngines(w io.Writer, list []api.Engine) error {
 func engineInstall() *cobra.Command {
 	o := install.Options{}
 	var dataDir string
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "install peft",
 		Short: "Make the Python environment of an engine",
@@ -122,7 +123,8 @@ what they need, in pinned versions whose hashes are checked, with uv if it is
 there, else with pip. At the end it trains a tiny model for a few steps.
 
 An installation that was interrupted is not used; the same command goes on where
-it was. An agent that runs notices the engine within five minutes.`,
+it was. An agent that runs notices the engine within five minutes.
+With --json: the manifest of the environment; progress goes to the standard error output.`,
 		Example: `  tunemesh engine install peft
   tunemesh engine install peft --python python3.12 --accelerator cpu
   tunemesh engine install peft --index-url https://pypi.example.org/simple
@@ -140,14 +142,22 @@ it was. An agent that runs notices the engine within five minutes.`,
 				return cli.Wrong("there are auto, cpu, cuda, rocm and mps", "--accelerator %q is none that is known", o.Accelerator)
 			}
 			out := cmd.OutOrStdout()
+			if asJSON {
+				out = cmd.ErrOrStderr()
+			}
 			started := time.Now()
 			o.Say = func(line string) { fmt.Fprintf(out, "%5.0f s  %s\n", time.Since(started).Seconds(), line) }
 			m, err := install.Install(cmd.Context(), o)
 			if errors.Is(err, context.Canceled) || cmd.Context().Err() != nil {
-				return exitError{1, errors.New("interrupted: nothing uses what is there so far; the same command goes on")}
+				return exitError{cli.ExitInterrupted, errors.New("interrupted: nothing uses what is there so far; the same command goes on")}
 			}
 			if err != nil {
-				return err
+				return asGiven(err)
+			}
+			if asJSON {
+				e := json.NewEncoder(cmd.OutOrStdout())
+				e.SetIndent("", "  ")
+				return e.Encode(m)
 			}
 			fmt.Fprintf(out, "peft is installed in %s: torch %s on %s\n", filepath.Join(o.Dir, engine.PEFT), m.Packages["torch"], strings.Join(m.Devices, ", "))
 			for _, note := range m.Notes {
@@ -163,6 +173,7 @@ it was. An agent that runs notices the engine within five minutes.`,
 	f.StringVar(&o.IndexURL, "index-url", "", "package index `URL` instead of PyPI; the hashes stay the same")
 	f.StringVar(&o.Accelerator, "accelerator", "auto", "auto, cpu, cuda, rocm or mps")
 	f.StringVar(&o.Requirements, "requirements", "", "`FILE` of pinned and hashed packages instead of the program's own")
+	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
 
@@ -181,7 +192,7 @@ func engineRemove() *cobra.Command {
 				return err
 			}
 			if err := install.Remove(dir); err != nil {
-				return err
+				return asGiven(err)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "peft is removed from %s\n", dir)
 			return nil

@@ -53,6 +53,9 @@ the other; progress goes to the standard error output.`,
 				folders = contract.EngineFolders(serviceDir)
 			}
 			m, err := contract.FindEngine(folders, engine.PEFT)
+			if errors.Is(err, contract.ErrNoEngine) {
+				return cli.Wrong("`tunemesh engine install peft` makes it; --data-dir names the folder of another agent", "the engine peft is not installed")
+			}
 			if err != nil {
 				return fmt.Errorf("engine verify: peft: %w", err)
 			}
@@ -69,6 +72,9 @@ the other; progress goes to the standard error output.`,
 				o.Devices = []string{device}
 			}
 			report, err := verify.Run(cmd.Context(), o)
+			if cmd.Context().Err() != nil {
+				return cmd.Context().Err() // whatever Python said when it was interrupted
+			}
 			if err != nil {
 				return err
 			}

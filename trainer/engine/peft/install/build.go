@@ -86,7 +86,7 @@ func findPython(ctx context.Context, wanted string) (path, version string, err e
 	}
 	switch {
 	case wanted != "":
-		return "", "", fmt.Errorf("engine install: %s is no Python of version 3.10 or newer with the module venv", wanted)
+		return "", "", given("name another one with --python", "%s is no Python of version 3.10 or newer with the module venv", wanted)
 	case len(seen) > 0:
 		return "", "", fmt.Errorf("engine install: Python 3.10 or newer with the module venv is needed, there is %s: install one, or name it with --python", strings.Join(seen, ", "))
 	}

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -36,7 +38,8 @@ type Options struct {
 }
 
 // Install makes the environment and verifies it. Repeated after an interruption
-// it goes on; repeated on a whole environment it verifies it again.
+// it goes on; repeated on a whole environment it verifies it again. What is wrong
+// with the options is a *contract.Error.
 func Install(ctx context.Context, o Options) (contract.EngineManifest, error) {
 	if o.Say == nil {
 		o.Say = func(string) {}
@@ -63,8 +66,8 @@ func Install(ctx context.Context, o Options) (contract.EngineManifest, error) {
 		if m.Python, m.Requirements, err = build(ctx, home, o); err != nil {
 			return m, err
 		}
-	} else if m.Python, err = filepath.Abs(o.Existing); err != nil {
-		return m, fmt.Errorf("engine install: %w", err)
+	} else if m.Python, err = existing(o.Existing); err != nil {
+		return m, err
 	}
 	if err := verify(ctx, home, &m, o); err != nil {
 		return m, err
@@ -76,12 +79,44 @@ func Install(ctx context.Context, o Options) (contract.EngineManifest, error) {
 	return m, sweep(home, m.Python)
 }
 
+// existing finds a user's own interpreter: a path, or a name on the PATH. A link
+// is left as it is: that of an environment tells Python where its packages are.
+func existing(program string) (string, error) {
+	found, err := exec.LookPath(program)
+	if err != nil && !errors.Is(err, exec.ErrDot) {
+		return "", given("name the Python of the environment: DIR/bin/python", "%s is no program that can be started: %s", program, innermost(err))
+	}
+	path, err := filepath.Abs(found)
+	if err != nil {
+		return "", fmt.Errorf("engine install: %w", err)
+	}
+	return path, nil
+}
+
+// given is a fault of what the user gave.
+func given(hint, format string, args ...any) error {
+	return &contract.Error{Class: contract.ClassBadInput, Code: "WRONG_OPTION", Message: fmt.Sprintf(format, args...), Hint: hint}
+}
+
+// innermost leaves out the operation and the path, which the message names.
+func innermost(err error) error {
+	var program *exec.Error
+	if errors.As(err, &program) {
+		err = program.Err
+	}
+	var file *fs.PathError
+	if errors.As(err, &file) {
+		err = file.Err
+	}
+	return err
+}
+
 // Remove deletes the engine: the manifest first, so that nothing starts what is
 // being deleted.
 func Remove(dir string) error {
 	home := filepath.Join(dir, engine.PEFT)
 	if _, err := os.Stat(home); err != nil {
-		return fmt.Errorf("engine remove: %s is not installed in %s", engine.PEFT, dir)
+		return given("name the agent's folder with --data-dir; `tunemesh engine list` tells what is installed", "%s is not installed in %s", engine.PEFT, dir)
 	}
 	unlock, err := lock(filepath.Join(home, ".lock"))
 	if err != nil {

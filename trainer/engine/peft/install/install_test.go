@@ -1,6 +1,7 @@
 package install_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -102,13 +103,17 @@ func TestWhatCannotBeInstalledIsSaidAtOnce(t *testing.T) {
 		o    install.Options
 		want string
 	}{
-		"ROCm without a file": {install.Options{Accelerator: "rocm"}, "--requirements FILE"},
-		"no hashes":           {install.Options{Accelerator: "cpu", Requirements: unhashed}, "carry no hashes"},
-		"no such Python":      {install.Options{Accelerator: "cpu", Python: "no-such-python"}, "no-such-python"},
+		"ROCm without a file":  {install.Options{Accelerator: "rocm"}, "PyPI has no ROCm build of torch"},
+		"no hashes":            {install.Options{Accelerator: "cpu", Requirements: unhashed}, "carry no hashes"},
+		"no requirements":      {install.Options{Accelerator: "cpu", Requirements: "/no/such/file"}, "/no/such/file cannot be read: no such file or directory"},
+		"no such Python":       {install.Options{Accelerator: "cpu", Python: "no-such-python"}, "no-such-python is no Python of version 3.10"},
+		"no environment":       {install.Options{Accelerator: "cpu", Existing: "/no/such/python"}, "/no/such/python is no program that can be started: no such file or directory"},
+		"a file for a program": {install.Options{Accelerator: "cpu", Existing: unhashed}, "is no program that can be started: permission denied"},
 	} {
 		c.o.Dir = t.TempDir()
-		if _, err := install.Install(t.Context(), c.o); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: %v, want %q", name, err, c.want)
+		var fault *contract.Error
+		if _, err := install.Install(t.Context(), c.o); !errors.As(err, &fault) || !strings.Contains(fault.Message, c.want) || fault.Hint == "" {
+			t.Errorf("%s: %v, want %q and what to do", name, err, c.want)
 		}
 		if installed(c.o.Dir) == nil {
 			t.Errorf("%s: counts as installed", name)

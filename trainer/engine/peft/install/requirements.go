@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -19,15 +18,15 @@ func requirements(accelerator, file string) ([]byte, error) {
 	if file != "" {
 		data, err := os.ReadFile(file)
 		if err != nil {
-			return nil, fmt.Errorf("requirements: %w", err)
+			return nil, given("--requirements names a file of pinned and hashed packages", "%s cannot be read: %s", file, innermost(err))
 		}
 		if !strings.Contains(string(data), "--hash=") {
-			return nil, fmt.Errorf("requirements %s carry no hashes: make them with uv pip compile --generate-hashes", file)
+			return nil, given("make them with `uv pip compile --generate-hashes`", "the requirements %s carry no hashes", file)
 		}
 		return data, nil
 	}
 	if accelerator == "rocm" {
-		return nil, errors.New("PyPI has no ROCm build of torch, so none is pinned here: give --requirements FILE with hashes made from PyTorch's ROCm index, and its --index-url (docs/engines.md)")
+		return nil, given("give --requirements FILE with hashes made from PyTorch's ROCm index, and its --index-url (docs/engines.md)", "PyPI has no ROCm build of torch, so none is pinned here")
 	}
 	data, err := pinned.ReadFile("requirements/peft.txt")
 	if err != nil {
