@@ -35,7 +35,11 @@ func (s *Server) checkAdapters(c state.CreateJob) []api.FieldError {
 		if err != nil || config.Training.InitAdapter == "" {
 			continue // a config that cannot be read is found faulty elsewhere
 		}
-		if err := checkAdapter(view, config.Training.InitAdapter, c.Model); err != nil {
+		err = checkAdapter(view, config.Training.InitAdapter, c.Model)
+		if err == nil {
+			err = allKnowAdapters(view)
+		}
+		if err != nil {
 			faults = append(faults, api.FieldError{Field: prefix + ".training.init_adapter", Message: err.Error()})
 		}
 	}
@@ -55,6 +59,20 @@ func checkAdapter(view state.View, id, model string) error {
 	}
 	if job.Model != model {
 		return fmt.Errorf("is job %s, whose adapter was trained on the model %s, but this job's model is %s: an adapter is worth nothing on another one", id, job.Model, model)
+	}
+	return nil
+}
+
+// sinceAdapters is the protocol version of the first agents that go on from an adapter.
+const sinceAdapters = 5
+
+// allKnowAdapters finds a node that could take the training and would begin with a new
+// adapter without a word.
+func allKnowAdapters(view state.View) error {
+	for _, n := range view.Nodes() {
+		if n.Protocol < sinceAdapters && n.Approval == "" && !n.Drain {
+			return fmt.Errorf("cannot be had yet: node %s (%s) runs tunemesh %s, which would train a new adapter instead: upgrade it, drain it or remove it", n.Name, n.ID, n.Version)
+		}
 	}
 	return nil
 }

@@ -136,3 +136,34 @@ func TestAnAdapterThatCannotBeContinuedIsRefusedAtSubmit(t *testing.T) {
 		}
 	}
 }
+
+// An agent of an earlier release would train a new adapter without a word.
+func TestATrainingGoesOnFromAnAdapterOnceEveryNodeKnowsHow(t *testing.T) {
+	m := newMesh(t)
+	m.small(t, "small")
+	user, agent := m.client(api.RoleUser), m.client(api.RoleNode)
+	d := upload(t, user, "t.csv", "text,label\na,b\n")
+	join(t, agent)
+	first := training(t, user, d.ID, `{"model":"small"}`)
+	trained(t, agent, 0, map[string]string{"adapter/adapter_config.json": adapterConfig, "adapter/adapter_model.safetensors": "weights"})
+	spec := trainingSpec(d.ID, fmt.Sprintf(`{"model":"small","training":{"init_adapter":%q}}`, first.ID))
+
+	old := api.Node{ID: "n-old", Name: "ws-old", Digest: "d", Version: "0.3", Protocol: 4}
+	for _, c := range []struct {
+		name  string
+		node  api.Node
+		words string
+	}{
+		{"not upgraded", old, "node ws-old (n-old) runs tunemesh 0.3"},
+		{"upgraded", api.Node{ID: old.ID, Name: old.Name, Digest: "d", Version: "0.4", Protocol: 5}, ""},
+	} {
+		if _, err := m.node.Apply(t.Context(), state.UpsertNode{Node: c.node}); err != nil {
+			t.Fatal(err)
+		}
+		_, err := user.SubmitJob(t.Context(), spec)
+		var p *api.Problem
+		if c.words == "" && err != nil || c.words != "" && (!errors.As(err, &p) || len(p.Errors) != 1 || !strings.Contains(p.Errors[0].Message, c.words)) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}

@@ -4,7 +4,7 @@ import "github.com/tunemesh/tunemesh/api"
 
 // SinceKeptModels is the protocol version that brought CreateModel's Keep and
 // Amend: servers of before would come to other rows.
-const SinceKeptModels = 4
+const SinceKeptModels = 5
 
 func (c CreateModel) apply(m *mutation) (Result, error) {
 	mod := c.Model

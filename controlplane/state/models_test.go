@@ -95,7 +95,7 @@ func TestGoldenLogAndSnapshotOfKeptModels(t *testing.T) {
 	}
 	said := mini("aa")
 	said.Parameters, said.Bundled = 7, true
-	_, restored := golden(t, "v4-kept-models", []state.Command{
+	_, restored := golden(t, "v5-kept-models", []state.Command{
 		state.SetMinVersion{Version: state.SinceKeptModels},
 		state.CreateModel{Model: mini("aa")}, state.CreateModel{Model: said, Amend: true},
 		job("01JD0000000000000000000001", "mini"), job("01JD0000000000000000000002", ""), job("01JD0000000000000000000003", "mini"),
