@@ -81,7 +81,12 @@ func prepare(c *cobra.Command) {
 	c.SuggestionsMinimumDistance = 2
 	// Texts of flags are wrapped where everything else is.
 	c.SetUsageTemplate(strings.ReplaceAll(c.UsageTemplate(), ".FlagUsages |", ".FlagUsagesWrapped 100 |"))
-	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, "%s", err) })
+	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		if words := c.Flags().Args(); c.HasSubCommands() && len(words) > 0 { // the flag is of the command that was meant
+			return noCommand(c, words[0])
+		}
+		return usage(c, "%s", err)
+	})
 	if check := c.Args; check != nil {
 		c.Args = func(c *cobra.Command, args []string) error { return asUsage(c, check(c, args)) }
 	}
@@ -91,16 +96,21 @@ func prepare(c *cobra.Command) {
 			if len(args) == 0 {
 				return c.Help()
 			}
-			message := "there is no command " + strings.TrimSpace(c.CommandPath()+" "+clip(args[0]))
-			if near := c.SuggestionsFor(args[0]); len(near) > 0 {
-				message += "; did you mean " + strings.Join(near, " or ") + "?"
-			}
-			return usage(c, "%s", message)
+			return noCommand(c, args[0])
 		}
 	}
 	for _, child := range c.Commands() {
 		prepare(child)
 	}
+}
+
+// noCommand says that a group has no such command, and which is near.
+func noCommand(group *cobra.Command, word string) error {
+	message := "there is no command " + strings.TrimSpace(group.CommandPath()+" "+clip(word))
+	if near := group.SuggestionsFor(word); len(near) > 0 {
+		message += "; did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return usage(group, "%s", message)
 }
 
 // call is one execution of a verb.

@@ -120,3 +120,16 @@ func TestEveryErrorIsJSONWithJSON(t *testing.T) {
 		}
 	}
 }
+
+// A command that does not exist is what is wrong, not the flags that it would have.
+func TestAnUnknownCommandIsNamedWhateverItsFlags(t *testing.T) {
+	for want, args := range map[string][]string{
+		"there is no command tunemesh jbo; did you mean job?": {"jbo", "--state", "done"},
+		"there is no command tunemesh job lost":               {"job", "lost", "--colour"},
+		"unknown flag: --colour":                              {"job", "--colour"},
+	} {
+		if r := (cmdline{t: t, mesh: demoMesh()}).run(args...); r.code != cli.ExitUsage || !strings.Contains(r.err, want) {
+			t.Errorf("%v: exit code %d, %s; want %q", args, r.code, r.err, want)
+		}
+	}
+}

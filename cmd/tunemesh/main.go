@@ -69,7 +69,11 @@ brings them to an end whatever restarts in between.
 With nothing else installed this binary is a whole mesh of one node:
 
   tunemesh demo        the whole pipeline on sample data, about a minute
-  tunemesh dev         the same mesh, staying up for your own data`,
+  tunemesh dev         the same mesh, staying up for your own data
+
+Exit codes: 0 done; 1 the job, the check or the demo failed; 2 the line, or what
+it names, is wrong; 3 nobody answers; 4 refused; 5 the server, this program or
+this machine failed; 130 Ctrl-C.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}

@@ -32,7 +32,7 @@ func CheckFolders(f tuned.Files) error {
 }
 
 func checkModel(what, dir string) error {
-	const layout = "a model's folder has config.json, tokenizer.json and *.safetensors, as Hugging Face has them"
+	const layout = "a model's folder has config.json, tokenizer.json and *.safetensors, as Hugging Face has them; a name in a mesh is none"
 	if err := checkFolder(what, dir, layout); err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func checkAdapter(dir string) error {
 func checkFolder(what, dir, layout string) error {
 	switch info, err := os.Stat(dir); {
 	case os.IsNotExist(err):
-		return misplaced(layout+"; the models of a mesh are no folders here", "there is no folder %s for the %s", dir, what)
+		return misplaced(layout, "there is no folder %s for the %s", dir, what)
 	case err != nil:
 		return misplaced("check its permissions", "the %s %s cannot be read: %s", what, dir, err)
 	case !info.IsDir() && strings.HasSuffix(dir, ".gguf"):
