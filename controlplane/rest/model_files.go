@@ -76,11 +76,16 @@ func (s *Server) whole(ctx context.Context, store modelStore, model api.Model) e
 			fresh = append(fresh, f)
 		}
 	}
-	if err := s.settle(ctx, store, model, fresh); err != nil {
+	if err := adopt(ctx, store, model, fresh); err != nil {
 		return s.storeAway("a model's files cannot be looked at", err)
 	}
 	if err := s.present(ctx, "files", model.Files); err != nil {
-		return err
+		return err // whoever is sending them goes on
+	}
+	for _, f := range fresh { // so that none changes after it was read
+		if err := store.AbortMultipart(ctx, f.Bucket, f.Key, ""); err != nil {
+			return s.storeAway("the uploads of a model's files cannot be ended", err)
+		}
 	}
 	err := store.VerifyContent(ctx, fresh)
 	var other *artifacts.ContentError
@@ -105,17 +110,13 @@ func (s *Server) whole(ctx context.Context, store modelStore, model api.Model) e
 	return problem(http.StatusServiceUnavailable, api.ProblemOverloaded, "the object store does not answer: say it again")
 }
 
-// settle ends the uploads of files that are about to be read, so that none of them
-// changes afterwards, and takes in what older clients sent to the model's folder.
-func (s *Server) settle(ctx context.Context, store modelStore, model api.Model, files []api.Artifact) error {
+// adopt takes in what older clients sent to the model's folder.
+func adopt(ctx context.Context, store modelStore, model api.Model, files []api.Artifact) error {
 	there, err := store.Present(ctx, files)
 	if err != nil {
 		return err
 	}
 	for i, f := range files {
-		if err := store.AbortMultipart(ctx, f.Bucket, f.Key, ""); err != nil {
-			return err
-		}
 		if there[i] {
 			continue
 		}

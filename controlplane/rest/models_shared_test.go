@@ -371,6 +371,10 @@ func TestTheSameFileHasOneUpload(t *testing.T) {
 	if err := m.client(api.RoleUser).Put(t.Context(), to, bytes.NewReader(content["model.safetensors"][:part.Size])); err != nil {
 		t.Fatal(err)
 	}
+	// Nor does who says too early that all is there.
+	if _, err := m.client(api.RoleUser).CreateModel(t.Context(), "early", api.ModelManifest{Architecture: "x", Files: files}); refusal(t, err).Type != api.ProblemNotStored {
+		t.Errorf("a model without its weights: %v", err)
+	}
 	for _, id := range []string{"", first.UploadID, "one-that-is-gone"} {
 		got := begin("yours", id)
 		if first.UploadID == "" || got.UploadID != first.UploadID || !slices.Equal(got.Parts, []api.UploadPart{part}) {
