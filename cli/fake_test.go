@@ -49,6 +49,7 @@ type fakeMesh struct {
 
 	submitted []api.JobSpec
 	planned   []api.JobSpec
+	jobPlan   *api.JobPlan // what PlanJob answers, if not the usual
 	uploads   []string
 	manifests []api.ModelManifest
 	stored    []string // SHA-256 of files that the mesh has of other models
@@ -93,6 +94,9 @@ func (f *fakeMesh) Dataset(_ context.Context, id string) (api.Dataset, error) {
 }
 func (f *fakeMesh) PlanJob(_ context.Context, s api.JobSpec) (api.JobPlan, error) {
 	f.planned = append(f.planned, s)
+	if f.jobPlan != nil {
+		return *f.jobPlan, nil
+	}
 	return api.JobPlan{Model: "tunemesh-mini", Stages: []api.StagePlan{{Stage: "training", MemoryBytes: 310 << 20,
 		Memory:   []api.PlanPart{{Name: "activations", Bytes: 200 << 20}, {Name: "weights", Bytes: 110 << 20}},
 		Settings: []api.PlanSetting{{Field: "training.batch_size", Value: "8", Reason: "batch 8 x 128 tokens: 310 MiB of 14.0 GiB"}}}}}, nil

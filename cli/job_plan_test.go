@@ -3,6 +3,8 @@ package cli_test
 import (
 	"strings"
 	"testing"
+
+	"github.com/tunemesh/tunemesh/api"
 )
 
 // With --dry-run the plan is shown and nothing is uploaded or submitted.
@@ -32,5 +34,23 @@ func TestADryRunSubmitsNothing(t *testing.T) {
 	}
 	if r := (cmdline{t: t, mesh: demoMesh()}).run("job", "submit", "--dry-run", "--dataset", "nowhere.csv"); r.code == 0 {
 		t.Error("a file that is not there was planned for")
+	}
+}
+
+// Of a training by peft the plan says on what it was planned, what each node has or
+// lacks, and that it would wait.
+func TestADryRunSaysWhatNodesLack(t *testing.T) {
+	m := demoMesh()
+	m.jobPlan = &api.JobPlan{Model: "smol", Stages: []api.StagePlan{{Stage: "training", Engine: "peft", MemoryBytes: 3 << 30,
+		Settings: []api.PlanSetting{{Field: "memory", Value: "3.0 GiB", Reason: "PyTorch on the CPU"}},
+		Memory:   []api.PlanPart{{Name: "weights", Bytes: 1 << 30}},
+		Nodes:    []api.PlanNode{{Node: "ws-anna", Reason: "not installed: run tunemesh engine install peft"}, {Node: "gpu-1", CanRun: true, Reason: "NVIDIA L4 with 23.0 GiB"}},
+		Waits:    "no node can run the engine peft",
+	}}}
+	r := cmdline{t: t, mesh: m}.run("job", "submit", "--dry-run")
+	for _, words := range []string{"Engine", "peft", "Would wait", "no node can run the engine peft", "PyTorch on the CPU", "ws-anna  no", "not installed: run tunemesh engine install peft", "gpu-1    yes", "NVIDIA L4"} {
+		if !strings.Contains(r.out, words) {
+			t.Errorf("the plan does not say %q:\n%s", words, r.out)
+		}
 	}
 }

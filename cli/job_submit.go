@@ -44,8 +44,9 @@ false and null are what they look like, [..] and {..} are JSON, lists of modules
 what is known to be text stays text.
 
 With --dry-run nothing is uploaded or submitted: what the config leaves open is shown as it would be
-settled, each setting with its reason, and the memory that the training needs. A job that would not
-fit is refused as it would be without, with the nearest settings that would.
+settled, each setting with its reason, the memory that the training needs, and which nodes can run
+it, or what they lack. A job that would not fit is refused as it would be without, with the nearest
+settings that would.
 
 With --json: api.JobDetail, with --dry-run api.JobPlan, or with --watch what job watch prints. The
 exit code with --watch is that of job watch.`,

@@ -13,24 +13,31 @@ import (
 )
 
 // best is what the node that suits a training most has to give, and what is to be
-// said of each node. Without a node that has the engine nothing is known, and nothing
-// refused.
+// said of each node. Where none has the engine, it is the one that would be best with
+// it; without any, nothing is known, and nothing refused.
 func best(nodes []api.Node, n api.StageSpec, c contract.TrainingConfig) (plan.Machine, []api.PlanNode) {
 	m := plan.Machine{}
 	if n.Requires.Engine == "peft" {
 		m.Torch = torchOn(n, api.GPU{Kind: "rocm"}, c) // BF16, as most cards today
 	}
 	said := []api.PlanNode{}
-	found := false
+	rank := 0 // of m: 1 for a node that lacks the engine alone, 2 for one that suits
 	for i := range nodes {
 		node := &nodes[i]
 		can, why := suits(node, n)
 		said = append(said, api.PlanNode{Node: cmp.Or(node.Name, node.ID), CanRun: can, Reason: why})
-		if !can {
+		other, its := plan.Machine{}, 0
+		switch {
+		case can:
+			other, its = machineOf(node, n, c), 2
+		case lacksTheEngineAlone(node, n):
+			other, its = machineOf(node, n, c), 1
+			other.Whose += " once it has the engine"
+		default:
 			continue
 		}
-		if other := machineOf(node, n, c); !found || other.Memory > m.Memory {
-			m, found = other, true
+		if its > rank || its == rank && other.Memory > m.Memory {
+			m, rank = other, its
 		}
 	}
 	return m, said
@@ -61,6 +68,15 @@ func suits(node *api.Node, n api.StageSpec) (bool, string) {
 		why += ", " + node.Capability.Engines[i].Version
 	}
 	return true, why
+}
+
+// lacksTheEngineAlone says whether a node would suit a training if the engine were
+// installed on it.
+func lacksTheEngineAlone(node *api.Node, n api.StageSpec) bool {
+	with := *node
+	with.Capability.Engines = []api.Engine{{Name: n.Requires.Engine, Available: true}}
+	can, _ := suits(&with, n)
+	return can
 }
 
 // machineOf is what a node has to give to a training that it suits.

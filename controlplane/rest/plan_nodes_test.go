@@ -78,6 +78,12 @@ func TestAPlanSaysThatNoNodeHasTheEngine(t *testing.T) {
 			}
 		}
 	}
+	// What would not fit the best of them with the engine, does not now.
+	_, err := c.PlanJob(t.Context(), ofPEFT(`"training":{"engine":"peft","workers":16}`, nil))
+	var p *api.Problem
+	if !errors.As(err, &p) || len(p.Errors) != 1 || !strings.Contains(p.Errors[0].Message, "64.0 GiB are on node ws-anna, which has the most once it has the engine") {
+		t.Errorf("%v", err)
+	}
 	d := upload(t, c, "t.csv", "text,label\na,b\n")
 	spec := ofPEFT(`"training":{"engine":"peft"}`, nil)
 	spec.Dataset = d.ID

@@ -28,6 +28,13 @@ func TestAWholePipelineOnEachEngine(t *testing.T) {
 		t.Fatalf("no binary to test: run make build first (%v)", err)
 	}
 	dev := startDev(t, binary)
+	var planned api.JobPlan
+	if err := json.Unmarshal(dev.run(t, "job", "submit", "--dry-run", "--json", "--set", "training.engine=peft"), &planned); err != nil {
+		t.Fatal(err)
+	}
+	if len(planned.Stages) != 1 || planned.Stages[0].Engine != "peft" || planned.Stages[0].Waits != "" || len(planned.Stages[0].Nodes) != 1 || !planned.Stages[0].Nodes[0].CanRun {
+		t.Errorf("the plan is %+v", planned)
+	}
 	var losses []float64
 	for _, name := range []string{"native", "peft"} {
 		out := dev.run(t, "job", "submit", "--dataset", "../../examples/support-tickets.csv", "--json",
@@ -47,6 +54,9 @@ func TestAWholePipelineOnEachEngine(t *testing.T) {
 		for _, s := range job.Stages {
 			if s.Kind != "training" {
 				continue
+			}
+			if s.Requires.MemoryBytes == 0 {
+				t.Errorf("the training with %s reserves no memory", name)
 			}
 			if s.Requires.Engine != name {
 				t.Errorf("training requires the engine %s, want %s", s.Requires.Engine, name)

@@ -53,7 +53,7 @@ type Spec struct {
 	Seed      uint64                  // of the adapter's first values and of dropout
 	Initial   []adapter.Tensor        // the adapter's first values where it goes on from another; all that it has
 	Origin    adapter.Origin          // is kept with the adapter
-	Recompute bool                    // native: activations are computed twice rather than kept
+	Recompute bool                    // activations are computed twice rather than kept
 	MaxTokens int                     // of the largest micro-batch
 	Devices   contract.Devices
 	// ScratchDir is deleted when the attempt ends.

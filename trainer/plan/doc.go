@@ -5,5 +5,5 @@
 //
 // It is pure: numbers of the model, the machine and the data go in, words and
 // numbers come out. So the API plans a job by the same rules that the stage
-// trains by. It must not know of files, engines or the mesh.
+// trains by. It must not know of files or the mesh, and starts no engine.
 package plan

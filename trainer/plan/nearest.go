@@ -18,7 +18,7 @@ type alternative struct {
 // refusal says that a training does not fit, what takes the memory, and which
 // changes of the settings would make it fit.
 func refusal(c contract.TrainingConfig, s Shape, m Machine, d Data, least Settled) *contract.Error {
-	field := blame(c, least)
+	field := blame(c, m, least)
 	e := &contract.Error{
 		Class: contract.ClassResources, Code: "DOES_NOT_FIT", Field: field,
 		Message: fmt.Sprintf("the training needs %s of memory, and %s are %s: %s", Bytes(least.Estimate.Total()), Bytes(m.Memory), m.Whose, parts(least.Estimate)),
@@ -50,10 +50,16 @@ func byNative(c contract.TrainingConfig, s Shape, m Machine, d Data) (alternativ
 }
 
 // blame names the field that the largest part of the memory follows from.
-func blame(c contract.TrainingConfig, least Settled) string {
-	largest := slices.MaxFunc(least.Estimate.Parts, func(a, b Part) int { return int(a.Bytes>>10 - b.Bytes>>10) })
+func blame(c contract.TrainingConfig, m Machine, least Settled) string {
+	parts := least.Estimate.Parts
+	// Further workers are the rest once more each: to blame where one alone would fit.
+	alone := Estimate{slices.DeleteFunc(slices.Clone(parts), func(p Part) bool { return p.Name == furtherWorkers })}
+	if !m.fits(alone) {
+		parts = alone.Parts
+	}
+	largest := slices.MaxFunc(parts, func(a, b Part) int { return int(a.Bytes>>10 - b.Bytes>>10) })
 	switch largest.Name {
-	case "further workers":
+	case furtherWorkers:
 		return "training.workers"
 	case "PyTorch":
 		return "training.engine"

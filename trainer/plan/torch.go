@@ -75,22 +75,28 @@ func (t *Torch) words() string {
 
 // What a process takes beside the model's tensors. On the CPU: the interpreter with
 // torch, transformers and peft loaded, measured as its resident memory (torch 2.15:
-// 775 MiB). On a card: CUDA's context and kernels, of which Hugging Face's
+// 775 MiB), and what a quantised base adds to it (measured with two shapes). On a card: CUDA's context and kernels, of which Hugging Face's
 // documentation (transformers, "Model training anatomy") gives 1.3 GB for a V100. The
 // launcher of several workers is a torch without a model.
 const (
-	torchProcessBytes  = 775 << 20
-	torchContextBytes  = 1300 << 20
-	torchLauncherBytes = 540 << 20
+	torchProcessBytes   = 775 << 20
+	torchQuantiserBytes = 130 << 20
+	torchContextBytes   = 1300 << 20
+	torchLauncherBytes  = 540 << 20
 )
 
-// What the allocator holds beyond the tensors of a step, in percent: on the CPU
-// measured (glibc's heap, which does not give back what lies between), on a card the
-// average that GMLake (arXiv 2401.08156) found for PyTorch's caching allocator.
+// What the allocator holds beyond the tensors of a step, in percent. On the CPU it is
+// measured, of the activations and of the logits: glibc's heap does not give back what
+// lies between. On a card it is the average that GMLake (arXiv 2401.08156) found for
+// PyTorch's caching allocator.
 const (
-	torchHeapPercent = 45
-	torchPoolPercent = 15
+	torchHeapPercent     = 50
+	torchHeapHeadPercent = 100
+	torchPoolPercent     = 15
 )
+
+// furtherWorkers is the part of all workers but one where they share a memory.
+const furtherWorkers = "further workers"
 
 // torchMemory estimates a training by the engine peft on one device: a card, or on
 // the CPU the node, with all workers. It counts what autograd keeps of the layers as
@@ -127,7 +133,7 @@ func torchMemory(s Shape, r Run) Estimate {
 	}
 	width := r.width()
 	activations := int64(rows)*int64(r.Length)*int64(r.Length)*width*s.maskedLayers(r) + tokens*s.torchActivations(r, width)
-	head := s.torchHead(tokens, width)
+	head := s.torchHead(tokens, width, t)
 	gradients := 4 * trained / kept
 	if r.OneMicro {
 		gradients -= activations + head
@@ -135,19 +141,21 @@ func torchMemory(s Shape, r Run) Estimate {
 	add("gradients", gradients)
 	add("activations", activations)
 	add("head", head)
-	held := int64(torchPoolPercent)
-	process := int64(torchContextBytes)
+	process, held := int64(torchContextBytes), (activations+head)*torchPoolPercent/100
 	if t.shares() {
-		held, process = torchHeapPercent, torchProcessBytes
+		process, held = torchProcessBytes, (activations*torchHeapPercent+head*torchHeapHeadPercent)/100
+		if r.quantised() {
+			process += torchQuantiserBytes
+		}
 	}
-	add("allocator", (activations+head)*held/100)
+	add("allocator", held)
 	add("PyTorch", process)
 	if t.shares() {
 		// While it is loaded, the model is there as a whole, beside its file unless
 		// that is mapped as it is.
 		loading := s.torchLoadBytes(r, weights) + process
 		add("loading", loading-e.Total())
-		add("further workers", int64(t.Workers-1)*e.Total())
+		add(furtherWorkers, int64(t.Workers-1)*e.Total())
 		if t.Workers > 1 {
 			add("launcher", torchLauncherBytes)
 		}
@@ -168,7 +176,10 @@ func (r Run) rows() int {
 // into what the device computes in by itself.
 func (r Run) width() int64 {
 	p := r.Precision
-	if r.Full || p == "int8" || p == "int4" {
+	if r.Full {
+		p = r.Torch.Auto
+	}
+	if r.quantised() {
 		p = r.Torch.Auto
 	}
 	if p == "f32" {
@@ -176,6 +187,8 @@ func (r Run) width() int64 {
 	}
 	return 2
 }
+
+func (r Run) quantised() bool { return !r.Full && (r.Precision == "int8" || r.Precision == "int4") }
 
 // torchBaseBytes is what the frozen weights take: bitsandbytes quantises the linear
 // layers alone, int8 with a float per row, NF4 with a byte for 64 values and a float
@@ -273,12 +286,13 @@ var inputOf = map[string]string{"q_proj": "attention", "k_proj": "attention", "v
 const torchHeadValues = 1 << 26
 
 // torchHead counts the bytes of the logits: their logarithms, and the gradients of
-// these and of the logits, in F32, and where products are narrower them as well.
-func (s Shape) torchHead(tokens, width int64) int64 {
+// these and of the logits, in F32, and where products are narrower them as well. (On
+// the CPU the allocator's measured share stands for these.)
+func (s Shape) torchHead(tokens, width int64, t *Torch) int64 {
 	v := int64(s.Vocab)
 	rows := min(tokens, max(16, torchHeadValues/v))
 	each := int64(12)
-	if width < 4 {
+	if width < 4 && !t.shares() {
 		each += 2 * width
 	}
 	return rows*v*each + 2*width*tokens*int64(s.Hidden)

@@ -151,6 +151,31 @@ func TestATrainingThatDoesNotFitIsRefused(t *testing.T) {
 	}
 }
 
+// By peft it is refused too, before any Python is started: on a machine without the
+// memory, or on a card without.
+func TestATrainingByPeftThatDoesNotFitIsRefused(t *testing.T) {
+	shape := tinyShape()
+	shape.MaxPositions, shape.IntermediateSize = 512, 512
+	for name, c := range map[string]struct {
+		devices contract.Devices
+		hint    string
+	}{
+		"the machine": {contract.Devices{Engine: "peft"}, "training.engine=native"},
+		"a card":      {contract.Devices{Engine: "peft", GPUs: []int{0}, GPUMemoryBytes: 1 << 30}, "use a smaller model"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := jobWith(t, `{"model":"m","export":{"skip_merged":true},"training":{"engine":"peft"}}`, shape, rows(24, 300, 40), rows(4, 300, 40))
+			in.Devices = c.devices
+			stage := training.Stage{FreeMemory: func() int64 { return 800 << 20 }}
+			_, err := stage.Run(t.Context(), in, contract.NewEmitter(io.Discard, "TestAgent", time.Now))
+			var e *contract.Error
+			if !errors.As(err, &e) || e.Code != "DOES_NOT_FIT" || !strings.Contains(e.Hint, c.hint) || !strings.Contains(e.Message, "PyTorch") {
+				t.Errorf("%+v", err)
+			}
+		})
+	}
+}
+
 // On a machine with little memory the batch becomes smaller, and a resumed
 // training keeps it where there is more.
 func TestAutoFollowsTheMemoryAndAResumedTrainingKeepsIt(t *testing.T) {
