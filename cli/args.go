@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"time"
 
@@ -92,3 +93,31 @@ func (a *app) completions(cmd *cobra.Command, args []string, typed string, list 
 func fixed(words ...string) cobra.CompletionFunc {
 	return cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)
 }
+
+// natural is the value of a flag that counts something: 0 or more.
+type natural struct{ n *int }
+
+// naturalVar defines such a flag.
+func naturalVar(c *cobra.Command, n *int, name string, value int, usage string) {
+	*n = value
+	c.Flags().Var(natural{n}, name, usage)
+}
+
+func (v natural) String() string {
+	if v.n == nil {
+		return "0"
+	}
+	return strconv.Itoa(*v.n)
+}
+
+// Set takes what strconv.Atoi does, but nothing below 0.
+func (v natural) Set(s string) error {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 0 {
+		return errors.New("want a whole number, 0 or more")
+	}
+	*v.n = n
+	return nil
+}
+
+func (natural) Type() string { return "int" }

@@ -133,3 +133,16 @@ func TestAnUnknownCommandIsNamedWhateverItsFlags(t *testing.T) {
 		}
 	}
 }
+
+// What counts something is never negative: nothing is made of it in silence.
+func TestANegativeNumberIsRefused(t *testing.T) {
+	for _, args := range [][]string{
+		{"job", "list", "--limit", "-1"}, {"job", "logs", jobID, "--tail", "-3"}, {"job", "dead-letters", "--events=-2"},
+		{"token", "create", "--role", "node", "--uses", "-2"}, {"dataset", "preview", "f.csv", "--samples", "-1"},
+		{"node", "drain", "ws-anna", "--wait", "--timeout", "-5s"},
+	} {
+		if r := (cmdline{t: t, mesh: demoMesh()}).run(args...); r.code != cli.ExitUsage || !strings.Contains(r.err, "-") || r.out != "" {
+			t.Errorf("%v: exit code %d, %s", args, r.code, r.err)
+		}
+	}
+}

@@ -63,7 +63,7 @@ func (a *app) jobList() *cobra.Command {
 		}),
 	}
 	c.Flags().StringSliceVar(&states, "state", nil, "only jobs in these `states`: pending, running, succeeded, failed, cancelled")
-	c.Flags().IntVar(&limit, "limit", 50, "at most so many; 0 for all")
+	naturalVar(c, &limit, "limit", 50, "at most so many; 0 for all")
 	_ = c.RegisterFlagCompletionFunc("state", fixed(jobStates...))
 	return c
 }
@@ -192,7 +192,7 @@ func (a *app) jobDeadLetters() *cobra.Command {
 			return nil
 		}),
 	}
-	c.Flags().IntVar(&events, "events", 5, "at most so many of the last events")
+	naturalVar(c, &events, "events", 5, "at most so many of the last events")
 	return c
 }
 
@@ -207,7 +207,7 @@ func (c *call) printDeadLetter(d api.DeadLetter, events int) {
 	for _, a := range d.Artifacts {
 		fmt.Fprintf(c.out, "It left %s: tunemesh artifact get %s %s\n", a.Name, d.JobID, a.Name)
 	}
-	if n := len(d.Events) - max(events, 0); n > 0 {
+	if n := len(d.Events) - events; n > 0 {
 		d.Events = d.Events[n:]
 	}
 	for _, e := range d.Events {

@@ -54,7 +54,7 @@ With --json: one api.Event per line.`,
 	c.Flags().BoolVarP(&f.follow, "follow", "f", false, "wait for more until the job ends")
 	c.Flags().StringVar(&f.stage, "stage", "", "only events of this `stage`")
 	c.Flags().StringVar(&f.level, "level", "metric", "least serious `level`: metric, info, warn or error")
-	c.Flags().IntVar(&f.tail, "tail", 0, "only the last `n` events")
+	naturalVar(c, &f.tail, "tail", 0, "only the last `n` events")
 	_ = c.RegisterFlagCompletionFunc("level", fixed(logLevels...))
 	return c
 }

@@ -81,7 +81,7 @@ With --json: api.TokenReply and the line as "command".`,
 	f.StringVar(&role, "role", role, "node, server, metrics, viewer, user or admin")
 	f.StringVar(&r.Name, "name", "", "what `token list` shows")
 	f.StringVar(&r.TTL, "ttl", "", "how long it is good, such as 24h (default: until it is revoked)")
-	f.IntVar(&r.Uses, "uses", 0, "how many may join with it (default: any number)")
+	naturalVar(c, &r.Uses, "uses", 0, "how many may join with it (default: any number)")
 	_ = c.RegisterFlagCompletionFunc("role", fixed("node", "server", "metrics", "viewer", "user", "admin"))
 	return c
 }

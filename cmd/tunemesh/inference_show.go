@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tunemesh/tunemesh/cli/format"
+	"github.com/tunemesh/tunemesh/cli/table"
 	"github.com/tunemesh/tunemesh/trainer/inference/inferencepb"
 )
 
@@ -92,7 +93,7 @@ func shownOf(addr string, info *inferencepb.ModelInfo) shownModel {
 
 func (m shownModel) print(w io.Writer) {
 	line := func(name, words string, args ...any) {
-		fmt.Fprintf(w, "%-12s  %s\n", name, format.Clean(fmt.Sprintf(words, args...)))
+		fmt.Fprintln(w, format.Indent(fmt.Sprintf("%-12s  ", name), format.Clean(fmt.Sprintf(words, args...)), table.DefaultWidth))
 	}
 	line("Model", "%s", m.Name)
 	line("Architecture", "%s, %s parameters", m.Architecture, format.Count(m.Parameters))

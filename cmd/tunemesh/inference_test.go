@@ -244,7 +244,7 @@ func TestAServiceIsShown(t *testing.T) {
 	var out bytes.Buffer
 	m.Adapter = &shownAdapter{BaseModel: "mini", Rank: 8, Alpha: 16, RSLoRA: true, TargetModules: []string{"q_proj", "v_proj"}, Parameters: 12345, Bytes: 49380}
 	m.print(&out)
-	if want := "Adapter       LoRA over mini: rank 8, alpha 16, rsLoRA, on q_proj, v_proj; 12,345 parameters, 48 KiB\n"; !strings.Contains(out.String(), want) {
+	if want := "Adapter LoRA over mini: rank 8, alpha 16, rsLoRA, on q_proj, v_proj; 12,345 parameters, 48 KiB Loaded"; !strings.Contains(strings.Join(strings.Fields(out.String()), " "), want) {
 		t.Errorf("lacks %q:\n%s", want, out.String())
 	}
 }
