@@ -86,16 +86,17 @@ func pullFails(t *testing.T, source, cache string) error {
 	return err
 }
 
-// What config.json and the tokenizer tell costs no download, and what only the weights tell
+// What config.json, the tokenizer and the sizes tell costs no download, and what only the weights tell
 // leaves none behind.
 func TestAModelThatIsRefusedLeavesNothing(t *testing.T) {
 	for want, c := range map[string]struct {
 		change  map[string]any
 		fetched bool
 	}{
-		"fetch hf:org/mini@main: model: architectures is [Phi3ForCausalLM]": {map[string]any{"architectures": []string{"Phi3ForCausalLM"}}, false},
-		"fetch hf:org/mini@main: the tokenizer has":                         {map[string]any{"vocab_size": 20}, false},
-		"import hf:org/mini: tensor model.layers":                           {map[string]any{"num_hidden_layers": 99}, true},
+		"fetch hf:org/mini@main: model: architectures is [Phi3ForCausalLM]":        {map[string]any{"architectures": []string{"Phi3ForCausalLM"}}, false},
+		"fetch hf:org/mini@main: the tokenizer has":                                {map[string]any{"vocab_size": 20}, false},
+		"fetch hf:org/mini@main: the weights are":                                  {map[string]any{"num_hidden_layers": 99}, false},
+		"import hf:org/mini: tensor model.layers.0.mlp.gate_proj.weight has shape": {map[string]any{"intermediate_size": 64}, true},
 	} {
 		endpoint, weights := listening(t, mini(t, c.change))
 		t.Setenv("HF_ENDPOINT", endpoint)

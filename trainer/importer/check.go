@@ -15,9 +15,9 @@ import (
 )
 
 // Check refuses a model for what can be told without its weights: path is a folder that may
-// lack them, or the beginning of a GGUF file. nil means that nothing speaks against an Import
-// so far.
-func Check(path string) error {
+// lack them, or the beginning of a GGUF file. weightBytes is how large a folder's weights are
+// going to be, 0 if that is not known. nil means that nothing speaks against an Import so far.
+func Check(path string, weightBytes int64) error {
 	st, err := os.Stat(path)
 	if err != nil {
 		return err
@@ -28,8 +28,13 @@ func Check(path string) error {
 		}
 		return nil
 	}
-	if _, err := readFolder(path); err != nil {
+	f, err := readFolder(path)
+	if err != nil {
 		return within(err, path)
+	}
+	// All number formats that are read take two bytes at least.
+	if need := 2 * f.config.NumParams(); weightBytes > 0 && weightBytes < need {
+		return &UnsupportedError{fmt.Errorf("the weights are %d bytes, but %d parameters take %d in 16 bits: they are quantized, or not whole; choose the original model, or a GGUF file of it", weightBytes, f.config.NumParams(), need)}
 	}
 	return nil
 }

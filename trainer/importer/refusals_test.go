@@ -55,6 +55,8 @@ func spoiledFolders() map[string]spoiled {
 			rewrite("config.json", `"bos_token_id"`, `"attention_bias":true,"bos_token_id"`), true},
 		"quantized": {"quantization_config", "choose the original model, whose weights are not quantized, or a GGUF file of it",
 			rewrite("config.json", `"bos_token_id"`, `"quantization_config":{"quant_method":"gptq"},"bos_token_id"`), true},
+		"quantized by MLX": {"config.json asks for quantization, which", "choose the original model, whose weights are not quantized",
+			rewrite("config.json", `"bos_token_id"`, `"quantization":{"bits":4},"bos_token_id"`), true},
 		"a number as text": {"config.json: line 1: hidden_size is a text in quotes, but has to be a whole number", "correct the file or fetch it again",
 			rewrite("config.json", `"hidden_size":64`, `"hidden_size":"64"`), true},
 		"no JSON":                  {"config.json: line 1: no JSON", "correct the file or fetch it again", func(s *source) { s.write("config.json", []byte("<html>")) }, true},
@@ -121,8 +123,8 @@ func TestRefusalsSayWhatAndWhereAndWhatToDo(t *testing.T) {
 		_, imported := importer.Import(context.Background(), s.dir, out, importer.Options{Name: "hf:org/name"})
 		errs := map[string]error{"Import": imported}
 		if c.small {
-			errs["Check"] = importer.Check(s.dir)
-		} else if err := importer.Check(s.dir); err != nil {
+			errs["Check"] = importer.Check(s.dir, 0)
+		} else if err := importer.Check(s.dir, 0); err != nil {
 			t.Errorf("%s: Check: %v", label, err)
 		}
 		for call, err := range errs {
@@ -143,6 +145,23 @@ func TestRefusalsSayWhatAndWhereAndWhatToDo(t *testing.T) {
 				t.Errorf("%s: %v", label, err)
 			}
 		}
+	}
+}
+
+// Weights of fewer than two bytes a parameter cannot be in a format that is read.
+func TestWeightsThatAreTooSmallAreQuantized(t *testing.T) {
+	s := newSource(t, "smollm", nil)
+	s.save(s.tensors(weights.BF16))
+	var bytes int64
+	for _, w := range s.tensors(weights.BF16) {
+		bytes += int64(len(w.Data))
+	}
+	if err := importer.Check(s.dir, bytes); err != nil {
+		t.Errorf("%v", err)
+	}
+	var unsupported *importer.UnsupportedError
+	if err := importer.Check(s.dir, bytes-1); !errors.As(err, &unsupported) || !strings.Contains(err.Error(), "choose the original model") {
+		t.Errorf("%v", err)
 	}
 }
 
@@ -171,7 +190,7 @@ func TestTheBeginningOfAGGUFFileIsChecked(t *testing.T) {
 		if err := os.WriteFile(path, data, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		return importer.Check(path)
+		return importer.Check(path, 0)
 	}
 	good := tinyGGUF(t, byteLevel())
 	for n := 24; n <= len(good); n += 8 {

@@ -15,6 +15,7 @@ type extraConfig struct {
 	AttentionBias    bool            `json:"attention_bias"`
 	MLPBias          bool            `json:"mlp_bias"`
 	Quantization     json.RawMessage `json:"quantization_config"`
+	MLX              json.RawMessage `json:"quantization"` // the same of MLX
 	Partial          *float64        `json:"partial_rotary_factor"`
 	RopeScaling      *struct {
 		Type string `json:"type"` // the older spelling of rope_type
@@ -66,7 +67,7 @@ func ParseConfig(data []byte) (Config, error) {
 	}
 	if missing := extra.missing(a, c); len(missing) > 0 {
 		what := chooseAnother
-		if slices.Contains(missing, quantized) {
+		if slices.Contains(missing, quantized) || slices.Contains(missing, quantizedMLX) {
 			what = "choose the original model, whose weights are not quantized, or a GGUF file of it"
 		}
 		return Config{}, fmt.Errorf("model: config.json asks for %s, which is not supported for %s; %s", strings.Join(missing, ", "), a.name, what)
@@ -99,8 +100,11 @@ func ParseConfig(data []byte) (Config, error) {
 	return c, c.Validate()
 }
 
-// quantized is the key of a model whose numbers are packed, as GPTQ and AWQ do.
-const quantized = "quantization_config"
+// The keys of a model whose numbers are packed: as GPTQ and AWQ do, and as MLX does.
+const (
+	quantized    = "quantization_config"
+	quantizedMLX = "quantization"
+)
 
 // missing lists properties that change what a model computes and are not
 // computed here.
@@ -112,6 +116,7 @@ func (x extraConfig) missing(a architecture, c Config) (list []string) {
 		{"attention_bias", x.AttentionBias},
 		{"mlp_bias", x.MLPBias},
 		{quantized, len(x.Quantization) > 0 && string(x.Quantization) != "null"},
+		{quantizedMLX, len(x.MLX) > 0 && string(x.MLX) != "null"},
 		{"partial_rotary_factor", x.Partial != nil && *x.Partial != 1},
 		{"sliding_window", c.SlidingWindow != nil && a.modelType == "llama"},
 		{"use_sliding_window", x.UseSlidingWindow && !a.windowed && !a.mixed &&

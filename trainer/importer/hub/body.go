@@ -77,7 +77,7 @@ func (d *download) whole(ctx context.Context, f file, path string) (err error) {
 		if err := p.fetchTo(ctx, min(headBytes, f.size())); err != nil {
 			return err
 		}
-		if err := check(path); err != nil {
+		if err := check(path, f.size()-p.have); err != nil {
 			return &refusedError{err}
 		}
 	}

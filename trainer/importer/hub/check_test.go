@@ -18,7 +18,7 @@ import (
 func quiet() *log.Logger { return log.New(io.Discard, "", 0) }
 
 // checked fetches source with a check.
-func (s *server) checked(dir, source string, check func(path string) error) (hub.Fetched, error) {
+func (s *server) checked(dir, source string, check func(path string, weights int64) error) (hub.Fetched, error) {
 	s.t.Helper()
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
@@ -52,10 +52,10 @@ func TestAModelIsCheckedBeforeItsWeights(t *testing.T) {
 			}
 			return names
 		}
-		_, err := s.checked(dir, "hf:org/model", func(path string) error {
+		_, err := s.checked(dir, "hf:org/model", func(path string, weights int64) error {
 			names := seen()
-			if path != filepath.Join(dir, "org--model", head) || !slices.Contains(names, "config.json") || !slices.Contains(names, "tokenizer.json") || slices.Contains(names, "model.safetensors.index.json") != sharded {
-				t.Errorf("checked %s with %q", path, names)
+			if path != filepath.Join(dir, "org--model", head) || !slices.Contains(names, "config.json") || !slices.Contains(names, "tokenizer.json") || slices.Contains(names, "model.safetensors.index.json") != sharded || weights != 300_000 {
+				t.Errorf("checked %s with %q, %d bytes to come", path, names, weights)
 			}
 			return errRefused
 		})
@@ -70,7 +70,7 @@ func TestAModelIsCheckedBeforeItsWeights(t *testing.T) {
 		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 			t.Errorf("left behind: %v, %v", left, err)
 		}
-		if _, err := s.checked(dir, "hf:org/model", func(string) error { return nil }); err != nil {
+		if _, err := s.checked(dir, "hf:org/model", func(string, int64) error { return nil }); err != nil {
 			t.Error(err)
 		}
 	}
@@ -91,10 +91,10 @@ func TestAGGUFFileIsCheckedByItsBeginning(t *testing.T) {
 			_, _ = w.Write(big)
 			return true
 		}
-		_, err := s.checked(dir, "hf:org/model/m.gguf", func(path string) error {
+		_, err := s.checked(dir, "hf:org/model/m.gguf", func(path string, weights int64) error {
 			data, err := os.ReadFile(path)
-			if err != nil || len(data) != mib || !strings.HasPrefix(string(data), "GGUF") {
-				t.Errorf("checked %d bytes, %v", len(data), err)
+			if err != nil || len(data) != mib || !strings.HasPrefix(string(data), "GGUF") || ranges && weights != 2*mib {
+				t.Errorf("checked %d bytes, %d to come, %v", len(data), weights, err)
 			}
 			return errRefused
 		})
@@ -104,7 +104,7 @@ func TestAGGUFFileIsCheckedByItsBeginning(t *testing.T) {
 		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 			t.Errorf("left behind: %v, %v", left, err)
 		}
-		got, err := s.checked(dir, "hf:org/model/m.gguf", func(string) error { return nil })
+		got, err := s.checked(dir, "hf:org/model/m.gguf", func(string, int64) error { return nil })
 		if err != nil {
 			t.Fatal(err)
 		}

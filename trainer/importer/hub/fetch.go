@@ -38,8 +38,8 @@ type Hooks struct {
 	Progress func(done, total int64)
 	// Check looks at what there is before the weights are fetched: at the folder with all
 	// other files, or at a file with the first MiB of the GGUF file. Its error ends the Fetch,
-	// and what was fetched is removed.
-	Check func(path string) error
+	// and what was fetched is removed. weights is how many bytes are still to come.
+	Check func(path string, weights int64) error
 }
 
 // headBytes are as much of a GGUF file as Hooks.Check sees. What the model is stands at its
@@ -142,7 +142,11 @@ func (d *download) all(ctx context.Context, there []file) ([]file, error) {
 		}
 	}
 	if d.source.File == "" && d.hooks.Check != nil {
-		if err := d.hooks.Check(d.dir); err != nil {
+		var size int64
+		for _, f := range weights {
+			size += f.size()
+		}
+		if err := d.hooks.Check(d.dir, size); err != nil {
 			return nil, &refusedError{err}
 		}
 	}
