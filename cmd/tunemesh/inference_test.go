@@ -56,6 +56,10 @@ func TestAWrongServiceIsRefusedInWords(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
+	mute := miniFolder(t)
+	if err := os.Remove(filepath.Join(mute, "tokenizer.json")); err != nil {
+		t.Fatal(err)
+	}
 	bare := filepath.Join(t.TempDir(), "bare")
 	if err := os.MkdirAll(bare, 0o700); err != nil {
 		t.Fatal(err)
@@ -79,6 +83,7 @@ func TestAWrongServiceIsRefusedInWords(t *testing.T) {
 		{"--model /no/such/folder", "there is no folder /no/such/folder for the base model"},
 		{"--model " + empty, "has no config.json Hint: a model's folder has"},
 		{"--model " + filepath.Dir(mini), "did you mean " + mini + "?"},
+		{"--model " + mute, "the base model " + mute + " has no tokenizer.json"},
 		{"--model " + fit, "is an adapter, which needs its base model"},
 		{"--model " + filepath.Join(empty, "model.gguf"), "is a GGUF file"},
 		{"--model " + filepath.Join(mini, "config.json"), "is a file, and has to be a folder"},

@@ -8,6 +8,7 @@ import (
 
 	"github.com/tunemesh/tunemesh/trainer/adapter"
 	"github.com/tunemesh/tunemesh/trainer/contract"
+	"github.com/tunemesh/tunemesh/trainer/tokenizer"
 	"github.com/tunemesh/tunemesh/trainer/tuned"
 )
 
@@ -19,6 +20,9 @@ const modelConfig = "config.json" // of a model's folder
 func CheckFolders(f tuned.Files) error {
 	if err := checkModel("base model", f.Base); err != nil {
 		return err
+	}
+	if !has(f.Base, tokenizer.FileName) {
+		return misplaced("it comes with the model; a folder that has tokenizer.model in its place can be brought into a mesh with `tunemesh model import`", "the base model %s has no %s", f.Base, tokenizer.FileName)
 	}
 	if f.Full != "" {
 		if err := checkModel("tuned model", f.Full); err != nil {
