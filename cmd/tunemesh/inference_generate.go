@@ -141,7 +141,9 @@ func ofService(ctx context.Context, addr string, err error) error {
 		return ctx.Err()
 	case errors.Is(err, inference.ErrNoAnswer) && !listens(ctx, addr):
 		return cli.Unreachable(start, "no service answers at %s", addr)
-	case errors.Is(err, inference.ErrNoAnswer), errors.Is(err, inference.ErrNoService):
+	case errors.Is(err, inference.ErrNoAnswer):
+		return cli.Unreachable("a service that loads a large model answers when it is done; else "+start, "what listens at %s does not answer as an inference service", addr)
+	case errors.Is(err, inference.ErrNoService):
 		return cli.Unreachable(start, "what listens at %s is no inference service", addr)
 	case errors.Is(err, inference.ErrStopped):
 		return cli.Unreachable("ask again when it is back, or another replica", "the service at %s stops", addr)

@@ -227,7 +227,7 @@ func TestAnotherServiceIsSaidToBeAnother(t *testing.T) {
 	})
 	t.Cleanup(func() { l.Close(); all.Wait() })
 	for _, verb := range [][]string{{"show"}, {"generate", "hello"}} {
-		if r := line(t.Context(), append([]string{"inference", verb[0], "--addr", l.Addr().String()}, verb[1:]...)...); r.code != cli.ExitUnreachable || !strings.Contains(r.err, "is no inference service") {
+		if r := line(t.Context(), append([]string{"inference", verb[0], "--addr", l.Addr().String()}, verb[1:]...)...); r.code != cli.ExitUnreachable || !strings.Contains(r.err, "does not answer as an inference service") {
 			t.Errorf("%v: exit code %d, %s", verb, r.code, r.err)
 		}
 	}
