@@ -105,13 +105,13 @@ func TestTheEstimateOfPeftsMemoryAgreesWithThePeak(t *testing.T) {
 }
 
 // Activations that are computed twice are the same bits, dropout's choices included,
-// over a base in F32 and over a quantised one.
+// over a base in F32 and over quantised ones.
 func TestRecomputedActivationsAreTheSameBits(t *testing.T) {
 	env := installed(t)
 	shape := llama()
 	dir := t.TempDir()
 	writeModel(t, dir, shape)
-	for _, precision := range []string{"f32", "int4"} {
+	for _, precision := range []string{"f32", "int8", "int4"} {
 		t.Run(precision, func(t *testing.T) {
 			losses := map[bool][]float64{}
 			for _, recompute := range []bool{false, true} {

@@ -75,9 +75,10 @@ func (t *Torch) words() string {
 
 // What a process takes beside the model's tensors. On the CPU: the interpreter with
 // torch, transformers and peft loaded, measured as its resident memory (torch 2.15:
-// 775 MiB), and what a quantised base adds to it (measured with two shapes). On a card: CUDA's context and kernels, of which Hugging Face's
-// documentation (transformers, "Model training anatomy") gives 1.3 GB for a V100. The
-// launcher of several workers is a torch without a model.
+// 775 MiB), and what a quantised base adds to it (measured with two shapes). On a card:
+// CUDA's context and kernels, of which Hugging Face's documentation (transformers,
+// "Model training anatomy") gives 1.3 GB for a V100. The launcher of several workers is
+// a torch without a model.
 const (
 	torchProcessBytes   = 775 << 20
 	torchQuantiserBytes = 130 << 20
@@ -132,6 +133,9 @@ func torchMemory(s Shape, r Run) Estimate {
 		add("gathered", s.gatheredBytes(r))
 	}
 	width := r.width()
+	if r.Full && width < 4 {
+		add("rounded weights", width*trained/kept) // which autocast keeps for the step
+	}
 	activations := int64(rows)*int64(r.Length)*int64(r.Length)*width*s.maskedLayers(r) + tokens*s.torchActivations(r, width)
 	head := s.torchHead(tokens, width, t)
 	gradients := 4 * trained / kept
