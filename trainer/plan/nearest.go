@@ -44,9 +44,13 @@ func byNative(c contract.TrainingConfig, s Shape, m Machine, d Data) (alternativ
 	if m.Torch == nil || !m.Torch.shares() {
 		return alternative{}, false
 	}
-	m.Torch, c.Workers, c.Sharding = nil, 1, "none"
+	words := "training.engine=native"
+	if c.Workers > 1 {
+		words += " and " + oneWorker(&c)
+	}
+	m.Torch = nil
 	out, err := Settle(c, s, m, d)
-	return alternative{"training.engine=native", out.Estimate.Total()}, err == nil
+	return alternative{words, out.Estimate.Total()}, err == nil
 }
 
 // blame names the field that the largest part of the memory follows from.
@@ -104,6 +108,10 @@ func alternatives(c contract.TrainingConfig, s Shape, m Machine, d Data) []alter
 		for _, ch := range changes {
 			ch.apply(&c, &d)
 			words = append(words, ch.words)
+		}
+		quantised := c.BasePrecision == "int8" || c.BasePrecision == "int4"
+		if quantised && c.Sharding == "fsdp" {
+			return alternative{}, false // no valid config
 		}
 		if m.Torch != nil {
 			m.Torch = m.Torch.with(c)
@@ -166,9 +174,6 @@ func kindsOf(c contract.TrainingConfig, s Shape, m Machine, d Data) [][]change {
 	}
 	if c.Method != "full" && current != "auto" && current != "" {
 		for _, p := range []string{"bf16", "int8", "int4"} {
-			if quantised := p != "bf16"; quantised && c.Sharding == "fsdp" {
-				continue // which the config forbids
-			}
 			if size(p) < size(current) {
 				precision = append(precision, change{"training.base_precision=" + p, func(c *contract.TrainingConfig, _ *Data) { c.BasePrecision = p }})
 			}
@@ -192,17 +197,28 @@ func workerChanges(c contract.TrainingConfig, m Machine) []change {
 		return nil
 	}
 	for n := m.Torch.Workers / 2; n >= 1 && m.Torch.shares(); n /= 2 {
-		out = append(out, change{fmt.Sprintf("training.workers=%d", n), func(c *contract.TrainingConfig, _ *Data) {
-			c.Workers = n
-			if n == 1 {
-				c.Sharding = "none"
-			}
-		}})
+		if n == 1 {
+			changed := c
+			out = append(out, change{oneWorker(&changed), func(c *contract.TrainingConfig, _ *Data) { oneWorker(c) }})
+			continue
+		}
+		out = append(out, change{fmt.Sprintf("training.workers=%d", n), func(c *contract.TrainingConfig, _ *Data) { c.Workers = n }})
 	}
-	if quantised := c.BasePrecision == "int8" || c.BasePrecision == "int4"; !m.Torch.shares() && !m.Torch.Sharded && !quantised {
+	if !m.Torch.shares() && !m.Torch.Sharded {
 		out = append(out, change{"training.sharding=fsdp", func(c *contract.TrainingConfig, _ *Data) { c.Sharding = "fsdp" }})
 	}
 	return out
+}
+
+// oneWorker leaves a training one process, which has nothing to share, and returns the
+// settings that say so.
+func oneWorker(c *contract.TrainingConfig) string {
+	words := "training.workers=1"
+	if c.Sharding == "fsdp" {
+		words += " and training.sharding=none"
+	}
+	c.Workers, c.Sharding = 1, "none"
+	return words
 }
 
 // shorter cuts the samples.

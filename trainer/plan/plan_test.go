@@ -236,8 +236,8 @@ func TestTheNearestSettingsFit(t *testing.T) {
 			if _, err := plan.Settle(changed, s, on(changed), plan.Data{Length: at}); err != nil {
 				t.Fatalf("%s does not fit: %v", one, err)
 			}
-			if (contract.Config{Training: changed}).WithDefaults().Training.Sharding == "fsdp" && (changed.BasePrecision == "int8" || changed.BasePrecision == "int4") {
-				t.Fatalf("%s is no valid config", one)
+			if faults := (contract.Config{Training: changed}).WithDefaults().Validate(); len(faults) > 0 {
+				t.Fatalf("%s is no valid config: %v", one, faults)
 			}
 		}
 	})

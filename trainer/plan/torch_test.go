@@ -119,7 +119,7 @@ func TestWhatDoesNotFitACardIsRefusedWithWhatWould(t *testing.T) {
 		{"replicas", `"workers":4`, "cuda", mistral, 14, "model", []string{"training.base_precision=int8 (", "training.sharding=fsdp ("}},
 		{"full training", `"method":"full"`, "cuda", mistral, 80, "training.method", []string{"training.method=lora ("}},
 		{"a large batch", `"batch_size":1024`, "cuda", smol, 8, "training.batch_size", []string{"training.batch_size="}},
-		{"several workers on a CPU", `"workers":4`, "cpu", llama1, 16, "training.workers", []string{"training.workers=2 (", "training.engine=native ("}},
+		{"several workers on a CPU", `"workers":4`, "cpu", llama1, 16, "training.workers", []string{"training.workers=2 (", "training.engine=native and training.workers=1 ("}},
 		{"workers of which none would fit", `"workers":4,"batch_size":1024`, "cpu", smol, 8, "training.batch_size", nil},
 		{"a CPU with little memory", ``, "cpu", smol, 1, "", []string{"training.engine=native ("}},
 	} {
