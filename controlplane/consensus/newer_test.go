@@ -129,7 +129,7 @@ func TestSnapshotsOfOlderVersionsRestore(t *testing.T) {
 				if len(got.Tokens()) != len(want.Tokens()) || len(got.Nodes()) != len(want.Nodes()) || len(got.Models()) != len(want.Models()) || got.MinVersion() != want.MinVersion() {
 					t.Errorf("%d tokens, %d nodes, %d models, version %d; want %d, %d, %d, version %d", len(got.Tokens()), len(got.Nodes()), len(got.Models()), got.MinVersion(), len(want.Tokens()), len(want.Nodes()), len(want.Models()), want.MinVersion())
 				}
-				if len(want.Tokens())+len(want.GossipKeys().All()) == 0 {
+				if len(want.Tokens())+len(want.GossipKeys().All())+len(want.Models()) == 0 {
 					t.Error("the golden snapshot is empty")
 				}
 				if n := len(got.GossipKeys().All()); n != 0 {
