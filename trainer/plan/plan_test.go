@@ -145,20 +145,26 @@ func TestWhatDoesNotFitIsRefusedWithWhatWould(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := plan.Settle(training(c.config), c.shape, machine(c.memory), plan.Data{Length: c.length})
-			var e *contract.Error
-			if !errors.As(err, &e) || e.Code != "DOES_NOT_FIT" {
-				t.Fatalf("%v", err)
-			}
-			t.Logf("%v; %s", e, e.Hint)
-			if c.field != "" && e.Field != c.field {
-				t.Errorf("names %s, want %s", e.Field, c.field)
-			}
-			for _, h := range c.hints {
-				if !strings.Contains(e.Hint, h) {
-					t.Errorf("hint %q lacks %q", e.Hint, h)
-				}
-			}
+			doesNotFit(t, err, c.field, c.hints)
 		})
+	}
+}
+
+// doesNotFit is a refusal that names the field, if one is given, and hints at all of these.
+func doesNotFit(t *testing.T, err error, field string, hints []string) {
+	t.Helper()
+	var e *contract.Error
+	if !errors.As(err, &e) || e.Code != "DOES_NOT_FIT" {
+		t.Fatalf("%v", err)
+	}
+	t.Logf("%v; %s", e, e.Hint)
+	if field != "" && e.Field != field {
+		t.Errorf("names %s, want %s", e.Field, field)
+	}
+	for _, h := range hints {
+		if !strings.Contains(e.Hint, h) {
+			t.Errorf("hint %q lacks %q", e.Hint, h)
+		}
 	}
 }
 

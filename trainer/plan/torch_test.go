@@ -1,7 +1,6 @@
 package plan_test
 
 import (
-	"errors"
 	"regexp"
 	"strings"
 	"testing"
@@ -126,19 +125,7 @@ func TestWhatDoesNotFitACardIsRefusedWithWhatWould(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			config := training(c.config)
 			_, err := plan.Settle(config, c.shape, peft(c.device, true, c.memory, config), plan.Data{Length: 512})
-			var e *contract.Error
-			if !errors.As(err, &e) || e.Code != "DOES_NOT_FIT" {
-				t.Fatalf("%v", err)
-			}
-			t.Logf("%v; %s", e, e.Hint)
-			if c.field != "" && e.Field != c.field {
-				t.Errorf("names %s, want %s", e.Field, c.field)
-			}
-			for _, h := range c.hints {
-				if !strings.Contains(e.Hint, h) {
-					t.Errorf("hint %q lacks %q", e.Hint, h)
-				}
-			}
+			doesNotFit(t, err, c.field, c.hints)
 		})
 	}
 }
