@@ -1,6 +1,7 @@
 package format_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -85,5 +86,16 @@ func TestCleanLeavesNoControlCharacter(t *testing.T) {
 func TestCutMiddleKeepsBothEnds(t *testing.T) {
 	if got := format.CutMiddle("models/adapters/01JDCK/41/adapter.safetensors", 30); got != "models/ad…/adapter.safetensors" {
 		t.Errorf("got %q", got)
+	}
+}
+
+// A flag stays whole, wherever the line ends.
+func TestFlagsAreNotBrokenByWrapping(t *testing.T) {
+	const text = "name a folder on another disk with --work-dir, or leave out --dry-run"
+	for width := 12; width <= len(text); width++ {
+		lines := strings.Join(format.Wrap(text, width), "\n")
+		if !strings.Contains(lines, "--work-dir,") || !strings.HasSuffix(lines, "--dry-run") {
+			t.Errorf("%d cells:\n%s", width, lines)
+		}
 	}
 }

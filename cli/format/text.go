@@ -101,9 +101,21 @@ func fit(s string, width int, join func(s, spaces string) string) string {
 	return join(plain, strings.Repeat(" ", max(width-Width(plain), 0)))
 }
 
+// unbroken stands for a hyphen while a text is wrapped: ansi.Wrap breaks after each, and
+// a flag that is broken there cannot be copied. It is of a private use and a cell wide.
+const unbroken = "\ue000"
+
 // Wrap breaks s into lines of at most width cells, at spaces where it can.
 func Wrap(s string, width int) []string {
-	return strings.Split(ansi.Wrap(s, max(width, 1), ""), "\n")
+	whole := s
+	if !strings.Contains(s, unbroken) {
+		whole = strings.ReplaceAll(s, "-", unbroken)
+	}
+	wrapped := ansi.Wrap(whole, max(width, 1), "")
+	if whole != s {
+		wrapped = strings.ReplaceAll(wrapped, unbroken, "-")
+	}
+	return strings.Split(wrapped, "\n")
 }
 
 // Indent wraps s to width cells with prefix before the first line and as many
