@@ -23,6 +23,7 @@ type Model struct {
 	Files        []Artifact `json:"files"`
 	SHA256       string     `json:"sha256" doc:"of the sorted list of file names and hashes"`
 	License      string     `json:"license,omitempty"`
+	Source       string     `json:"source,omitempty" doc:"where the files came from, if not from somebody's disk" example:"hf:org/name@0a1b2c3d"`
 	Bundled      bool       `json:"bundled,omitempty" doc:"came with the program, whose next release may bring another in its place"`
 	CreatedAt    time.Time  `json:"created_at"`
 	Index        uint64     `json:"index"`

@@ -17,6 +17,7 @@ package api
 //	4  2026-11-29  the gossip's key is exchanged while the mesh runs; files go up in
 //	               parts, and by links bound to their hash (whoever does not know
 //	               them goes on with one plain PUT)
-//	5  2026-11-29  a model that is replaced stays with the jobs that began with it; a
-//	               training goes on from another job's adapter
+//	5  2026-11-29  a model that is replaced stays with the jobs that began with it, and
+//	               says where it came from; a training goes on from another job's
+//	               adapter
 const ProtocolVersion = 5

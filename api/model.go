@@ -46,6 +46,7 @@ type ModelManifest struct {
 	Architecture string      `json:"architecture" example:"LlamaForCausalLM"`
 	Parameters   int64       `json:"parameters,omitempty"`
 	License      string      `json:"license,omitempty" example:"apache-2.0"`
+	Source       string      `json:"source,omitempty" doc:"hf:ORG/NAME@COMMIT or ollama:NAME: where the files came from" example:"hf:org/name@0a1b2c3d"`
 	Files        []ModelFile `json:"files"`
 	// Replace puts the files in the place of others that have the name. Jobs that run
 	// keep the files they began with.

@@ -110,6 +110,8 @@ type Assignment struct {
 	// Inputs carry presigned GET URLs. Those of the pseudo-stages source and
 	// model are the dataset's file and the base model's files.
 	Inputs []StageArtifact `json:"inputs"`
+	// BaseSource is where the base model came from, as Model.Source says it.
+	BaseSource string `json:"base_source,omitempty"`
 	// Checkpoint is the newest one that the control plane holds.
 	Checkpoint *Checkpoint `json:"checkpoint,omitempty"`
 	// TraceParent is the span that the attempt belongs under.

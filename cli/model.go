@@ -94,6 +94,7 @@ func (a *app) modelShow() *cobra.Command {
 				f.add("Parameters", format.Count(m.Parameters))
 			}
 			f.add("License", m.License)
+			f.add("Source", m.Source)
 			f.add("SHA-256", m.SHA256)
 			f.add("Added", c.when(m.CreatedAt))
 			f.print()

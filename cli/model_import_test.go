@@ -87,7 +87,7 @@ func TestAModelIsImported(t *testing.T) {
 	if want := []string{"model.safetensors weights"}; !slices.Equal(mesh.uploads, want) {
 		t.Errorf("uploaded %q, want %q", mesh.uploads, want)
 	}
-	if len(mesh.manifests) != 1 || mesh.manifests[0].License != "apache-2.0" || mesh.manifests[0].Replace || len(mesh.manifests[0].Files) != 1 {
+	if len(mesh.manifests) != 1 || mesh.manifests[0].License != "apache-2.0" || mesh.manifests[0].Source != "" || mesh.manifests[0].Replace || len(mesh.manifests[0].Files) != 1 {
 		t.Errorf("manifests %+v", mesh.manifests)
 	}
 	if left, err := os.ReadDir(work); err != nil || len(left) > 0 {
@@ -207,6 +207,9 @@ func TestAModelIsPulled(t *testing.T) {
 		r := cmdline{t: t, mesh: mesh}.run("model", "pull", source)
 		if r.code != 0 || !strings.Contains(r.out, source+"@0123") || !strings.Contains(r.err, "--model "+name+" ") || !slices.Equal(mesh.uploads, []string{"model.safetensors from the hub"}) {
 			t.Errorf("%s: %+v, %q", source, r, mesh.uploads)
+		}
+		if mesh.manifests[0].Source != source+"@0123" {
+			t.Errorf("the mesh is told that %s comes from %q", source, mesh.manifests[0].Source)
 		}
 		if fetchedDone != before+1 {
 			t.Errorf("%s: the download was let go %d times", source, fetchedDone-before)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/tunemesh/tunemesh/api"
 	"github.com/tunemesh/tunemesh/cli/format"
@@ -30,7 +31,7 @@ func (c *call) uploadModel(f importFlags, folder string, found Imported) (api.Mo
 			return have, err
 		}
 		made, err := c.mesh.CreateModel(c.ctx, f.name, api.ModelManifest{
-			Architecture: found.Architecture, Parameters: found.Parameters, License: found.License, Files: found.Files, Replace: f.replace,
+			Architecture: found.Architecture, Parameters: found.Parameters, License: found.License, Source: published(found.Source), Files: found.Files, Replace: f.replace,
 		})
 		if errors.As(err, &p) && p.Type == api.ProblemNotStored && try < uploadTries {
 			continue
@@ -40,6 +41,14 @@ func (c *call) uploadModel(f importFlags, folder string, found Imported) (api.Mo
 		}
 		return made, err
 	}
+}
+
+// published is a source that others can find as well; a path of this machine is not.
+func published(source string) string {
+	if strings.HasPrefix(source, "hf:") || strings.HasPrefix(source, "ollama:") {
+		return source
+	}
+	return ""
 }
 
 // whose says that a model's bytes were in the mesh, and under which other name.

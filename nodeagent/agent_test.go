@@ -301,15 +301,16 @@ func TestACustomStageGetsItsInputsAndItsPlainLinesBecomeEvents(t *testing.T) {
 	file := p.put("raw/ds.csv", data)
 	p.breakAfter, p.breaks = 300_000, 2
 	file.Name = "ds.csv"
-	as := shell(42, `read first; echo "stdin: $first"; echo err >&2; grep -c contract "$TUNEMESH_INPUT"; grep -c '"original_name": "tickets.csv"' "$TUNEMESH_INPUT"; wc -c < ../in/source/ds.csv; wc -l < ../in/source/ds.csv; pwd | grep -c scratch; echo; echo "token=$TUNEMESH_TOKEN"; printf '{"level":"ERROR","message":"json","custom":1}\nno end'; `+succeed)
+	as := shell(42, `read first; echo "stdin: $first"; echo err >&2; grep -c contract "$TUNEMESH_INPUT"; grep -c -e '"original_name": "tickets.csv"' -e '"base_source": "hf:org/tiny@0a1b"' "$TUNEMESH_INPUT"; wc -c < ../in/source/ds.csv; wc -l < ../in/source/ds.csv; pwd | grep -c scratch; echo; echo "token=$TUNEMESH_TOKEN"; printf '{"level":"ERROR","message":"json","custom":1}\nno end'; `+succeed)
 	as.Inputs = []api.StageArtifact{{Stage: "source", Artifact: file, OriginalName: "tickets.csv"}}
+	as.BaseSource = "hf:org/tiny@0a1b"
 	p.assign(as)
 	t.Setenv("TUNEMESH_TOKEN", "secret")
 	run(t, p, config(t.TempDir()))
 	if r := p.ended(42); r.State != api.AttemptSucceeded || string(r.Output) != `{"ok":true}` {
 		t.Fatalf("report %+v", r)
 	}
-	want := []string{"stdin: {", "err", "1", "1", "800000", "200000", "1", "", "token=", "json", "no end"}
+	want := []string{"stdin: {", "err", "1", "2", "800000", "200000", "1", "", "token=", "json", "no end"}
 	if got := p.messages(42); !slices.Equal(got, want) {
 		t.Errorf("events %q, want %q", got, want)
 	}

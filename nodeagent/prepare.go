@@ -46,7 +46,7 @@ func (r *runner) prepare(ctx context.Context, parent string) (launcher.Spec, err
 	}
 	in := contract.Input{
 		Contract: contract.Version, RunID: as.JobID, Stage: as.Stage.Name, Kind: as.Stage.Kind, Attempt: as.Attempt, Fence: as.Fence,
-		Config: as.Config, PreviousOutput: as.PreviousOutput, Inputs: files, InputDir: r.p.in(), OutputDir: r.p.out(),
+		Config: as.Config, PreviousOutput: as.PreviousOutput, Inputs: files, InputDir: r.p.in(), BaseSource: as.BaseSource, OutputDir: r.p.out(),
 		CheckpointDir: ckpt, ScratchDir: r.p.scratch(),
 		Devices:     contract.Devices{CPUCores: as.Devices.CPUCores, MemoryBytes: as.Devices.MemoryBytes, GPUs: as.Devices.GPUs, GPUMemoryBytes: as.Devices.GPUMemoryBytes, Engine: as.Devices.Engine},
 		TraceParent: parent,

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path"
+	"slices"
 
 	"github.com/tunemesh/tunemesh/api"
 	"github.com/tunemesh/tunemesh/controlplane/state"
@@ -107,6 +108,9 @@ func addSources(view state.View, job api.Job, out *api.Assignment) error {
 		base, err := view.Base(job.ID)
 		if err != nil {
 			return err
+		}
+		if m, err := view.Model(job.Model); err == nil && slices.Equal(m.Files, base) {
+			out.BaseSource = m.Source
 		}
 		for _, f := range base {
 			out.Inputs = append(out.Inputs, api.StageArtifact{Stage: contract.ModelInputs, Artifact: f})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 
 	"github.com/tunemesh/tunemesh/api"
@@ -15,6 +16,9 @@ import (
 
 // modelFiles are those without which no job can use a base model.
 var modelFiles = []string{"config.json", "model.safetensors", "tokenizer.json"}
+
+// modelSource matches where a model can have come from that others can find as well.
+var modelSource = regexp.MustCompile(`^(hf|ollama):[!-~]{1,300}$`)
 
 const (
 	maxModelFiles   = 1000
@@ -92,6 +96,9 @@ func (s *Server) createModel(ctx context.Context, in *createModelIn) (*createMod
 	if m.Architecture == "" {
 		faults = append(faults, api.FieldError{Field: "architecture", Message: "is required"})
 	}
+	if m.Source != "" && !modelSource.MatchString(m.Source) {
+		faults = append(faults, api.FieldError{Field: "source", Message: fmt.Sprintf("is %.100q: want hf:ORG/NAME@COMMIT or ollama:NAME", m.Source)})
+	}
 	if m.Parameters < 0 {
 		faults = append(faults, api.FieldError{Field: "parameters", Message: "is negative"})
 	}
@@ -115,7 +122,11 @@ func (s *Server) createModel(ctx context.Context, in *createModelIn) (*createMod
 		return nil, err
 	}
 	model.Architecture, model.Parameters, model.License, model.CreatedAt = m.Architecture, m.Parameters, m.License, s.Clock().UTC()
-	result, err := s.Raft.Apply(ctx, state.CreateModel{Model: model, Replace: m.Replace, Keep: s.Store.MinVersion() >= state.SinceKeptModels})
+	kept := s.Store.MinVersion() >= state.SinceKeptModels
+	if kept {
+		model.Source = m.Source
+	}
+	result, err := s.Raft.Apply(ctx, state.CreateModel{Model: model, Replace: m.Replace, Keep: kept})
 	if err != nil {
 		return nil, err
 	}

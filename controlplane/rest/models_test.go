@@ -80,6 +80,9 @@ func refusal(t *testing.T, err error) *api.Problem {
 	return p
 }
 
+// fromHub is where a model came from.
+const fromHub = "hf:org/tiny@0a1b2c3d"
+
 func TestAModelIsUploadedAndUsed(t *testing.T) {
 	m := newMesh(t)
 	user := m.client(api.RoleUser)
@@ -89,11 +92,11 @@ func TestAModelIsUploadedAndUsed(t *testing.T) {
 	if _, err := user.Model(t.Context(), "mine"); refusal(t, err).Status != http.StatusNotFound {
 		t.Errorf("before it is made known: %v", err)
 	}
-	made, err := user.CreateModel(t.Context(), "mine", api.ModelManifest{Architecture: "LlamaForCausalLM", Parameters: 7, License: "mit", Files: announced})
+	made, err := user.CreateModel(t.Context(), "mine", api.ModelManifest{Architecture: "LlamaForCausalLM", Parameters: 7, License: "mit", Source: fromHub, Files: announced})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if made.Name != "mine" || made.Architecture != "LlamaForCausalLM" || made.Parameters != 7 || made.License != "mit" || made.CreatedAt.IsZero() || made.Index == 0 ||
+	if made.Name != "mine" || made.Architecture != "LlamaForCausalLM" || made.Parameters != 7 || made.License != "mit" || made.Source != fromHub || made.CreatedAt.IsZero() || made.Index == 0 ||
 		made.SHA256 != api.ModelSHA256(announced) || len(made.Files) != len(files) {
 		t.Errorf("%+v", made)
 	}
@@ -131,6 +134,11 @@ func TestAModelIsUploadedAndUsed(t *testing.T) {
 	if err != nil || job.Model != "mine" {
 		t.Errorf("job %+v, %v", job.Job, err)
 	}
+	agent := m.client(api.RoleNode)
+	join(t, agent)
+	if work := wantWork(t, agent, 0, 1).Attempts[0]; work.BaseSource != fromHub {
+		t.Errorf("the stage is told that the model comes from %q", work.BaseSource)
+	}
 }
 
 func TestReplacingAModelIsForAdmins(t *testing.T) {
@@ -138,7 +146,7 @@ func TestReplacingAModelIsForAdmins(t *testing.T) {
 	user, admin := m.client(api.RoleUser), m.client(api.RoleAdmin)
 	first, second := weights("a"), weights("b")
 	manifest := func(files map[string]string, replace bool) api.ModelManifest {
-		return api.ModelManifest{Architecture: "LlamaForCausalLM", Files: list(files), Replace: replace}
+		return api.ModelManifest{Architecture: "LlamaForCausalLM", Source: fromHub, Files: list(files), Replace: replace}
 	}
 	send(t, user, "mine", list(first), first)
 	old, err := user.CreateModel(t.Context(), "mine", manifest(first, true)) // there is nothing to replace yet
@@ -160,10 +168,15 @@ func TestReplacingAModelIsForAdmins(t *testing.T) {
 	if err != nil || made.SHA256 == old.SHA256 {
 		t.Fatalf("%+v, %v", made, err)
 	}
-	// A job that has the old files keeps them, also in what it has not begun yet.
+	// A job that has the old files keeps them, also in what it has not begun yet. Where
+	// those came from nobody knows any more.
 	agent := m.client(api.RoleNode)
 	join(t, agent)
-	for _, in := range wantWork(t, agent, 0, 1).Attempts[0].Inputs {
+	work := wantWork(t, agent, 0, 1).Attempts[0]
+	if work.BaseSource != "" {
+		t.Errorf("the replaced model comes from %s", work.BaseSource)
+	}
+	for _, in := range work.Inputs {
 		if in.Name == "model.safetensors" && in.SHA256 != sum([]byte(first["model.safetensors"])) {
 			t.Errorf("the job begins with %+v", in)
 		}
@@ -231,6 +244,7 @@ func TestModelListsNameTheirFaults(t *testing.T) {
 		"files many":      func(m *api.ModelManifest) { m.Files = append(m.Files, make([]api.ModelFile, 1000)...) },
 		"architecture":    func(m *api.ModelManifest) { m.Architecture = "" },
 		"parameters":      func(m *api.ModelManifest) { m.Parameters = -1 },
+		"source":          func(m *api.ModelManifest) { m.Source = "/home/anna/model" },
 		"license":         func(m *api.ModelManifest) { m.License = strings.Repeat("x", 201) },
 	} {
 		manifest := good()

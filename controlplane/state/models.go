@@ -33,7 +33,7 @@ func (c CreateModel) apply(m *mutation) (Result, error) {
 // amend takes over what is said of a model's files, if it is something else.
 func (m *mutation) amend(have, said api.Model) {
 	n := have
-	n.Architecture, n.Parameters, n.License, n.Bundled = said.Architecture, said.Parameters, said.License, said.Bundled
+	n.Architecture, n.Parameters, n.License, n.Bundled, n.Source = said.Architecture, said.Parameters, said.License, said.Bundled, said.Source
 	if !sameJSON(n, have) {
 		n.Index = m.index
 		m.put(tableModels, &n)

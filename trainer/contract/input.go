@@ -59,6 +59,9 @@ type Input struct {
 	// model, already on the local disk under InputDir as STAGE/NAME.
 	Inputs   []File `json:"inputs"`
 	InputDir string `json:"input_dir"`
+	// BaseSource is where the base model came from, hf:ORG/NAME@COMMIT or ollama:NAME;
+	// empty where the mesh does not know.
+	BaseSource string `json:"base_source,omitempty"`
 	// OutputDir is empty at the start. Artifacts are written here.
 	OutputDir string `json:"output_dir"`
 	// CheckpointDir outlives the attempt: what an earlier attempt of this stage

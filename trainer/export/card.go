@@ -49,6 +49,7 @@ type Card struct {
 // BaseModel is what the tuned model was made from.
 type BaseModel struct {
 	Name         string `json:"name"`
+	Source       string `json:"source,omitempty"`       // hf:ORG/NAME@COMMIT or ollama:NAME, where the mesh knows it
 	License      string `json:"license,omitempty"`      // as the model's own card says
 	LicenseLink  string `json:"license_link,omitempty"` // of its text: an address, or a file beside this card
 	Architecture string `json:"architecture"`
@@ -123,7 +124,7 @@ func originalName(in contract.Input) string {
 }
 
 func describeBase(in contract.Input, c contract.Config, dir string, cfg model.Config, dtype string) (BaseModel, error) {
-	b := BaseModel{Name: c.Model, Architecture: strings.Join(cfg.Architectures, ", "), Parameters: cfg.NumParams(), Context: cfg.MaxPositions, DType: dtypeName[dtype]}
+	b := BaseModel{Name: c.Model, Source: in.BaseSource, Architecture: strings.Join(cfg.Architectures, ", "), Parameters: cfg.NumParams(), Context: cfg.MaxPositions, DType: dtypeName[dtype]}
 	for _, f := range in.Inputs {
 		if f.Stage == contract.ModelInputs && f.Name == "model.safetensors" {
 			b.SHA256 = f.SHA256

@@ -92,12 +92,16 @@ func TestTheReadmeSaysWhatWasDone(t *testing.T) {
 func TestTheFrontMatterIsAHubs(t *testing.T) {
 	for name, c := range map[string]struct {
 		model, readme, imported string
+		source                  string
 		files                   []string
 		want                    string
 		without                 string
 	}{
 		"of the list":       {model: "tiny", readme: "---\nlicense: Apache-2.0\n---\n", files: []string{"LICENSE"}, want: "license: apache-2.0\nlibrary_name:", without: "base_model"},
 		"a hub's model":     {model: "org/Tiny-1.5", readme: "---\nlicense: mit\n---\n", want: "license: mit\nbase_model: \"org/Tiny-1.5\"\nbase_model_relation: finetune\nlibrary_name:"},
+		"fetched from one":  {model: "tiny", source: "hf:org/Tiny-1.5@0a1b2c", want: "license: unknown\nbase_model: \"org/Tiny-1.5\"\nbase_model_relation: finetune\n"},
+		"a file of a hub's": {model: "org/other", source: "hf:org/Tiny-GGUF/tiny.Q8_0.gguf@0a1b2c", want: "license: unknown\nbase_model: \"org/Tiny-GGUF\"\n"},
+		"from Ollama":       {model: "tiny", source: "ollama:org/tiny:1b", want: "license: unknown\nlibrary_name:", without: "base_model"},
 		"not of the list":   {model: "tiny", imported: `{"license":"Some Research License, 2.0"}`, files: []string{"LICENSE.txt", "NOTICE"}, want: "license: other\nlicense_name: \"some-research-license-2.0\"\nlicense_link: \"LICENSE.txt\"\nlibrary_name:"},
 		"another's name":    {model: "tiny", readme: "---\nlicense: other\nlicense_name: our-terms\nlicense_link: https://example.org/terms\n---\n", want: "license: other\nlicense_name: \"our-terms\"\nlicense_link: \"https://example.org/terms\"\n"},
 		"a text alone":      {model: "My Tiny", imported: `{"license":"see LICENSE.md"}`, files: []string{"LICENSE.md"}, want: "license: other\nlicense_name: \"my-tiny-license\"\nlicense_link: \"LICENSE.md\"\n"},
@@ -119,7 +123,7 @@ func TestTheFrontMatterIsAHubs(t *testing.T) {
 					}
 				}
 			}
-			card := Card{Base: BaseModel{Name: c.model}}
+			card := Card{Base: BaseModel{Name: c.model, Source: c.source}}
 			var err error
 			if card.Base.License, card.Base.LicenseLink, err = readLicense(dir); err != nil {
 				t.Fatal(err)

@@ -101,5 +101,20 @@ func slug(s string) string {
 	return strings.Trim(s[:min(len(s), 60)], "-.")
 }
 
-// hubID matches the name of a model on a hub, ORG/NAME.
-var hubID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$`)
+// hubID is the base model's name on a hub, ORG/NAME: where it was fetched, or what the
+// mesh calls it too. A name of the mesh's own would be a broken link there, so it is "".
+func (b BaseModel) hubID() string {
+	name := b.Name
+	if source, ok := strings.CutPrefix(b.Source, "hf:"); ok {
+		source, _, _ = strings.Cut(source, "@")
+		parts := strings.SplitN(source, "/", 3) // a single file of a model is a third
+		name = strings.Join(parts[:min(2, len(parts))], "/")
+	}
+	if !hubName.MatchString(name) {
+		return ""
+	}
+	return name
+}
+
+// hubName matches the name of a model on a hub, ORG/NAME.
+var hubName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$`)

@@ -23,8 +23,8 @@ func (c Card) readme(tuning, templateName string) string {
 	if licenseLink != "" {
 		line("license_link: %s", yaml(licenseLink))
 	}
-	if hubID.MatchString(c.Base.Name) { // a name of the mesh's own would be a broken link on a hub
-		line("base_model: %s", yaml(c.Base.Name))
+	if id := c.Base.hubID(); id != "" {
+		line("base_model: %s", yaml(id))
 		line("base_model_relation: finetune")
 	}
 	line("library_name: transformers")
