@@ -147,13 +147,10 @@ func (s Shape) activations(r Run, tokens int64) int64 {
 func (s Shape) adapterBuffers(r Run) int64 {
 	var slots [3]int64
 	var used, widest int64
-	for _, names := range [][]string{{"q_proj", "k_proj", "v_proj"}, {"o_proj"}, {"gate_proj", "up_proj"}, {"down_proj"}} {
-		for _, l := range s.targeted(r) {
-			if i := slices.Index(names, l.name); i >= 0 {
-				slots[i] = max(slots[i], l.in)
-				widest = max(widest, l.in)
-			}
-		}
+	for _, l := range s.targeted(r) {
+		_, i := inputOf(l.name)
+		slots[i] = max(slots[i], l.in)
+		widest = max(widest, l.in)
 	}
 	for _, in := range slots {
 		if in > 0 {

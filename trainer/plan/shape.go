@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -99,6 +100,17 @@ type linear struct {
 func (s Shape) linears() []linear {
 	d, f, q, kv := int64(s.Hidden), int64(s.Intermediate), int64(s.Heads*s.HeadDim), int64(s.KVHeads*s.HeadDim)
 	return []linear{{"q_proj", q, d}, {"k_proj", kv, d}, {"v_proj", kv, d}, {"o_proj", d, q}, {"gate_proj", f, d}, {"up_proj", f, d}, {"down_proj", d, f}}
+}
+
+// inputOf says which input of a block a projection has, and its place among those that
+// have the same.
+func inputOf(projection string) (input, place int) {
+	for input, names := range [][]string{{"q_proj", "k_proj", "v_proj"}, {"o_proj"}, {"gate_proj", "up_proj"}, {"down_proj"}} {
+		if place := slices.Index(names, projection); place >= 0 {
+			return input, place
+		}
+	}
+	panic("plan: a block has no projection " + projection)
 }
 
 // linearParameters are those of all projections, embeddingParameters those of

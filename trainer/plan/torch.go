@@ -180,10 +180,7 @@ func (r Run) rows() int {
 // into what the device computes in by itself.
 func (r Run) width() int64 {
 	p := r.Precision
-	if r.Full {
-		p = r.Torch.Auto
-	}
-	if r.quantised() {
+	if r.Full || r.quantised() {
 		p = r.Torch.Auto
 	}
 	if p == "f32" {
@@ -259,20 +256,21 @@ func (s Shape) torchActivations(r Run, width int64) int64 {
 	if r.Full {
 		layer += width * (3*d + f) // inputs of the products, and of the norms' weights
 	}
-	shared := map[string]bool{}
+	shared := map[int]bool{} // inputs that are kept in F32, once for their modules
 	for _, l := range s.targeted(r) {
 		if r.Full {
 			continue
 		}
 		layer += width * int64(r.Rank)
+		input, _ := inputOf(l.name)
 		switch {
 		case r.Dropout:
 			layer += (width + 1) * l.in // the input that is left, and which
 		case width < 4:
 			layer += width * l.in // rounded for each module anew
-		case !shared[inputOf[l.name]]:
+		case !shared[input]:
 			layer += width * l.in
-			shared[inputOf[l.name]] = true
+			shared[input] = true
 		}
 	}
 	layers := int64(s.Layers)
@@ -281,10 +279,6 @@ func (s Shape) torchActivations(r Run, width int64) int64 {
 	}
 	return layers*layer + 2*width*d
 }
-
-// inputOf names what a module's input is: the modules of one share it in F32. What
-// comes out of the attention is kept by it in any case.
-var inputOf = map[string]string{"q_proj": "attention", "k_proj": "attention", "v_proj": "attention", "o_proj": "heads", "gate_proj": "mlp", "up_proj": "mlp", "down_proj": "inner"}
 
 // torchHeadValues is how many logits loss.py makes at a time.
 const torchHeadValues = 1 << 26
