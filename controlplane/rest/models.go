@@ -36,7 +36,8 @@ func (s *Server) requestModelUploads(ctx context.Context, in *modelUploadsIn) (*
 	if err != nil {
 		return nil, err
 	}
-	model, faults := s.checkModel(in.Name, in.Body.Files)
+	known := s.baseFiles()
+	model, faults := checkModel(in.Name, in.Body.Files, known)
 	if len(faults) > 0 {
 		return nil, invalid(faults...)
 	}
@@ -45,7 +46,6 @@ func (s *Server) requestModelUploads(ctx context.Context, in *modelUploadsIn) (*
 		return nil, s.storeAway("an upload cannot begin", err)
 	}
 	reply := api.UploadReply{Files: model.Files}
-	known := s.baseFiles()
 	for i, f := range model.Files {
 		if there[i] {
 			reply.Have = append(reply.Have, f.Name)
@@ -84,7 +84,7 @@ func (s *Server) createModel(ctx context.Context, in *createModelIn) (*createMod
 		return nil, err
 	}
 	m := in.Body
-	model, faults := s.checkModel(in.Name, m.Files)
+	model, faults := checkModel(in.Name, m.Files, s.baseFiles())
 	for _, f := range []struct {
 		field, value string
 		max          int
@@ -146,8 +146,8 @@ func (s *Server) createModel(ctx context.Context, in *createModelIn) (*createMod
 }
 
 // checkModel says where a base model's files lie, and every fault of their list.
-// Where a model that is known has the same bytes, it is where that has them.
-func (s *Server) checkModel(name string, files []api.ModelFile) (api.Model, []api.FieldError) {
+// What is known already lies where it is known to.
+func checkModel(name string, files []api.ModelFile, known baseFiles) (api.Model, []api.FieldError) {
 	var faults []api.FieldError
 	fail := func(field, format string, args ...any) {
 		faults = append(faults, api.FieldError{Field: field, Message: fmt.Sprintf(format, args...)})
@@ -160,7 +160,6 @@ func (s *Server) checkModel(name string, files []api.ModelFile) (api.Model, []ap
 		return api.Model{}, faults
 	}
 	model := api.Model{Name: name, SHA256: api.ModelSHA256(files)}
-	known := s.baseFiles()
 	seen := map[string]bool{}
 	var names []string
 	for i, f := range files {

@@ -94,7 +94,7 @@ type modelMultipartIn struct {
 
 func (s *Server) modelFile(_ context.Context, in *modelMultipartIn) (inParts, error) {
 	f := inParts{uploadID: in.Body.UploadID, parts: in.Body.Parts}
-	model, faults := s.checkModel(in.Name, in.Body.Files)
+	model, faults := checkModel(in.Name, in.Body.Files, s.baseFiles())
 	if len(faults) > 0 {
 		return f, invalid(faults...)
 	}
